@@ -1,0 +1,29 @@
+//! Who is it, may they, with which credential.
+//!
+//! [`Gate`] is all that the proxy may ask. In the order in which one session asks it:
+//!
+//! ```text
+//! gate.scram(…) / gate.password(…)     identity/   a proof             → Identity
+//! gate.authorise(&identity, asked)     policy/     the rules           → Grant (carries the connection that it resolved)
+//! gate.lease(&grant)                   store/      KV, static, dynamic → Lease (holds the Credential)
+//! gate.refetch(&grant, lease)          store/      the upstream rejected a cached credential: once more, if it changed
+//! drop(lease) after the upstream is closed         → revoked, journalled, retried
+//! ```
+//!
+//! `Identity` and `Grant` have private fields; only verifiers and only `policy` make them. A store issues nothing without a `&Grant`.
+
+mod gate;
+mod grant;
+mod identity;
+mod policy;
+mod secret;
+mod store;
+
+pub use gate::{Gate, GateProblem, Replaced};
+pub use grant::{Grant, SessionId};
+pub use identity::{AuthFailure, ChannelBinding, Identity, Proof, ScramServer, Source, Verifier};
+pub use policy::{Account, Connection, Denied, Reachable};
+pub use secret::Secret;
+pub use store::{
+    Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Provenance, StoreError, StoreErrorKind, StoreStatus,
+};

@@ -1,0 +1,97 @@
+//! Secret stores: what one must do, what is issued, and the list of kinds.
+//!
+//! `Gate` calls [`Vaults`] (stores.rs), which turns a grant into a [`Lease`]: it reads secrets without a lease through the cache
+//! (cache.rs), and asks for leased ones in a task that no vanishing client can cancel, with a place in the revoker reserved before and a
+//! journal line on disk before anybody uses it (lease.rs, journal.rs).
+//!
+//! Adding a store: a folder here, a `mod` line, a row in [`KINDS`].
+
+mod cache;
+mod credential;
+mod error;
+mod journal;
+mod lease;
+mod reference;
+mod stores;
+mod vault;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use keyward_config::StoreSettings;
+
+use crate::Grant;
+
+pub use credential::{Credential, Document, Provenance};
+pub use error::{StoreError, StoreErrorKind};
+pub use lease::{Lease, LeaseEnd, LeaseStats};
+pub(crate) use reference::{Reference, SecretPath, Selector};
+pub(crate) use stores::Stores;
+
+/// Every kind of store. Checks, schema, documentation, metric labels and the contract tests iterate it.
+pub const KINDS: &[Kind] = &[vault::KIND];
+
+/// A kind of store.
+pub struct Kind {
+    /// Its word and its keys in the file.
+    pub settings: StoreSettings,
+    /// Opens a store of this kind. Does no I/O: the first request logs in.
+    pub(crate) open: fn(&keyward_config::Store, Arc<dyn Observer>) -> Result<Arc<dyn Store>, String>,
+}
+
+/// What the stores tell those who count. No value, no token, no path ever goes here: labels are the store's name and fixed words.
+pub trait Observer: Send + Sync {
+    /// One request to a store ended.
+    fn store_call(&self, store: &str, operation: &'static str, outcome: &'static str, took: Duration);
+    /// The token of a store changed or was renewed; it lives this much longer. `None`: for ever.
+    fn token_life(&self, store: &str, left: Option<Duration>);
+    /// A secret came from the cache (`hit`), from the store (`miss`) or was older than its time (`stale`).
+    fn cache(&self, store: &str, outcome: &'static str);
+    /// Something happened to a lease: `issued`, `renewed`, `revoked`, `revoke_failed`, `lost`, `possible_orphan`.
+    fn lease(&self, store: &str, event: &'static str);
+}
+
+/// A secret store. Object safe: connections name it in the file.
+pub(crate) trait Store: Send + Sync {
+    /// Reads a secret that has no lease (a KV version, a static role's password). `fresh` goes past every replica's delay.
+    fn read<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>>;
+
+    /// Issues a leased credential. Not idempotent: each call makes an account. The caller runs it where nobody cancels it.
+    fn issue<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>>;
+
+    /// Asks that the lease live for `increment` from now. The answer says how long it does.
+    fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>>;
+
+    /// Gives a lease back. Idempotent: an unknown lease is a success.
+    fn revoke<'a>(&'a self, lease_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Reachable, logged in, how long the token lives. Logs in if need be. For `check` and readiness.
+    fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>>;
+
+    /// What the file said of where it is, without a secret, so that a journal entry finds its store again after a restart.
+    fn identity(&self) -> &str;
+}
+
+/// What [`Store::issue`] gives.
+pub(crate) struct Issued {
+    pub(crate) document: Document,
+    pub(crate) lease_id: String,
+    pub(crate) duration: Duration,
+    pub(crate) renewable: bool,
+    /// When the token that issued it dies, and the lease with it. `None`: it does not.
+    pub(crate) token_end: Option<Instant>,
+}
+
+/// What a store says of itself.
+#[derive(Debug, Clone)]
+pub struct StoreStatus {
+    /// The server's own version text, escaped for showing.
+    pub version: String,
+    /// How long our token lives. `None`: for ever.
+    pub token_left: Option<Duration>,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+    /// What an admin ought to know: a root token, a token with limited uses, a clock that differs.
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,48 @@
+//! Where the audit record and the log go.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The audit record: JSON lines, one file.
+#[derive(Deserialize, JsonSchema, Clone, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct Audit {
+    /// The file, mode 0600; reopened on SIGHUP. Default: `audit.jsonl` in the state folder.
+    pub file: Option<PathBuf>,
+    /// What a login hears when its record cannot be written.
+    pub on_failure: OnFailure,
+}
+
+/// What happens when the audit record cannot be written.
+#[derive(Deserialize, JsonSchema, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The login is refused.
+    #[default]
+    Refuse,
+    /// The login goes on; an error is logged and counted.
+    Continue,
+}
+
+/// The log, on standard error.
+#[derive(Deserialize, JsonSchema, Clone, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// A tracing filter such as `info` or `keyward=debug`. Default: `info`.
+    pub level: Option<String>,
+}
+
+/// The log's form.
+#[derive(Deserialize, JsonSchema, Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line a record, for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}

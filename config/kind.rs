@@ -1,0 +1,57 @@
+//! What a protocol or a store brings to the file: its name and its settings types.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+
+use crate::Node;
+use crate::read::{self, Reading};
+
+/// A settings type of some kind, as the entry carries it. Whoever owns the type downcasts it.
+pub type Settings = Arc<dyn Any + Send + Sync>;
+
+/// The rows that the file may name.
+#[derive(Clone, Copy)]
+pub struct Kinds<'a> {
+    /// `protocol:` of a listener or a connection.
+    pub protocols: &'a [ProtocolSettings],
+    /// `type:` of a store.
+    pub stores: &'a [StoreSettings],
+}
+
+/// What a protocol's row brings to the file.
+#[derive(Clone, Copy)]
+pub struct ProtocolSettings {
+    /// The word in the file.
+    pub name: &'static str,
+    /// Its keys in a listener.
+    pub listener: Section,
+    /// Its keys in a connection.
+    pub connection: Section,
+}
+
+/// What a store's row brings to the file.
+#[derive(Clone, Copy)]
+pub struct StoreSettings {
+    /// The word in the file.
+    pub name: &'static str,
+    /// Its keys in a store.
+    pub settings: Section,
+}
+
+/// A settings type: how to read it from a node, and its JSON Schema.
+#[derive(Clone, Copy)]
+pub struct Section {
+    pub(crate) read: fn(&Node) -> Reading<Settings>,
+    pub(crate) schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Section {
+    /// The section of the type `T`. Its doc comments become the schema's descriptions.
+    #[must_use]
+    pub const fn of<T: DeserializeOwned + JsonSchema + Send + Sync + 'static>() -> Self {
+        Self { read: read::read_settings::<T>, schema: |generator| generator.subschema_for::<T>() }
+    }
+}

@@ -1,0 +1,45 @@
+//! The YAML file of Keyward: a tree that knows its lines, the sections that every protocol and every store share, and
+//! every problem with its line.
+//!
+//! This crate sees nobody: it never learns the word PostgreSQL. A protocol or a store brings its own settings as a
+//! [`Section`] in its row of [`Kinds`]; they are read from the same mapping as the generic keys beside them.
+//!
+//! ```text
+//! text ── node.rs ──▶ Node (spans, duplicates)        problem.rs  Problems: all of them, each file:line:column
+//! Node ── read.rs ──▶ any serde type + unknown keys   schema.rs   the JSON Schema of the whole file
+//! lib.rs: load() ──▶ Config: listener.rs connection.rs store.rs user.rs access.rs limits.rs audit.rs …
+//! ```
+
+mod access;
+mod audit;
+mod connection;
+mod kind;
+mod limits;
+mod listener;
+mod load;
+mod name;
+mod node;
+mod problem;
+mod protected;
+mod quantity;
+mod read;
+mod schema;
+mod store;
+mod user;
+
+pub use access::{Access, Pattern};
+pub use audit::{Audit, Log, LogFormat, OnFailure};
+pub use connection::{Account, Connection, ConnectionLimits, CredentialField, TlsMode, UpstreamAddress, UpstreamTls};
+pub use kind::{Kinds, ProtocolSettings, Section, Settings, StoreSettings};
+pub use limits::Limits;
+pub use listener::{ListenAddress, Listener, ServerTls};
+pub use load::{Config, Http, Loaded, Reload, load, parse};
+pub use name::Name;
+pub use node::{Node, Span};
+pub use problem::{Problem, Problems};
+pub use protected::{Protected, SecretInput};
+pub use quantity::{Bytes, Period};
+pub use read::Spanned;
+pub use schema::schema;
+pub use store::Store;
+pub use user::User;

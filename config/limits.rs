@@ -1,0 +1,49 @@
+//! Limits: what one client, one user or all of them together may take.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::Period;
+
+/// Limits of the whole process. Each has a safe default.
+#[derive(Deserialize, JsonSchema, Clone)]
+#[serde(default)]
+pub struct Limits {
+    /// Links that have not logged in yet, in all.
+    pub handshakes: u32,
+    /// Links that have not logged in yet, per source address (IPv6: per /64).
+    pub handshakes_per_address: u32,
+    /// From the accepted socket to the client's good news, or the link is closed. Does not include what the user takes to type.
+    pub handshake_timeout: Period,
+    /// Sessions in all.
+    pub sessions: u32,
+    /// Sessions per user.
+    pub sessions_per_user: u32,
+    /// A session in which no byte moved for this long is ended. 0: never.
+    pub idle_timeout: Period,
+    /// A session is ended when it is this old. 0: never.
+    pub max_lifetime: Period,
+    /// How long a shutdown waits for sessions before it cuts them.
+    pub drain_timeout: Period,
+    /// Failed logins of one user from one address before that pair is locked.
+    pub failed_logins: u32,
+    /// How long that pair stays locked.
+    pub lock_time: Period,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshakes: 1024,
+            handshakes_per_address: 64,
+            handshake_timeout: Period::from_secs(30),
+            sessions: 10_000,
+            sessions_per_user: 200,
+            idle_timeout: Period::from_secs(0),
+            max_lifetime: Period::from_secs(0),
+            drain_timeout: Period::from_secs(30),
+            failed_logins: 10,
+            lock_time: Period::from_secs(300),
+        }
+    }
+}
