@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Everything that must hold: formatting, lints, licences, every test against real servers, the fuzz targets.
+#
+#   tests/run.sh           all of it
+#   tests/run.sh --quick   without the licence check and without fuzzing
+#
+# Installs what it needs (tests/install.sh), prints the time of each stage, and ends with `N passed, N failed, N skipped`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tests/install.sh
+
+fuzz_seconds=20 failed=no stage= since=0
+
+main() {
+  local quick=no
+  case ${1:-} in
+    '') ;;
+    --quick) quick=yes ;;
+    *) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  esac
+  results=$(mktemp)
+  trap 'rm -f "$results"; allow_services; finish' EXIT
+
+  say "versions"
+  grep -v '^#' "$versions"
+  begin "install"
+  install_all
+  begin "format"
+  cargo fmt --all --check
+  begin "lint"
+  cargo clippy --workspace --all-targets --quiet -- -D warnings
+  if [[ $quick == no ]]; then
+    begin "licences, bans, sources"
+    cargo deny --log-level error check licenses bans sources
+  fi
+  begin "build"
+  cargo build --workspace --all-targets --quiet
+  begin "test"
+  test_workspace || failed=yes
+  if [[ $quick == no && -d tests/fuzz/fuzz_targets ]]; then
+    begin "fuzz"
+    fuzz || failed=yes
+  fi
+  finish
+  summary || failed=yes
+  [[ $failed == no ]]
+}
+
+# Stages follow each other under `set -e`, so that the first failed command ends the run; only tests and fuzzing let the others go on.
+begin() { finish; stage=$1 since=$SECONDS; say "$stage"; }
+finish() { [[ $stage ]] && say "$stage: $((SECONDS - since)) s"; stage=; }
+
+# One run of all test programs, so that a failure in one does not hide those of the others.
+test_workspace() {
+  cargo test --workspace --no-fail-fast 2>&1 | tee "$results"
+}
+
+# libFuzzer's instrumentation is an unstable flag of rustc; the variable lets the pinned stable compiler take it.
+fuzz() {
+  local target
+  for target in tests/fuzz/fuzz_targets/*.rs; do
+    target=$(basename "$target" .rs)
+    say "fuzz $target"
+    RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$KEYWARD_CACHE/fuzz-target \
+      cargo fuzz run --fuzz-dir tests/fuzz "$target" -- -max_total_time="$fuzz_seconds" -rss_limit_mb=1024 -verbosity=0 || return
+  done
+}
+
+# The sum over the test programs; a run in which no test ran is a failed run.
+summary() {
+  awk '/^test result: / {
+         for (i = 2; i <= NF; i++) {
+           if ($i == "passed;") passed += $(i - 1)
+           if ($i == "failed;") failed += $(i - 1)
+           if ($i == "ignored;") skipped += $(i - 1)
+         }
+       }
+       END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 || failed > 0 }' "$results"
+}
+
+main "$@"
