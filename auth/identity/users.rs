@@ -1,0 +1,127 @@
+//! The users of one state of the file, with what stands in for those who do not exist.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyward_config::{Config, Name, Problems};
+
+use super::verifier::{SCRAM_ITERATIONS, ScramVerifier, Verifier, iterations};
+use super::{Identity, Proof, SaltKey, Source};
+
+/// The users, their stored forms and groups.
+pub(crate) struct Users {
+    users: BTreeMap<Name, User>,
+    /// What a user without a usable form seems to have in a SCRAM exchange: iterations and length of the salt, as most users have.
+    scram_shape: (u32, usize),
+    /// What his clear-text password is checked against, for the time that it takes.
+    decoy: Verifier,
+}
+
+struct User {
+    groups: Arc<[Name]>,
+    verifier: Option<Verifier>,
+    public_keys: Vec<String>,
+}
+
+impl Users {
+    /// Reads the users; a verifier that does not parse is a problem, a user who can prove nothing is a warning.
+    pub(crate) fn read(config: &Config, salts: &SaltKey, problems: &mut Problems) -> Self {
+        let users: BTreeMap<_, _> =
+            config.users.iter().map(|(name, entry)| (name.clone(), User::read(name, entry, problems))).collect();
+        let verifiers = || users.values().filter_map(|user| user.verifier.as_ref());
+        let mut shapes = BTreeMap::<_, usize>::new();
+        for scram in verifiers().filter_map(Verifier::scram) {
+            let count = shapes.entry((scram.iterations.get(), scram.salt.len())).or_default();
+            *count = count.saturating_add(1);
+        }
+        let scram_shape = shapes.into_iter().max_by_key(|(_, count)| *count).map_or((SCRAM_ITERATIONS, 16), |(shape, _)| shape);
+        let fill = salts.bytes(b"decoy", "");
+        let decoy = verifiers().find(|verifier| !verifier.serves_scram()).map_or_else(
+            || Verifier::from_scram(fake_scram(scram_shape, salts, "")),
+            |argon2| argon2.with_hash(&fill),
+        );
+        Self { users, scram_shape, decoy }
+    }
+
+    /// The SCRAM verifier to use for this user name, and whether it is his own. Costs the same for every name.
+    pub(super) fn scram(&self, user: &str, salts: &SaltKey) -> (ScramVerifier, Option<Candidate>) {
+        let fake = fake_scram(self.scram_shape, salts, user);
+        let known = self.users.get_key_value(user).and_then(|(name, user)| {
+            let scram = user.verifier.as_ref()?.scram()?.clone();
+            Some((scram, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
+        });
+        known.map_or((fake, None), |(scram, candidate)| (scram, Some(candidate)))
+    }
+
+    /// The verifier to check this user's clear-text password with, and whether it is his own.
+    pub(super) fn verifier(&self, user: &str) -> (Verifier, Option<Candidate>) {
+        let known = self.users.get_key_value(user).and_then(|(name, user)| {
+            let verifier = user.verifier.clone()?;
+            Some((verifier, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
+        });
+        known.map_or_else(|| (self.decoy.clone(), None), |(verifier, candidate)| (verifier, Some(candidate)))
+    }
+
+    /// The names, sorted.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
+        self.users.keys()
+    }
+
+    /// Whether both states have this user, and the same of him.
+    pub(crate) fn same(&self, other: &Self, name: &Name) -> bool {
+        match (self.users.get(name), other.users.get(name)) {
+            (Some(a), Some(b)) => a.same_as(b),
+            _ => false,
+        }
+    }
+}
+
+/// A user who exists and has yet to prove that he is it.
+#[derive(Clone)]
+pub(super) struct Candidate {
+    name: Name,
+    groups: Arc<[Name]>,
+}
+
+impl Candidate {
+    /// He has proven it.
+    pub(super) fn proven(self, proof: Proof, source: Source) -> Identity {
+        Identity::new(self.name, self.groups, proof, source)
+    }
+}
+
+impl User {
+    fn read(name: &Name, entry: &keyward_config::User, problems: &mut Problems) -> Self {
+        let at = format!("users.{name}");
+        // Parsed here; the text itself is of no further use.
+        let verifier = entry.password.as_ref().and_then(|text| match Verifier::parse(text.value.expose()) {
+            Ok(verifier) => Some(verifier),
+            Err(expected) => {
+                problems.error(Some(text.span), format!("{at}.password"), format!("expected {expected}"));
+                None
+            }
+        });
+        if entry.password.is_none() && entry.public_keys.is_empty() {
+            problems.warning(None, at, "has neither `password` nor `public_keys`: this user can prove nothing and cannot log in");
+        }
+        Self {
+            groups: entry.groups.clone().into(),
+            verifier,
+            public_keys: entry.public_keys.iter().map(|key| key.value.clone()).collect(),
+        }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        self.groups == other.groups && self.public_keys == other.public_keys && self.verifier == other.verifier
+    }
+}
+
+/// Keys that no password has: they come from the installation's key, not from PBKDF2.
+fn fake_scram((count, salt_length): (u32, usize), salts: &SaltKey, user: &str) -> ScramVerifier {
+    ScramVerifier {
+        iterations: iterations(count),
+        salt: salts.salt(user, salt_length),
+        stored_key: salts.bytes(b"stored key", user),
+        server_key: salts.bytes(b"server key", user),
+    }
+}

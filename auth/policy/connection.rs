@@ -1,0 +1,128 @@
+//! A connection and its accounts as sessions use them: what the file said, checked, and shared by the grants that carry it.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use keyward_config::{ConnectionLimits, Name, Node, Problems, Settings, UpstreamAddress, UpstreamTls};
+
+use crate::store::CredentialPlan;
+
+/// A registered asset. A live session keeps the one that its grant carries, also when a reload changed the file.
+pub struct Connection {
+    name: Name,
+    protocol: &'static str,
+    address: UpstreamAddress,
+    tls: Option<UpstreamTls>,
+    insecure: Option<String>,
+    store: Option<Name>,
+    limits: ConnectionLimits,
+    settings: Settings,
+    accounts: BTreeMap<Name, Arc<Account>>,
+    node: Node,
+}
+
+impl Connection {
+    /// Reads the accounts of an entry. Every account that says nothing usable is a problem; the connection is then without it.
+    pub(crate) fn read(entry: &keyward_config::Connection, problems: &mut Problems) -> Self {
+        let name = entry.name.value.clone();
+        let mut accounts = BTreeMap::new();
+        for (account, fields) in &entry.accounts {
+            let at = if account.as_str() == Account::DEFAULT {
+                format!("connections.{name}")
+            } else {
+                format!("connections.{name}.accounts.{account}")
+            };
+            if let Some(plan) = CredentialPlan::read(fields, &at, problems) {
+                accounts.insert(account.clone(), Arc::new(Account { name: account.clone(), plan }));
+            }
+        }
+        Self {
+            name,
+            protocol: entry.protocol,
+            address: entry.address.value.clone(),
+            tls: entry.tls.as_ref().map(|tls| tls.value.clone()),
+            insecure: entry.insecure.as_ref().map(|reason| reason.value.clone()),
+            store: entry.store.as_ref().map(|store| store.value.clone()),
+            limits: entry.limits.clone(),
+            settings: Arc::clone(&entry.settings),
+            accounts,
+            node: entry.node.clone(),
+        }
+    }
+
+    /// What users call it.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The name of its protocol's row.
+    #[must_use]
+    pub const fn protocol(&self) -> &'static str {
+        self.protocol
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn address(&self) -> &UpstreamAddress {
+        &self.address
+    }
+
+    /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets.
+    #[must_use]
+    pub const fn tls(&self) -> Option<&UpstreamTls> {
+        self.tls.as_ref()
+    }
+
+    /// Why an upstream that cannot be verified may still be given a secret.
+    #[must_use]
+    pub fn insecure(&self) -> Option<&str> {
+        self.insecure.as_deref()
+    }
+
+    /// The store of its references, where they name none.
+    #[must_use]
+    pub const fn store(&self) -> Option<&Name> {
+        self.store.as_ref()
+    }
+
+    /// Limits of its own.
+    #[must_use]
+    pub const fn limits(&self) -> &ConnectionLimits {
+        &self.limits
+    }
+
+    /// The settings of its protocol; `None` if `T` is not the type that the protocol's row registered.
+    #[must_use]
+    pub fn settings<T: Any>(&self) -> Option<&T> {
+        self.settings.downcast_ref()
+    }
+
+    /// Its accounts by name. Not public: what a user may know of them, `reachable` says.
+    pub(crate) const fn accounts(&self) -> &BTreeMap<Name, Arc<Account>> {
+        &self.accounts
+    }
+
+    /// Whether the file says the same of both.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.node == other.node
+    }
+}
+
+/// A named login on a connection, as users see it. The real login stays in the store.
+pub struct Account {
+    name: Name,
+    pub(crate) plan: CredentialPlan,
+}
+
+impl Account {
+    /// The account of a connection that names none, and the one that is meant where a user names none.
+    pub const DEFAULT: &str = "default";
+
+    /// What users call it.
+    #[must_use]
+    pub const fn name(&self) -> &Name {
+        &self.name
+    }
+}

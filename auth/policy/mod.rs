@@ -1,0 +1,28 @@
+//! May they: the registered connections, the rules over them, and the only place that makes a [`Grant`](crate::Grant).
+//!
+//! `Gate` calls [`Policy`] with an identity and what was asked for on the wire, and again for every live grant after a reload. What no rule
+//! allows is refused; unknown and forbidden are the same.
+
+mod connection;
+mod rules;
+
+pub use connection::{Account, Connection};
+pub(crate) use rules::Policy;
+
+/// Why there is no grant. It says nothing of whether there is such a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No such connection or account, not of this protocol, or no rule allows it.
+    NotPermitted,
+    /// The user named no account, may use several of them, and none is called `default`: these, sorted.
+    Choose(Vec<String>),
+}
+
+/// A connection and an account that a user may use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reachable {
+    /// The connection's name.
+    pub connection: String,
+    /// The account's name on it.
+    pub account: String,
+}
