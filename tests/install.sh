@@ -78,15 +78,14 @@ as_root() {
 
 # Debian's server packages start a system service when they are installed. We run our own on our own ports.
 forbid_services() {
-  [[ -e /usr/sbin/policy-rc.d ]] && return
+  [[ ! -e /usr/sbin/policy-rc.d ]] || return 0
   policy_placed=yes
   printf '#!/bin/sh\nexit 101\n' | as_root tee /usr/sbin/policy-rc.d > /dev/null
   as_root chmod 755 /usr/sbin/policy-rc.d
 }
 
 allow_services() {
-  [[ $policy_placed == no ]] && return
-  as_root rm -f /usr/sbin/policy-rc.d
+  if [[ $policy_placed == yes ]]; then as_root rm -f /usr/sbin/policy-rc.d; fi
   policy_placed=no
 }
 
@@ -94,7 +93,7 @@ allow_services() {
 
 install_rust() {
   [[ -d $HOME/.cargo/bin ]] && PATH="$PATH:$HOME/.cargo/bin"
-  rust_is_new_enough && return
+  ! rust_is_new_enough || return 0
   if ! command -v rustup > /dev/null; then
     as_root apt-get -qq update
     apt-cache show rustup > /dev/null 2>&1 || die "Rust $rust_version or newer is needed, and Debian $(cat /etc/debian_version) has no rustup: see https://rustup.rs"
@@ -118,7 +117,7 @@ install_pip() {
   version=$(version_of "$name") sha256=$(sha256_of "$name") spec="$1==$version"
   [[ -x $KEYWARD_CACHE/venv/bin/pip ]] || python3 -m venv "$KEYWARD_CACHE/venv"
   local pip=("$KEYWARD_CACHE/venv/bin/python" -m pip --quiet --disable-pip-version-check)
-  compgen -G "$KEYWARD_CACHE/venv/lib/python3*/site-packages/$(tr '[:upper:]-' '[:lower:]_' <<< "${name%%[*}")-$version.dist-info" > /dev/null && return
+  compgen -G "$KEYWARD_CACHE/venv/lib/python3*/site-packages/$(tr '[:upper:]-' '[:lower:]_' <<< "${name%%[*}")-$version.dist-info" > /dev/null && return 0
   say "installing $spec (pip, into the cache)"
   if [[ $sha256 == - ]]; then "${pip[@]}" install "$spec"; return; fi
   wheels=$(mktemp -d)
@@ -132,7 +131,7 @@ install_npm() {
   local prefix=$KEYWARD_CACHE/node name specs=() stamp
   for name in $(packages npm); do specs+=("$name@$(version_of "$name")"); done
   stamp=$prefix/installed
-  [[ -f $stamp && $(cat "$stamp") == "${specs[*]}" ]] && return
+  [[ -f $stamp && $(cat "$stamp") == "${specs[*]}" ]] && return 0
   say "installing ${specs[*]} (npm, into the cache)"
   mkdir -p "$prefix"
   [[ -f $prefix/package.json ]] || echo '{ "private": true }' > "$prefix/package.json"
@@ -145,7 +144,7 @@ install_npm() {
 install_cargo() {
   local version
   version=$(version_of "$1")
-  cargo install --list --root "$KEYWARD_CACHE/tools" | grep -q "^$1 v$version:" && return
+  cargo install --list --root "$KEYWARD_CACHE/tools" | grep -q "^$1 v$version:" && return 0
   say "building $1 $version (cargo, into the cache; some minutes)"
   CARGO_TARGET_DIR=$KEYWARD_CACHE/tools-target cargo install --quiet --locked --version "$version" --root "$KEYWARD_CACHE/tools" "$1"
 }

@@ -48,7 +48,10 @@ main() {
 
 # Stages follow each other under `set -e`, so that the first failed command ends the run; only tests and fuzzing let the others go on.
 begin() { finish; stage=$1 since=$SECONDS; say "$stage"; }
-finish() { [[ $stage ]] && say "$stage: $((SECONDS - since)) s"; stage=; }
+finish() {
+  if [[ $stage ]]; then say "$stage: $((SECONDS - since)) s"; fi
+  stage=
+}
 
 # One run of all test programs, so that a failure in one does not hide those of the others.
 test_workspace() {

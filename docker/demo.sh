@@ -1,0 +1,280 @@
+#!/usr/bin/env bash
+# Keyward in two minutes: OpenBao and PostgreSQL on loopback, Keyward in front of them, psql through it.
+#
+#   docker/demo.sh            shows it, then stays up so that you can try it yourself, until Ctrl-C
+#   docker/demo.sh --once     shows it and ends; the exit status says whether every step held
+#   docker/demo.sh --debug    builds the dev profile instead of the release one (may be given beside --once)
+#
+# What is missing is installed first (Debian packages, and pinned servers in a cache folder). Every server is thrown away at the end:
+# its data lies in one temporary folder, it listens on 127.0.0.1 only, on a free port, and its passwords are random.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tests/install.sh
+
+once=no profile=release
+for option in "$@"; do
+  case $option in
+    --once) once=yes ;;
+    --debug) profile=debug ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  esac
+done
+
+main() {
+  install_servers
+  bao=$KEYWARD_CACHE/use/bao postgres=$(readlink -f "$KEYWARD_CACHE/use/postgres-debian")/bin
+  say "building Keyward ($profile)"
+  if [[ $profile == release ]]; then cargo build --quiet --release --bin keyward; else cargo build --quiet --bin keyward; fi
+  keyward=$CARGO_TARGET_DIR/$profile/keyward
+  "$keyward" --version
+
+  umask 077
+  dir=$(mktemp -d "${TMPDIR:-/tmp}/keyward-demo.XXXXXX")
+  chmod 711 "$dir" # the server's own user has to reach its data in it
+  start_postgres
+  start_openbao
+  seed_openbao
+  start_keyward
+  show
+  [[ $once == yes ]] || stay
+}
+
+# --- PostgreSQL: the asset ----------------------------------------------------------------------------------------------------
+
+start_postgres() {
+  pg_port=$(free_port)
+  say "starting PostgreSQL on 127.0.0.1:$pg_port"
+  admin_password=$(random) app_password=$(random) issuer_password=$(random)
+  install -d -m 700 "$dir/postgres"
+  printf '%s' "$admin_password" > "$dir/postgres.password"
+  local own_user=()
+  if ((EUID == 0)); then # PostgreSQL refuses to run as root
+    own_user=(setpriv --reuid postgres --regid postgres --init-groups)
+    chown postgres "$dir/postgres" "$dir/postgres.password"
+  fi
+  "${own_user[@]}" "$postgres/initdb" --pgdata "$dir/postgres" --username postgres --pwfile "$dir/postgres.password" \
+    --auth scram-sha-256 --no-sync > "$dir/initdb.log"
+  background postgres "${own_user[@]}" "$postgres/postgres" -D "$dir/postgres" -p "$pg_port" \
+    -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off
+  until_true 30 "PostgreSQL answers" "$postgres/pg_isready" -q -h 127.0.0.1 -p "$pg_port"
+
+  # `orders_app` is the shared login whose password lies in the store. `issuer` is the login with which OpenBao makes short-lived ones.
+  admin_sql postgres <<< "CREATE DATABASE orders;"
+  admin_sql orders << SQL
+CREATE ROLE orders_writers NOLOGIN;
+CREATE ROLE orders_app LOGIN PASSWORD '$app_password' IN ROLE orders_writers;
+CREATE ROLE issuer LOGIN CREATEROLE PASSWORD '$issuer_password';
+GRANT orders_writers TO issuer WITH ADMIN OPTION;
+CREATE TABLE orders (id int PRIMARY KEY, item text);
+INSERT INTO orders VALUES (1, 'tea'), (2, 'biscuits'), (3, 'milk');
+GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO orders_writers;
+SQL
+}
+
+admin_sql() {
+  PGPASSWORD=$admin_password psql -X -q -A -t -v ON_ERROR_STOP=1 "host=127.0.0.1 port=$pg_port user=postgres dbname=$1 connect_timeout=10"
+}
+
+# --- OpenBao: the secret store ------------------------------------------------------------------------------------------------
+
+start_openbao() {
+  local bao_port
+  bao_port=$(free_port)
+  export BAO_ADDR=http://127.0.0.1:$bao_port
+  say "starting OpenBao at $BAO_ADDR"
+  cat > "$dir/openbao.hcl" << HCL
+storage "inmem" {}
+listener "tcp" {
+  address     = "127.0.0.1:$bao_port"
+  tls_disable = true
+}
+api_addr = "$BAO_ADDR"
+HCL
+  background openbao "$bao" server -config "$dir/openbao.hcl"
+  until_true 30 "OpenBao answers" openbao_answers
+  "$bao" operator init -key-shares=1 -key-threshold=1 -format=json > "$dir/openbao.init"
+  printf '{"key":"%s"}' "$(json "$dir/openbao.init" unseal_keys_b64 0)" | "$bao" write sys/unseal - > /dev/null
+  BAO_TOKEN=$(json "$dir/openbao.init" root_token)
+  export BAO_TOKEN
+  until_true 30 "OpenBao is unsealed" "$bao" status
+}
+
+# `bao status` says 2 when the server answers and is still sealed.
+openbao_answers() {
+  local status=0
+  "$bao" status > /dev/null 2>&1 || status=$?
+  ((status == 2))
+}
+
+# Secrets reach `bao` on its standard input, never in its arguments.
+seed_openbao() {
+  say "seeding OpenBao: a KV secret, a role for short-lived logins, and an AppRole for Keyward"
+  "$bao" secrets enable -path=prod_db -version=2 kv
+  until_true 10 "the KV mount is ready" "$bao" read prod_db/config
+  printf '{"data":{"username":"orders_app","password":"%s"}}' "$app_password" | "$bao" write prod_db/data/postgres - > /dev/null
+
+  "$bao" secrets enable -path=orders_db database
+  "$bao" write orders_db/config/orders - << JSON > /dev/null
+{"plugin_name": "postgresql-database-plugin", "allowed_roles": ["orders_rw"], "username": "issuer", "password": "$issuer_password",
+ "connection_url": "postgresql://{{username}}:{{password}}@127.0.0.1:$pg_port/orders?sslmode=disable"}
+JSON
+  "$bao" write orders_db/roles/orders_rw - << 'JSON' > /dev/null
+{"db_name": "orders", "default_ttl": "10m", "max_ttl": "1h",
+ "creation_statements": ["CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE orders_writers;"],
+ "revocation_statements": ["DROP ROLE IF EXISTS \"{{name}}\";"]}
+JSON
+
+  # The least that Keyward needs: to read the two, and to give back leases of that one role.
+  "$bao" policy write keyward - << 'HCL'
+path "prod_db/data/postgres"     { capabilities = ["read"] }
+path "orders_db/creds/orders_rw" { capabilities = ["read"] }
+path "sys/leases/revoke" {
+  capabilities       = ["update"]
+  allowed_parameters = { "lease_id" = ["orders_db/creds/orders_rw/*"], "sync" = [] }
+}
+HCL
+  "$bao" auth enable approle
+  "$bao" write auth/approle/role/keyward token_policies=keyward token_period=1h > /dev/null
+  role_id=$("$bao" read -field=role_id auth/approle/role/keyward/role-id)
+  "$bao" write -force -field=secret_id auth/approle/role/keyward/secret-id > "$dir/secret_id"
+}
+
+# --- Keyward ------------------------------------------------------------------------------------------------------------------
+
+start_keyward() {
+  say "starting Keyward"
+  local password verifier
+  password=$(random)
+  printf '*:*:*:alice:%s\n' "$password" > "$dir/alice.pgpass"
+  verifier=$("$keyward" user hash <<< "$password")
+  cat > "$dir/keyward.yaml" << YAML
+state: $dir/state
+log: { format: json }
+listeners:
+  - { protocol: postgres, address: "127.0.0.1:0" }
+stores:
+  corp:
+    type: vault
+    address: $BAO_ADDR
+    auth: { method: approle, role_id: $role_id, secret_id: { file: $dir/secret_id } }
+connections:
+  orders:                                        # a shared login, from a KV secret
+    protocol: postgres
+    address: 127.0.0.1:$pg_port
+    database: orders
+    store: corp
+    username: prod_db/data/postgres?username
+    password: prod_db/data/postgres?password
+  orders_rw:                                     # a login of its own for every session, from a lease
+    protocol: postgres
+    address: 127.0.0.1:$pg_port
+    database: orders
+    store: corp
+    credential: orders_db/creds/orders_rw
+users:
+  alice:
+    password: "$verifier"
+    groups: [payments]
+access:
+  - { allow: [payments], connections: ["orders*"] }
+YAML
+  unset BAO_TOKEN # Keyward has its AppRole; nothing below needs the root token
+  background keyward "$keyward" run --config "$dir/keyward.yaml"
+  until_true 30 "Keyward is ready" grep -q '"ready"' "$dir/keyward.log"
+  keyward_port=$(sed -n '/"listening"/s/.*"127\.0\.0\.1:\([0-9]*\)".*/\1/p' "$dir/keyward.log" | head -n 1)
+  [[ $keyward_port ]] || die "Keyward's log names no listener"
+  "$keyward" ca --config "$dir/keyward.yaml" > "$dir/keyward-ca.pem"
+}
+
+# What alice types; her password comes from a file that only she can read.
+connect_string() {
+  printf 'host=localhost hostaddr=127.0.0.1 port=%s user=alice dbname=%s sslmode=verify-full sslrootcert=%s' "$keyward_port" "$1" "$dir/keyward-ca.pem"
+}
+
+alice() {
+  PGPASSFILE=$dir/alice.pgpass psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$(connect_string "$1") connect_timeout=30" -c "$2"
+}
+
+show() {
+  local who
+  say "alice → Keyward → PostgreSQL, with the KV credential (connection: orders)"
+  who=$(alice orders "SELECT current_user")
+  [[ $who == orders_app ]] || die "expected to be orders_app upstream, and was '$who'"
+  printf 'alice is %s there, and sees: %s\n' "$who" "$(alice orders "SELECT string_agg(item, ', ' ORDER BY id) FROM orders")"
+
+  say "alice → Keyward → PostgreSQL, with a login made for this session (connection: orders_rw)"
+  who=$(alice orders_rw "SELECT current_user")
+  [[ $who == v-*orders_rw* ]] || die "expected a short-lived login upstream, and was '$who'"
+  printf 'alice was %s there\n' "$who"
+  until_true 10 "that login is gone from pg_roles" role_is_gone "$who"
+  printf 'gone from pg_roles: %s\n' "$who"
+
+  say "the audit record of these sessions"
+  cat "$dir/state/audit.jsonl"
+  if grep -qF -e "$app_password" -e "$(cut -d : -f 5 "$dir/alice.pgpass")" "$dir/keyward.log" "$dir/state/audit.jsonl"; then
+    die "a password is in the log or in the audit record"
+  fi
+  say "every step held"
+}
+
+role_is_gone() { [[ $(admin_sql orders <<< "SELECT count(*) FROM pg_roles WHERE rolname = '$1'") == 0 ]]; }
+
+stay() {
+  printf '\nTry it yourself (Ctrl-C ends it all):\n\n'
+  local connection
+  for connection in orders orders_rw; do
+    printf "  PGPASSFILE=%s psql '%s'\n" "$dir/alice.pgpass" "$(connect_string "$connection")"
+  done
+  printf '\n  %s\n\n' "config: $dir/keyward.yaml   log: $dir/keyward.log   audit: $dir/state/audit.jsonl"
+  wait "${pids[-1]}" || true
+  die "Keyward has ended by itself; its last words: $(tail -n 5 "$dir/keyward.log")"
+}
+
+# --- processes ----------------------------------------------------------------------------------------------------------------
+
+pids=() dir=
+
+# Starts a server with its output in NAME.log, and out of reach of the terminal's Ctrl-C: clean_up ends the servers in order.
+background() {
+  local name=$1
+  shift
+  setsid "$@" > "$dir/$name.log" 2>&1 < /dev/null &
+  pids+=("$!")
+}
+
+until_true() {
+  local seconds=$1 what=$2 end=$((SECONDS + $1))
+  shift 2
+  until "$@" > /dev/null 2>&1; do
+    ((SECONDS < end)) || die "not within $seconds s: $what; $(last_words)"
+    sleep 0.1
+  done
+}
+
+last_words() { tail -n 5 "$dir"/*.log; }
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+random() { python3 -c 'import secrets; print(secrets.token_hex(16))'; }
+json() { python3 -c 'import json, sys; v = json.load(open(sys.argv[1]))
+for key in sys.argv[2:]: v = v[int(key) if key.isdigit() else key]
+print(v)' "$@"; }
+
+# Last started, first ended; each gets ten seconds, then no more.
+clean_up() {
+  local status=$? i pid tries
+  trap - EXIT INT TERM
+  set +e
+  allow_services
+  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+    pid=${pids[i]}
+    kill -s TERM "$pid" 2> /dev/null || continue
+    for ((tries = 0; tries < 100; tries++)); do kill -0 "$pid" 2> /dev/null || break; sleep 0.1; done
+    kill -s KILL "$pid" 2> /dev/null || true
+    wait "$pid" 2> /dev/null || true
+  done
+  [[ -z $dir ]] || rm -rf "$dir"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+main
