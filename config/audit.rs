@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::scope;
+
 /// The audit record: JSON lines, one file.
-#[derive(Deserialize, JsonSchema, Clone, Default, PartialEq, Eq)]
+#[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct Audit {
     /// The file, mode 0600; reopened on SIGHUP. Default: `audit.jsonl` in the state folder.
+    #[serde(deserialize_with = "scope::optional_path")]
     pub file: Option<PathBuf>,
     /// What a login hears when its record cannot be written.
     pub on_failure: OnFailure,
@@ -27,7 +30,7 @@ pub enum OnFailure {
 }
 
 /// The log, on standard error.
-#[derive(Deserialize, JsonSchema, Clone, Default, PartialEq, Eq)]
+#[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct Log {
     /// For people or for programs.

@@ -1,12 +1,15 @@
 //! A connection: a registered asset, its address, and where its credential lives.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error};
 
-use crate::{Name, Node, Period, Settings, Spanned};
+use crate::entry::{Entry, joined, row};
+use crate::protected::{GivenKeys, given_schema};
+use crate::read::TextOr;
+use crate::upstream_tls::TlsInput;
+use crate::{Kinds, Name, Node, Period, Problems, SecretInput, Settings, Spanned, UpstreamAddress, UpstreamTls};
 
 /// A registered asset as the file declares it. The generic keys; those of its protocol are in `settings`.
 pub struct Connection {
@@ -33,12 +36,10 @@ pub struct Connection {
 }
 
 /// A named login on a connection. The real login stays in the store.
-#[derive(Deserialize, JsonSchema, Default)]
-#[serde(default)]
+#[derive(serde::Deserialize, Default)]
+#[serde(try_from = "AccountKeys")]
 pub struct Account {
-    /// One reference that gives user and secret: a dynamic role (`db/creds/role`), a static role (`db/static-creds/role`) or a
-    /// whole secret with the keys `username` and `password`.
-    #[serde(alias = "account")]
+    /// One reference that gives user and secret.
     pub credential: Option<Spanned<CredentialField>>,
     /// The login name on the asset.
     pub username: Option<Spanned<CredentialField>>,
@@ -50,17 +51,52 @@ pub struct Account {
     pub passphrase: Option<Spanned<CredentialField>>,
 }
 
+/// An account as it is written.
+#[derive(serde::Deserialize, JsonSchema, Default)]
+#[serde(default)]
+pub(crate) struct AccountKeys {
+    /// One reference that gives user and secret: a dynamic role (`db/creds/role`), a static role (`db/static-creds/role`) or a
+    /// whole secret with the keys `username` and `password`.
+    credential: Option<Spanned<CredentialField>>,
+    /// The login name on the asset.
+    username: Option<Spanned<CredentialField>>,
+    /// The password on the asset.
+    password: Option<Spanned<CredentialField>>,
+    /// A private key in PEM or OpenSSH form.
+    private_key: Option<Spanned<CredentialField>>,
+    /// What decrypts `private_key`.
+    passphrase: Option<Spanned<CredentialField>>,
+    /// The old spelling of `username` (a reference with a `?key`) or of `credential` (one without).
+    account: Option<Spanned<CredentialField>>,
+}
+
+impl TryFrom<AccountKeys> for Account {
+    type Error = &'static str;
+
+    fn try_from(keys: AccountKeys) -> Result<Self, Self::Error> {
+        let AccountKeys { mut credential, mut username, password, private_key, passphrase, account } = keys;
+        if let Some(account) = account {
+            let whole = matches!(&account.value, CredentialField::Reference(text) if !text.contains('?'));
+            let slot = if whole { &mut credential } else { &mut username };
+            if slot.replace(account).is_some() {
+                return Err("`account` is an old spelling of `credential` or `username`, which is here too; expected one of them");
+            }
+        }
+        Ok(Self { credential, username, password, private_key, passphrase })
+    }
+}
+
 /// One part of a credential: a plain string is a reference into the store (`prod_db/data/mysql?username`); anything else says
 /// what it is: `{ literal: … }`, `{ file: … }` or `{ env: … }`.
 pub enum CredentialField {
     /// A reference, not yet parsed: its grammar is the store's.
     Reference(String),
     /// A value in the file itself, or in a file or variable that it names. For throw-away use; `check` says so.
-    Given(crate::SecretInput),
+    Given(SecretInput),
 }
 
 /// Limits of one connection; absent: those of the top level.
-#[derive(Deserialize, JsonSchema, Default, Clone)]
+#[derive(serde::Deserialize, JsonSchema, Default, Clone, PartialEq, Eq)]
 #[serde(default)]
 pub struct ConnectionLimits {
     /// Sessions at one time on this connection, of all users together.
@@ -71,47 +107,115 @@ pub struct ConnectionLimits {
     pub max_lifetime: Option<Period>,
 }
 
-/// Where an upstream is: `host:port`, `[v6]:port`, or the absolute path of a unix socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpstreamAddress {
-    /// A host name or address literal with a port. A missing port is the protocol's own.
-    Tcp {
-        /// A DNS name or an address literal, without brackets.
-        host: String,
-        /// `None`: the protocol's default port.
-        port: Option<u16>,
-    },
-    /// The path of a unix socket.
-    Unix(PathBuf),
+/// The generic keys of a connection.
+#[derive(serde::Deserialize, JsonSchema)]
+pub(crate) struct ConnectionKeys {
+    /// The protocol that the asset speaks.
+    #[serde(rename = "protocol")]
+    _protocol: String,
+    /// Where the asset is: host:port, \[IPv6\]:port, or the absolute path of a unix socket. A missing port is the protocol's own.
+    address: Spanned<UpstreamAddress>,
+    /// The store of the references.
+    store: Option<Spanned<Name>>,
+    /// How the server is verified: a mode, or a mapping. Default: `verify-full`; `disable` on loopback and unix sockets.
+    tls: Option<Spanned<TlsInput>>,
+    /// Why an upstream that cannot be verified may still be given a secret.
+    insecure: Option<Spanned<String>>,
+    /// Named logins. Instead of them, one login's keys stand in the connection itself; its name is then `default`.
+    accounts: Option<Spanned<BTreeMap<Name, Account>>>,
+    /// Limits of this connection.
+    #[serde(default)]
+    limits: ConnectionLimits,
 }
 
-/// How the upstream's server is verified. In the file either a mode alone (`tls: verify-full`) or a mapping.
-#[derive(Clone)]
-pub struct UpstreamTls {
-    /// What is checked.
-    pub mode: TlsMode,
-    /// PEM file of the authorities to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// PEM file of the certificate chain to show to the upstream.
-    pub certificate: Option<PathBuf>,
-    /// PEM file of the key to `certificate`.
-    pub private_key: Option<PathBuf>,
-    /// The name to ask for and to verify, instead of the host in `address`.
-    pub server_name: Option<String>,
-    /// `sha256:` and the base64 of the SHA-256 of the server's SubjectPublicKeyInfo. Verifies the server by itself, in every mode but `disable`.
-    pub pinned_key: Option<String>,
+impl Connection {
+    pub(crate) fn read(name: Spanned<Name>, node: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
+        let mut entry = Entry::new(node, path);
+        let keys: Option<ConnectionKeys> = entry.part(problems);
+        let own: Option<Account> = entry.part(problems);
+        let row = row(node, path, "protocol", kinds.protocols, |row| row.name, problems)?;
+        let settings = entry.settings(row.connection, problems);
+        if !entry.finish(problems) {
+            return None;
+        }
+        let keys = keys?;
+        if let Some(reason) = keys.insecure.as_ref().filter(|reason| reason.trim().is_empty()) {
+            problems.error(reason.span, joined(path, "insecure"), "expected the reason in words");
+        }
+        let accounts = accounts(own?, keys.accounts, node, path, problems)?;
+        Some(Self {
+            name,
+            protocol: row.name,
+            address: keys.address,
+            store: keys.store,
+            tls: keys.tls.map(|tls| Spanned::new(tls.value.0, tls.span)),
+            insecure: keys.insecure,
+            accounts,
+            limits: keys.limits,
+            settings: settings?,
+            node: node.clone(),
+        })
+    }
 }
 
-/// What is checked of an upstream's certificate; the names are libpq's `sslmode`.
-#[derive(Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum TlsMode {
-    /// No TLS.
-    Disable,
-    /// TLS, nothing verified: needs `insecure` or `pinned_key`.
-    Require,
-    /// The chain, not the name.
-    VerifyCa,
-    /// The chain and the name.
-    VerifyFull,
+/// The named logins, or the one that stands in the connection itself.
+fn accounts(
+    own: Account,
+    named: Option<Spanned<BTreeMap<Name, Account>>>,
+    node: &Node,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<BTreeMap<Name, Account>> {
+    let Account { credential, username, password, private_key, passphrase } = &own;
+    let parts = [credential, username, password, private_key, passphrase];
+    let first = parts.into_iter().flatten().map(|part| part.span).min();
+    match (named, first) {
+        (Some(named), None) if named.is_empty() => {
+            problems.error(named.span, joined(path, "accounts"), "expected at least one account");
+            None
+        }
+        (Some(named), None) => Some(named.value),
+        (None, Some(_)) => Some(BTreeMap::from([("default".parse().ok()?, own)])),
+        (Some(_), Some(span)) => {
+            problems.error(span, path, "expected either `accounts` or the keys of one credential, not both");
+            None
+        }
+        (None, None) => {
+            let expected = "expected `credential`, or `username` with `password` or `private_key`, or `accounts`";
+            problems.error(node.span(), path, expected);
+            None
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for CredentialField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match TextOr::<GivenKeys>::deserialize(deserializer)? {
+            TextOr::Text(text) => Ok(Self::Reference(text.as_str().to_owned())),
+            TextOr::Map(keys) => keys.try_into().map(Self::Given).map_err(D::Error::custom),
+        }
+    }
+}
+
+impl JsonSchema for CredentialField {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CredentialField".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A plain string is a reference into the store, such as `prod_db/data/mysql?username`; else where the value is.",
+            "anyOf": [{ "type": "string", "minLength": 1 }, given_schema(generator)],
+        })
+    }
+}
+
+impl JsonSchema for Account {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Account".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        AccountKeys::json_schema(generator)
+    }
 }

@@ -42,6 +42,9 @@ pub struct StoreSettings {
 }
 
 /// A settings type: how to read it from a node, and its JSON Schema.
+///
+/// The type is a struct without `flatten`: its fields are the keys that are known. An internally tagged enum inside it
+/// (`#[serde(tag = "method")]`) wants `deny_unknown_fields`, else its unknown keys pass unseen. Paths are [`crate::FilePath`].
 #[derive(Clone, Copy)]
 pub struct Section {
     pub(crate) read: fn(&Node) -> Reading<Settings>,
@@ -52,6 +55,6 @@ impl Section {
     /// The section of the type `T`. Its doc comments become the schema's descriptions.
     #[must_use]
     pub const fn of<T: DeserializeOwned + JsonSchema + Send + Sync + 'static>() -> Self {
-        Self { read: read::read_settings::<T>, schema: |generator| generator.subschema_for::<T>() }
+        Self { read: read::read_settings::<T>, schema: T::json_schema }
     }
 }

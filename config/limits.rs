@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::Period;
+use crate::{Node, Period, Problems};
 
 /// Limits of the whole process. Each has a safe default.
-#[derive(Deserialize, JsonSchema, Clone)]
+#[derive(Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(default)]
 pub struct Limits {
     /// Links that have not logged in yet, in all.
@@ -44,6 +44,25 @@ impl Default for Limits {
             drain_timeout: Period::from_secs(30),
             failed_logins: 10,
             lock_time: Period::from_secs(300),
+        }
+    }
+}
+
+impl Limits {
+    /// A limit of zero that would let nobody in is a slip.
+    pub(crate) fn check(&self, node: Option<&Node>, problems: &mut Problems) {
+        let Some(node) = node else { return };
+        let counts = [
+            ("handshakes", self.handshakes),
+            ("handshakes_per_address", self.handshakes_per_address),
+            ("sessions", self.sessions),
+            ("sessions_per_user", self.sessions_per_user),
+            ("failed_logins", self.failed_logins),
+        ];
+        let zero = counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key);
+        let at_once = self.handshake_timeout.is_zero().then_some("handshake_timeout");
+        for key in zero.chain(at_once) {
+            problems.error(node.span_of(key), format!("limits.{key}"), "expected more than 0: nobody could log in");
         }
     }
 }

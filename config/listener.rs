@@ -1,13 +1,14 @@
 //! A listener: where clients come in.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 
-use crate::{Name, Node, Settings, Spanned};
+use crate::entry::{Entry, joined, row};
+use crate::{Kinds, ListenAddress, Name, Node, Problems, Settings, Spanned, scope};
 
 /// Where clients come in, and by which protocol.
 pub struct Listener {
@@ -27,20 +28,72 @@ pub struct Listener {
     pub node: Node,
 }
 
-/// `0.0.0.0:5432`, `[::1]:5432`, or the absolute path of a unix socket.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ListenAddress {
-    /// An address and a port; port 0 takes a free one.
-    Tcp(SocketAddr),
-    /// The path of the socket. Created with mode 0666: who may log in is decided by the login.
-    Unix(PathBuf),
+/// What a listener shows to its clients: a certificate of the admin's own, or names for the one that the local CA makes.
+#[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(default)]
+pub struct ServerTls {
+    /// PEM file, the leaf first. With `private_key`, or neither.
+    #[serde(deserialize_with = "scope::optional_path")]
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    #[serde(deserialize_with = "scope::optional_path")]
+    pub private_key: Option<PathBuf>,
+    /// Names and addresses for the certificate of the local CA, beside this host's own name, `localhost` and the listener's address.
+    pub names: Vec<String>,
 }
 
-/// A certificate of the admin's own.
-#[derive(Deserialize, JsonSchema, Clone, PartialEq, Eq)]
-pub struct ServerTls {
-    /// PEM file, the leaf first.
-    pub certificate: PathBuf,
-    /// PEM file of its key.
-    pub private_key: PathBuf,
+/// The generic keys of a listener.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct ListenerKeys {
+    /// The protocol that clients speak here.
+    #[serde(rename = "protocol")]
+    _protocol: String,
+    /// Where it listens: an IP address and a port, or the absolute path of a unix socket.
+    address: Spanned<ListenAddress>,
+    /// The one connection that it leads to. Default: the client names one.
+    connection: Option<Spanned<Name>>,
+    /// The certificate to show. Default: one from the local CA in the state folder.
+    tls: Option<Spanned<ServerTls>>,
+    /// The sources that must send a PROXY protocol header (version 1 or 2), and the only ones that may. Default: none.
+    #[serde(default)]
+    proxy_protocol: Vec<Network>,
+}
+
+/// A network such as `10.0.0.0/8`, or one address.
+struct Network(IpNet);
+
+impl Listener {
+    pub(crate) fn read(node: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
+        let mut entry = Entry::new(node, path);
+        let keys: Option<ListenerKeys> = entry.part(problems);
+        let row = row(node, path, "protocol", kinds.protocols, |row| row.name, problems)?;
+        let settings = entry.settings(row.listener, problems);
+        if !entry.finish(problems) {
+            return None;
+        }
+        let ListenerKeys { address, connection, tls, proxy_protocol, .. } = keys?;
+        if let Some(tls) = tls.as_ref().filter(|tls| tls.certificate.is_some() != tls.private_key.is_some()) {
+            problems.error(tls.span, joined(path, "tls"), "expected `certificate` and `private_key` together, or neither");
+        }
+        let proxy_protocol = proxy_protocol.into_iter().map(|network| network.0).collect();
+        Some(Self { protocol: row.name, address, connection, tls, proxy_protocol, settings: settings?, node: node.clone() })
+    }
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        network.map(Self).ok_or_else(|| serde::de::Error::custom("expected a network such as 10.0.0.0/8, or an IP address"))
+    }
+}
+
+impl JsonSchema for Network {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "A network such as 10.0.0.0/8, or one IP address.", "type": "string", "minLength": 1 })
+    }
 }

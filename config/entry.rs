@@ -1,0 +1,101 @@
+//! One entry of the file, read in parts: the generic keys, and beside them in the same mapping those of its kind.
+
+use serde::de::DeserializeOwned;
+
+use crate::failure::{Failure, unknown_key};
+use crate::read::{self, Reading, Unknown};
+use crate::{Node, Problems, Section, Settings, suggest};
+
+/// An entry and what no part of it has known so far.
+pub(crate) struct Entry<'a> {
+    pub(crate) node: &'a Node,
+    pub(crate) path: &'a str,
+    unknown: Option<Vec<Unknown>>,
+    known: Vec<&'static str>,
+    /// One error an entry: the second part often fails over the same thing.
+    failed: bool,
+}
+
+impl<'a> Entry<'a> {
+    pub(crate) fn new(node: &'a Node, path: &'a str) -> Self {
+        Self { node, path, unknown: None, known: Vec::new(), failed: false }
+    }
+
+    /// Reads the keys of `T`. `None`: a problem says why, or said so of an earlier part.
+    pub(crate) fn part<T: DeserializeOwned>(&mut self, problems: &mut Problems) -> Option<T> {
+        self.take(read::read(self.node), problems)
+    }
+
+    /// Reads the keys of a kind.
+    pub(crate) fn settings(&mut self, section: Section, problems: &mut Problems) -> Option<Settings> {
+        self.take((section.read)(self.node), problems)
+    }
+
+    /// After the last part: a key is unknown if no part knew it. `false`: a part could not be read.
+    pub(crate) fn finish(self, problems: &mut Problems) -> bool {
+        for unknown in self.unknown.unwrap_or_default() {
+            problems.error(unknown.span, self.path, unknown_key(&unknown.key, self.known.iter().copied()));
+        }
+        !self.failed
+    }
+
+    fn take<T>(&mut self, reading: Reading<T>, problems: &mut Problems) -> Option<T> {
+        let (own, nested): (Vec<_>, Vec<_>) = reading.unknown.into_iter().partition(|unknown| unknown.path.is_empty());
+        for unknown in nested {
+            let message = unknown_key(&unknown.key, unknown.known.iter().copied());
+            problems.error(unknown.span, joined(self.path, &unknown.path), message);
+        }
+        self.known.extend(own.first().map_or(&[][..], |unknown| unknown.known));
+        self.unknown = Some(match self.unknown.take() {
+            None => own,
+            Some(before) => before.into_iter().filter(|a| own.iter().any(|b| a.span == b.span)).collect(),
+        });
+        match reading.value {
+            Ok(value) => Some(value),
+            Err(Failure { message, place }) => {
+                let (span, below) = place.unwrap_or_else(|| (self.node.span(), String::new()));
+                if !self.failed {
+                    problems.error(span, joined(self.path, &below), message);
+                }
+                self.failed = true;
+                None
+            }
+        }
+    }
+}
+
+/// A path below another one.
+pub(crate) fn joined(path: &str, below: &str) -> String {
+    match (path, below) {
+        ("", path) | (path, "") => path.to_owned(),
+        (path, below) if below.starts_with('[') => format!("{path}{below}"),
+        (path, below) => format!("{path}.{below}"),
+    }
+}
+
+/// The row that an entry's `protocol` or `type` names. `None`: a problem lists the words.
+pub(crate) fn row<'k, R>(
+    node: &Node,
+    path: &str,
+    key: &str,
+    rows: &'k [R],
+    name: fn(&R) -> &'static str,
+    problems: &mut Problems,
+) -> Option<&'k R> {
+    let words: Vec<&str> = rows.iter().map(name).collect();
+    let word = node.get(key).map(read::read::<String>);
+    match word {
+        Some(Reading { value: Ok(word), .. }) => {
+            let row = rows.iter().find(|row| name(row) == word);
+            if row.is_none() {
+                let suggestion = suggest::did_you_mean(&word, words.iter().copied());
+                let span = node.get(key).map_or(node.span(), Node::span);
+                problems.error(span, joined(path, key), format!("expected one of {}{suggestion}", words.join(", ")));
+            }
+            row
+        }
+        // Anything but a mapping or a word is told by the part that reads the key.
+        Some(_) => None,
+        None => None,
+    }
+}

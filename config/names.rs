@@ -1,0 +1,75 @@
+//! Names that lead nowhere. What an entry names counts as declared even where its own entry has problems.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::{Config, ListenAddress, Node, Problems, Span, suggest};
+
+/// Every name that one entry uses of another, and every listener address, which only one may have.
+pub(crate) fn check(config: &Config, root: &Node, problems: &mut Problems) {
+    let declared = |section: &str| {
+        root.get(section).map(Node::entries).unwrap_or_default().iter().map(|entry| entry.key.as_str()).collect::<HashSet<_>>()
+    };
+    let (connections, stores) = (declared("connections"), declared("stores"));
+    for (index, listener) in config.listeners.iter().enumerate() {
+        if let Some(name) = listener.connection.as_ref().filter(|name| !connections.contains(name.as_str())) {
+            dangling(name.span, "connection", name.as_str(), &format!("listeners[{index}].connection"), &connections, problems);
+        }
+    }
+    for (name, connection) in &config.connections {
+        if let Some(store) = connection.store.as_ref().filter(|store| !stores.contains(store.as_str())) {
+            dangling(store.span, "store", store.as_str(), &format!("connections.{name}.store"), &stores, problems);
+        }
+    }
+    addresses(config, problems);
+    rules(config, &connections, &declared("users"), problems);
+}
+
+fn addresses(config: &Config, problems: &mut Problems) {
+    let mut taken: BTreeMap<&ListenAddress, Span> = BTreeMap::new();
+    for listener in &config.listeners {
+        // Port 0 takes a free port every time.
+        if matches!(&listener.address.value, ListenAddress::Tcp(address) if address.port() == 0) {
+            continue;
+        }
+        if let Some(first) = taken.insert(&listener.address.value, listener.address.span) {
+            let message = format!("a listener of this address is declared at line {} already", first.line);
+            problems.error(listener.address.span, "listeners", message);
+        }
+    }
+}
+
+fn rules(config: &Config, connections: &HashSet<&str>, users: &HashSet<&str>, problems: &mut Problems) {
+    let groups = config.users.values().flat_map(|user| &user.groups).map(|group| group.as_str());
+    let allowed: HashSet<&str> = users.iter().copied().chain(groups).collect();
+    for (index, rule) in config.access.iter().enumerate() {
+        let path = |key: &str| format!("access[{index}].{key}");
+        for name in rule.allow.iter().filter(|name| !allowed.contains(name.as_str())) {
+            dangling(name.span, "user or group", name.as_str(), &path("allow"), &allowed, problems);
+        }
+        for pattern in rule.connections.iter().filter(|pattern| !connections.iter().any(|name| pattern.matches(name))) {
+            let message = format!(
+                "no connection is named {}{}",
+                suggest::quoted(pattern.as_str()),
+                suggest::did_you_mean(pattern.as_str(), connections.iter().copied())
+            );
+            problems.warning(pattern.span, path("connections"), message);
+        }
+        let reached =
+            || config.connections.iter().filter(|(name, _)| rule.connections.iter().any(|pattern| pattern.matches(name.as_str())));
+        for pattern in rule.accounts.iter().flatten() {
+            let used = reached().any(|(_, connection)| connection.accounts.keys().any(|account| pattern.matches(account.as_str())));
+            if !used {
+                problems.warning(
+                    pattern.span,
+                    path("accounts"),
+                    format!("none of these connections has an account {}", suggest::quoted(pattern.as_str())),
+                );
+            }
+        }
+    }
+}
+
+fn dangling(span: Span, what: &str, name: &str, path: &str, known: &HashSet<&str>, problems: &mut Problems) {
+    let suggestion = suggest::did_you_mean(name, known.iter().copied());
+    problems.error(span, path, format!("no {what} is named {}{suggestion}", suggest::quoted(name)));
+}

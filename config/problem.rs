@@ -1,0 +1,133 @@
+//! Everything that is wrong with a file, in one run, each with its place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::Span;
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file can be used; someone should look.
+    Warning,
+}
+
+/// One thing that is wrong. Its text never holds a value of the file, only names and keys.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in the file; `None` for what has no place in it.
+    pub span: Option<Span>,
+    /// The keys that lead there, such as `connections.orders.tls`; empty for the file itself.
+    pub path: String,
+    /// What was expected.
+    pub message: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some(span) = self.span {
+            write!(f, "{}:{}:", span.line, span.column)?;
+        }
+        if self.severity == Severity::Warning {
+            f.write_str(" warning:")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, " {}:", self.path)?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+/// A growing list of problems of one file. `config` begins it; `auth` and the proxy add what only they can know.
+#[derive(Clone, Debug)]
+pub struct Problems {
+    file: PathBuf,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    /// An empty list about this file.
+    #[must_use]
+    pub fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), list: Vec::new() }
+    }
+
+    /// Adds what makes the file unusable. `path` is the keys that lead there; `message` says what was expected and must not hold
+    /// a value of the file.
+    pub fn error(&mut self, span: impl Into<Option<Span>>, path: impl Into<String>, message: impl Into<String>) {
+        self.add(span.into(), path.into(), message.into(), Severity::Error);
+    }
+
+    /// Adds what someone should look at. Arguments as for [`Self::error`].
+    pub fn warning(&mut self, span: impl Into<Option<Span>>, path: impl Into<String>, message: impl Into<String>) {
+        self.add(span.into(), path.into(), message.into(), Severity::Warning);
+    }
+
+    /// Whether anything makes the file unusable.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many there are, of both severities.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The problems in the order of the file; those without a place come first.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        let mut sorted: Vec<&Problem> = self.list.iter().collect();
+        sorted.sort_by_key(|problem| problem.span);
+        sorted.into_iter()
+    }
+
+    fn add(&mut self, span: Option<Span>, path: String, message: String, severity: Severity) {
+        // What was read out of a tagged enum has lost its place; line 0 says so.
+        let span = span.filter(|span| span.line > 0);
+        let problem = Problem { file: self.file.clone(), span, path, message, severity };
+        if !self.list.contains(&problem) {
+            self.list.push(problem);
+        }
+    }
+}
+
+/// One problem a line, in the order of the file.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.iter().try_for_each(|problem| writeln!(f, "{problem}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_shown_in_the_order_of_the_file() {
+        let mut problems = Problems::new(Path::new("keyward.yaml"));
+        assert!(problems.is_empty() && !problems.has_errors());
+        problems.warning(Span { line: 12, column: 5 }, "connections.orders", "second");
+        assert!(!problems.has_errors());
+        problems.error(Span { line: 2, column: 1 }, "state", "first");
+        problems.error(None, "", "no place");
+        problems.error(None, "", "no place");
+        assert!(problems.has_errors());
+        let shown = "keyward.yaml: no place\nkeyward.yaml:2:1: state: first\nkeyward.yaml:12:5: warning: connections.orders: second\n";
+        assert_eq!(problems.to_string(), shown);
+    }
+}
