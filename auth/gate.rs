@@ -1,11 +1,12 @@
 //! The gate: all that the proxy may ask of this crate.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use keyward_config::{Config, Limits, Name, Problems};
+use keyward_config::{Config, Limits, Name, Node, Problems};
 
 use crate::identity::{Attempt, Hashing, Lockout, LockoutLimits, SaltKey, Users};
 use crate::policy::Policy;
@@ -31,6 +32,8 @@ struct State {
     users: Users,
     policy: Policy,
     stores: Stores,
+    /// What it says of each store, to tell what a reload changed.
+    entries: BTreeMap<Name, Node>,
 }
 
 /// What a reload did: `connection orders`, `store corp`, `user alice`, each list sorted.
@@ -51,7 +54,7 @@ impl Gate {
     /// `None` if there is an error among `problems`, which has then been added to.
     pub fn open(config: &Config, state: &Path, observer: Arc<dyn Observer>, problems: &mut Problems) -> Option<Arc<Self>> {
         let salts = or_problem(SaltKey::open(state), "the fake-salt key in the state folder", problems)?;
-        let leases = or_problem(Leases::open(Some(state), Arc::clone(&observer)), "the lease journal in the state folder", problems)?;
+        let leases = or_problem(Leases::open(Some(state)), "the lease journal in the state folder", problems)?;
         Self::build(config, salts, leases, observer, problems)
     }
 
@@ -60,17 +63,196 @@ impl Gate {
     /// `None` if there is an error among `problems`, which has then been added to.
     pub fn for_operator(config: &Config, observer: Arc<dyn Observer>, problems: &mut Problems) -> Option<Arc<Self>> {
         let salts = or_problem(SaltKey::random(), "random numbers", problems)?;
-        let leases = or_problem(Leases::open(None, Arc::clone(&observer)), "the lease journal", problems)?;
+        let leases = or_problem(Leases::open(None), "the lease journal", problems)?;
         Self::build(config, salts, leases, observer, problems)
     }
 
-    /// Checks what only this crate understands: verifiers and references parse, stores can be opened, users can prove something.
-    /// Asks nobody and writes nothing.
+    /// Checks what only this crate understands: verifiers and references parse, users can prove something. Asks nobody and writes
+    /// nothing.
     pub fn check(config: &Config, problems: &mut Problems) {
         if let Some(salts) = or_problem(SaltKey::random(), "random numbers", problems) {
             Users::read(config, &salts, problems);
             Policy::read(config, problems);
-            Stores::check(config, problems);
         }
     }
+
+    /// Begins a SCRAM exchange for the user of the startup message. `binding` is the `tls-server-end-point` hash of the certificate
+    /// that we showed; `None` without TLS. Waits up to 5 s if this address has failed often in the last minute.
+    ///
+    /// # Errors
+    /// `Locked`: this user name has failed too often from this address.
+    pub async fn scram(&self, user: &str, source: Source, binding: Option<Vec<u8>>) -> Result<ScramServer, AuthFailure> {
+        let attempt = Attempt::begin(&self.lockout, user, source).await?;
+        let verifier = self.current.load().users.scram(user, &self.salts);
+        Ok(ScramServer::new(verifier, source, attempt, binding, Arc::clone(self.hashing.computations())))
+    }
+
+    /// Checks a clear-text password against the user's stored form. Waits like [`Self::scram`], then for a free core.
+    ///
+    /// # Errors
+    /// `NotAuthenticated`: unknown user or wrong password. `Locked`: as there. `Busy`: the queue for hashing is full.
+    pub async fn password(&self, user: &str, password: Secret, source: Source) -> Result<Identity, AuthFailure> {
+        let attempt = Attempt::begin(&self.lockout, user, source).await?;
+        let verifier = self.current.load().users.verifier(user);
+        self.hashing.verify(verifier, password, source, attempt).await
+    }
+
+    /// Grants or denies what was asked for, by the names as they came. `protocol` is the listener's: a connection of another
+    /// protocol does not exist there. Without an account: `default` if that is allowed, else the only one that is.
+    ///
+    /// # Errors
+    /// `NotPermitted`, the same for unknown and forbidden; `Choose` with the accounts that this user may name.
+    pub fn authorise(
+        &self,
+        identity: &Identity,
+        protocol: &str,
+        connection: &str,
+        account: Option<&str>,
+        session: SessionId,
+    ) -> Result<Grant, Denied> {
+        self.current.load().policy.authorise(identity, protocol, connection, account, session)
+    }
+
+    /// What this user may reach by this protocol, sorted.
+    #[must_use]
+    pub fn reachable(&self, identity: &Identity, protocol: &str) -> Vec<Reachable> {
+        self.current.load().policy.reachable(identity, protocol)
+    }
+
+    /// Whether the same (user, connection, account) would be granted now. Asked for every live session after a reload.
+    #[must_use]
+    pub fn still_allowed(&self, grant: &Grant) -> bool {
+        self.current.load().policy.still_allows(grant)
+    }
+
+    /// A grant for every account of every connection, as the user `operator`: what `keyward check` tries.
+    #[must_use]
+    pub fn operator_grants(&self) -> Vec<Grant> {
+        self.current.load().policy.operator_grants()
+    }
+
+    /// Gets the credential of a grant, from the cache or from its store.
+    ///
+    /// # Errors
+    /// What the store, or the way to it, did not give.
+    pub async fn lease(&self, grant: &Grant) -> Result<Lease, StoreError> {
+        self.current.load_full().stores.lease(grant).await
+    }
+
+    /// The upstream rejected this credential: asks the store once more if it came from the cache. `None`: nothing else to try.
+    ///
+    /// # Errors
+    /// As for [`Self::lease`].
+    pub async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
+        self.current.load_full().stores.refetch(grant, rejected).await
+    }
+
+    /// Asks a store how it is. Logs in to it if need be.
+    ///
+    /// # Errors
+    /// As for [`Self::lease`]; `NotFound` if no store has this name.
+    pub async fn store_status(&self, name: &str) -> Result<StoreStatus, StoreError> {
+        self.current.load_full().stores.status(name).await
+    }
+
+    /// The names of the stores that are switched on, sorted.
+    #[must_use]
+    pub fn store_names(&self) -> Vec<String> {
+        self.current.load().stores.names()
+    }
+
+    /// How many leases live, and how many wait to be given back.
+    #[must_use]
+    pub fn lease_stats(&self) -> LeaseStats {
+        self.leases.stats()
+    }
+
+    /// Waits until every lease is given back, but no longer than `limit`. Returns how many are left; the journal has them for the
+    /// next start.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.leases.drain(limit).await
+    }
+
+    /// Takes over another state of the file, all of it or, if there is an error among `problems`, nothing. Stores that are the
+    /// same live on with their login and their cache; failures, leases and grants outlive it in any case.
+    pub fn replace(&self, config: &Config, problems: &mut Problems) -> Option<Replaced> {
+        let before = self.current.load_full();
+        let after = State::read(config, &self.salts, &self.leases, &self.observer, Some(&before.stores), problems)?;
+        let replaced = Replaced::between(&before, &after);
+        self.lockout.set_limits(lockout_limits(&config.limits));
+        self.current.store(Arc::new(after));
+        Some(replaced)
+    }
+
+    fn build(
+        config: &Config,
+        salts: SaltKey,
+        leases: Arc<Leases>,
+        observer: Arc<dyn Observer>,
+        problems: &mut Problems,
+    ) -> Option<Arc<Self>> {
+        let state = State::read(config, &salts, &leases, &observer, None, problems)?;
+        let lockout = Arc::new(Lockout::new(lockout_limits(&config.limits)));
+        Some(Arc::new(Self { current: ArcSwap::from_pointee(state), salts, hashing: Hashing::new(), lockout, leases, observer }))
+    }
+}
+
+impl State {
+    fn read(
+        config: &Config,
+        salts: &SaltKey,
+        leases: &Arc<Leases>,
+        observer: &Arc<dyn Observer>,
+        previous: Option<&Stores>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let state = Self {
+            users: Users::read(config, salts, problems),
+            policy: Policy::read(config, problems),
+            stores: Stores::open(config, leases, observer, previous, problems),
+            entries: config.stores.iter().map(|(name, store)| (name.clone(), store.node.clone())).collect(),
+        };
+        (!problems.has_errors()).then_some(state)
+    }
+}
+
+impl Replaced {
+    fn between(before: &State, after: &State) -> Self {
+        let mut replaced = Self::default();
+        let (old, new) = (before.policy.connections(), after.policy.connections());
+        replaced.compare("connection", old.keys(), new.keys(), |name| {
+            old.get(name).zip(new.get(name)).is_some_and(|(old, new)| old.same_as(new))
+        });
+        let (old, new) = (&before.entries, &after.entries);
+        replaced.compare("store", old.keys(), new.keys(), |name| old.get(name) == new.get(name));
+        let (old, new) = (&before.users, &after.users);
+        replaced.compare("user", old.names(), new.names(), |name| old.same(new, name));
+        if !before.policy.same_rules(&after.policy) {
+            replaced.changed.push("access".to_owned());
+        }
+        replaced
+    }
+
+    /// Sorts the names of one kind of entry into the lists.
+    fn compare<'a, N: std::fmt::Display + Ord + 'a>(
+        &mut self,
+        kind: &str,
+        old: impl Iterator<Item = &'a N>,
+        new: impl Iterator<Item = &'a N>,
+        same: impl Fn(&N) -> bool,
+    ) {
+        let (old, new): (BTreeSet<_>, BTreeSet<_>) = (old.collect(), new.collect());
+        let list = |names: Vec<&N>| names.into_iter().map(|name| format!("{kind} {name}")).collect::<Vec<_>>();
+        self.added.extend(list(new.difference(&old).copied().collect()));
+        self.removed.extend(list(old.difference(&new).copied().collect()));
+        self.changed.extend(list(old.intersection(&new).copied().filter(|name| !same(name)).collect()));
+    }
+}
+
+const fn lockout_limits(limits: &Limits) -> LockoutLimits {
+    LockoutLimits { failed_logins: limits.failed_logins, lock_time: limits.lock_time.get() }
+}
+
+fn or_problem<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, problems: &mut Problems) -> Option<T> {
+    result.map_err(|error| problems.error(None, "state", format!("{what}: {error}"))).ok()
 }

@@ -16,12 +16,14 @@ mod gate;
 mod grant;
 mod identity;
 mod policy;
+#[cfg(test)]
+mod sample;
 mod secret;
 mod store;
 
-pub use gate::{Gate, GateProblem, Replaced};
+pub use gate::{Gate, Replaced};
 pub use grant::{Grant, SessionId};
-pub use identity::{AuthFailure, ChannelBinding, Identity, Proof, ScramServer, Source, Verifier};
+pub use identity::{AuthFailure, Identity, Proof, ScramServer, Source, ThrottleKey, Verifier};
 pub use policy::{Account, Connection, Denied, Reachable};
 pub use secret::Secret;
 pub use store::{

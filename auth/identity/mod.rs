@@ -119,6 +119,12 @@ impl Identity {
         Some(Self::new("operator".parse().ok()?, Arc::from([]), Proof::Operator, Source::local()))
     }
 
+    /// Somebody, for the tests of other folders.
+    #[cfg(test)]
+    pub(crate) fn of(user: &str, proof: Proof, source: Source) -> Self {
+        Self::new(user.parse().expect("a name"), Arc::from([]), proof, source)
+    }
+
     /// Who, as the file names him.
     #[must_use]
     pub const fn user(&self) -> &Name {

@@ -193,3 +193,6 @@ fn is_nonce(text: &str) -> bool {
 fn is_extension(text: &str) -> bool {
     matches!(text.as_bytes(), [name, b'=', ..] if name.is_ascii_alphabetic() && *name != b'm')
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ impl Users {
     }
 
     /// The SCRAM verifier to use for this user name, and whether it is his own. Costs the same for every name.
-    pub(super) fn scram(&self, user: &str, salts: &SaltKey) -> (ScramVerifier, Option<Candidate>) {
+    pub(crate) fn scram(&self, user: &str, salts: &SaltKey) -> (ScramVerifier, Option<Candidate>) {
         let fake = fake_scram(self.scram_shape, salts, user);
         let known = self.users.get_key_value(user).and_then(|(name, user)| {
             let scram = user.verifier.as_ref()?.scram()?.clone();
@@ -54,7 +54,7 @@ impl Users {
     }
 
     /// The verifier to check this user's clear-text password with, and whether it is his own.
-    pub(super) fn verifier(&self, user: &str) -> (Verifier, Option<Candidate>) {
+    pub(crate) fn verifier(&self, user: &str) -> (Verifier, Option<Candidate>) {
         let known = self.users.get_key_value(user).and_then(|(name, user)| {
             let verifier = user.verifier.clone()?;
             Some((verifier, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
@@ -78,7 +78,7 @@ impl Users {
 
 /// A user who exists and has yet to prove that he is it.
 #[derive(Clone)]
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     name: Name,
     groups: Arc<[Name]>,
 }

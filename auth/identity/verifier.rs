@@ -100,7 +100,7 @@ impl Verifier {
         match &self.0 {
             Form::Scram(scram) => scram.accepts(password),
             // Hashed here and compared in constant time by the crate.
-            Form::Argon2(hash) => Argon2::default().verify_password(password.expose(), hash).is_ok(),
+            Form::Argon2(hash) => Argon2::default().verify_password(password.expose(), hash.as_ref()).is_ok(),
         }
     }
 
@@ -192,6 +192,9 @@ pub(super) fn bytes32(bytes: &[u8]) -> [u8; 32] {
     bytes.try_into().unwrap_or_default()
 }
 
-pub(super) const fn iterations(count: u32) -> NonZeroU32 {
+pub(super) fn iterations(count: u32) -> NonZeroU32 {
     NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
 }
+
+#[cfg(test)]
+mod tests;

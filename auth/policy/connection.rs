@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use keyward_config::{ConnectionLimits, Name, Node, Problems, Settings, UpstreamAddress, UpstreamTls};
 
@@ -20,6 +20,7 @@ pub struct Connection {
     settings: Settings,
     accounts: BTreeMap<Name, Arc<Account>>,
     node: Node,
+    prepared: OnceLock<Settings>,
 }
 
 impl Connection {
@@ -48,6 +49,7 @@ impl Connection {
             settings: Arc::clone(&entry.settings),
             accounts,
             node: entry.node.clone(),
+            prepared: OnceLock::new(),
         }
     }
 
@@ -97,6 +99,12 @@ impl Connection {
     #[must_use]
     pub fn settings<T: Any>(&self) -> Option<&T> {
         self.settings.downcast_ref()
+    }
+
+    /// What the proxy made ready for it at its first use, such as certificates read from files. Ends with the connection.
+    #[must_use]
+    pub const fn prepared(&self) -> &OnceLock<Settings> {
+        &self.prepared
     }
 
     /// Its accounts by name. Not public: what a user may know of them, `reachable` says.

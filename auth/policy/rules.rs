@@ -16,6 +16,7 @@ pub(crate) struct Policy {
     rules: Vec<Rule>,
 }
 
+#[derive(PartialEq, Eq)]
 struct Rule {
     allow: Vec<Name>,
     connections: Vec<Pattern>,
@@ -85,6 +86,11 @@ impl Policy {
         &self.connections
     }
 
+    /// Whether both states of the file have the same rules.
+    pub(crate) fn same_rules(&self, other: &Self) -> bool {
+        self.rules == other.rules
+    }
+
     /// The connections on which this user may use at least one account, each with those accounts. One walk for the known, the
     /// forbidden and the unknown name.
     fn allowed<'a>(
@@ -133,3 +139,6 @@ fn choose<'a>(allowed: &[&'a Arc<Account>]) -> Result<&'a Arc<Account>, Denied> 
             .ok_or_else(|| Denied::Choose(several.iter().map(|account| account.name().to_string()).collect())),
     }
 }
+
+#[cfg(test)]
+mod tests;

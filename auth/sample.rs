@@ -1,0 +1,44 @@
+//! A state of the file for this crate's tests, and an observer who does not look.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_config::{Config, Kinds, Problems, ProtocolSettings, Section, StoreSettings};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::Observer;
+
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct Settings {
+    /// What `Connection::settings` is asked for.
+    pub(crate) database: Option<String>,
+}
+
+const ANY: Section = Section::of::<Settings>();
+const PROTOCOLS: &[ProtocolSettings] = &[
+    ProtocolSettings { name: "postgres", listener: ANY, connection: ANY },
+    ProtocolSettings { name: "ssh", listener: ANY, connection: ANY },
+];
+
+/// The sections of the file that a test is about, after those that every file needs.
+pub(crate) fn config(sections: &str) -> (Config, Problems) {
+    let text = format!("state: /nowhere\nlisteners: [{{ protocol: postgres, address: \"127.0.0.1:5432\" }}]\n{sections}");
+    let stores: Vec<StoreSettings> = crate::KINDS.iter().map(|kind| kind.settings).collect();
+    let loaded = keyward_config::parse(Path::new("keyward.yaml"), &text, &Kinds { protocols: PROTOCOLS, stores: &stores });
+    assert!(!loaded.problems.has_errors(), "{}", loaded.problems);
+    (loaded.config.expect("a config"), Problems::new(Path::new("keyward.yaml")))
+}
+
+/// An observer who does not look.
+pub(crate) fn nobody() -> Arc<dyn Observer> {
+    struct Nobody;
+    impl Observer for Nobody {
+        fn store_call(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
+        fn token_life(&self, _: &str, _: Option<Duration>) {}
+        fn cache(&self, _: &str, _: &'static str) {}
+        fn lease(&self, _: &str, _: &'static str) {}
+    }
+    Arc::new(Nobody)
+}
