@@ -111,7 +111,7 @@ pub struct ConnectionLimits {
 #[derive(serde::Deserialize, JsonSchema)]
 pub(crate) struct ConnectionKeys {
     /// The protocol that the asset speaks.
-    #[serde(rename = "protocol")]
+    #[serde(rename = "protocol", default)]
     _protocol: String,
     /// Where the asset is: host:port, \[IPv6\]:port, or the absolute path of a unix socket. A missing port is the protocol's own.
     address: Spanned<UpstreamAddress>,

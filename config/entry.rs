@@ -1,10 +1,13 @@
 //! One entry of the file, read in parts: the generic keys, and beside them in the same mapping those of its kind.
 
+use std::collections::HashSet;
+
 use serde::de::DeserializeOwned;
 
 use crate::failure::{Failure, unknown_key};
+use crate::node::Value;
 use crate::read::{self, Reading, Unknown};
-use crate::{Node, Problems, Section, Settings, suggest};
+use crate::{Node, Problems, Section, Settings, Span, suggest};
 
 /// An entry and what no part of it has known so far.
 pub(crate) struct Entry<'a> {
@@ -48,7 +51,10 @@ impl<'a> Entry<'a> {
         self.known.extend(own.first().map_or(&[][..], |unknown| unknown.known));
         self.unknown = Some(match self.unknown.take() {
             None => own,
-            Some(before) => before.into_iter().filter(|a| own.iter().any(|b| a.span == b.span)).collect(),
+            Some(before) => {
+                let own: HashSet<Span> = own.iter().map(|unknown| unknown.span).collect();
+                before.into_iter().filter(|unknown| own.contains(&unknown.span)).collect()
+            }
         });
         match reading.value {
             Ok(value) => Some(value),
@@ -82,20 +88,21 @@ pub(crate) fn row<'k, R>(
     name: fn(&R) -> &'static str,
     problems: &mut Problems,
 ) -> Option<&'k R> {
-    let words: Vec<&str> = rows.iter().map(name).collect();
-    let word = node.get(key).map(read::read::<String>);
-    match word {
-        Some(Reading { value: Ok(word), .. }) => {
-            let row = rows.iter().find(|row| name(row) == word);
-            if row.is_none() {
-                let suggestion = suggest::did_you_mean(&word, words.iter().copied());
-                let span = node.get(key).map_or(node.span(), Node::span);
-                problems.error(span, joined(path, key), format!("expected one of {}{suggestion}", words.join(", ")));
-            }
-            row
+    let words = || rows.iter().map(name);
+    let expected = || words().collect::<Vec<_>>().join(", ");
+    let Some(written) = node.get(key) else {
+        // Of what is no mapping, the parts have said so.
+        if matches!(node.value, Value::Map(_)) {
+            problems.error(node.span(), path, format!("the key {} is missing: one of {}", suggest::quoted(key), expected()));
         }
-        // Anything but a mapping or a word is told by the part that reads the key.
-        Some(_) => None,
-        None => None,
+        return None;
+    };
+    // What is no word at all is a problem of the part that has the key.
+    let word = read::read::<String>(written).value.ok()?;
+    let row = rows.iter().find(|row| name(row) == word);
+    if row.is_none() {
+        let suggestion = suggest::did_you_mean(&word, words());
+        problems.error(written.span(), joined(path, key), format!("expected one of {}{suggestion}", expected()));
     }
+    row
 }

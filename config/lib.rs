@@ -7,13 +7,15 @@
 //! ```text
 //! text ── node.rs ──▶ Node (spans, duplicates)        problem.rs  Problems: all of them, each file:line:column
 //! Node ── read.rs ──▶ any serde type + unknown keys   schema.rs   the JSON Schema of the whole file
-//! lib.rs: load() ──▶ Config: listener.rs connection.rs store.rs user.rs access.rs limits.rs audit.rs …
+//! entry.rs: one mapping, several types (generic keys, kind's keys)     dangling.rs  names that lead nowhere
+//! load.rs: load() ──▶ Config: listener.rs connection.rs store.rs user.rs access.rs limits.rs audit.rs …
 //! ```
 
 mod access;
 mod address;
 mod audit;
 mod connection;
+mod dangling;
 mod entry;
 mod failure;
 mod kind;
@@ -21,7 +23,6 @@ mod limits;
 mod listener;
 mod load;
 mod name;
-mod names;
 mod node;
 mod problem;
 mod protected;

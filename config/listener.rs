@@ -46,7 +46,7 @@ pub struct ServerTls {
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct ListenerKeys {
     /// The protocol that clients speak here.
-    #[serde(rename = "protocol")]
+    #[serde(rename = "protocol", default)]
     _protocol: String,
     /// Where it listens: an IP address and a port, or the absolute path of a unix socket.
     address: Spanned<ListenAddress>,

@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::failure::unknown_key;
 use crate::node::{self, Value};
 use crate::{Access, Audit, Connection, FilePath, Kinds, Limits, Listener, Log, Name, Node, Problems, Span, Spanned, Store, User};
-use crate::{names, scope, suggest, text_file};
+use crate::{dangling, scope, suggest, text_file};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -117,7 +117,7 @@ fn read(file: &Path, text: &str, kinds: &Kinds<'_>) -> (Loaded, bool) {
     // An absolute folder, so that what a path means does not hang on where the process stands.
     let folder = file.parent().map(|folder| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())).unwrap_or_default();
     let (config, secret) = scope::within(&folder, || sections(file, &root, kinds, &mut problems));
-    names::check(&config, &root, &mut problems);
+    dangling::check(&config, &root, &mut problems);
     (Loaded { config: Some(config), problems }, secret)
 }
 

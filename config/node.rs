@@ -122,7 +122,7 @@ pub(crate) fn build(text: &str, problems: &mut Problems) -> Option<Node> {
         let (event, place) = match event {
             Ok((event, place)) => (event, at(place.start)),
             Err(error) => {
-                builder.problem(at(*error.marker()), format!("this is no YAML: {}", error.info()));
+                builder.problem(at(*error.marker()), format!("this is no YAML: {}", error.info().escape_debug()));
                 return None;
             }
         };

@@ -46,18 +46,22 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A growing list of problems of one file. `config` begins it; `auth` and the proxy add what only they can know.
+/// A growing list of problems of one file; the first thousand are kept. `config` begins it; `auth` and the proxy add what only they can know.
 #[derive(Clone, Debug)]
 pub struct Problems {
     file: PathBuf,
     list: Vec<Problem>,
+    errors: usize,
 }
+
+/// More than anyone reads; a file of nothing but duplicates holds a million.
+const MAX: usize = 1000;
 
 impl Problems {
     /// An empty list about this file.
     #[must_use]
     pub fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), list: Vec::new() }
+        Self { file: file.to_owned(), list: Vec::new(), errors: 0 }
     }
 
     /// Adds what makes the file unusable. `path` is the keys that lead there; `message` says what was expected and must not hold
@@ -74,7 +78,7 @@ impl Problems {
     /// Whether anything makes the file unusable.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(|problem| problem.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// Whether there is nothing to say.
@@ -99,10 +103,11 @@ impl Problems {
     fn add(&mut self, span: Option<Span>, path: String, message: String, severity: Severity) {
         // What was read out of a tagged enum has lost its place; line 0 says so.
         let span = span.filter(|span| span.line > 0);
-        let problem = Problem { file: self.file.clone(), span, path, message, severity };
-        if !self.list.contains(&problem) {
-            self.list.push(problem);
+        let error = severity == Severity::Error;
+        if self.list.len() < MAX || (error && self.errors == 0) {
+            self.list.push(Problem { file: self.file.clone(), span, path, message, severity });
         }
+        self.errors = self.errors.saturating_add(usize::from(error));
     }
 }
 
@@ -125,9 +130,19 @@ mod tests {
         assert!(!problems.has_errors());
         problems.error(Span { line: 2, column: 1 }, "state", "first");
         problems.error(None, "", "no place");
-        problems.error(None, "", "no place");
         assert!(problems.has_errors());
         let shown = "keyward.yaml: no place\nkeyward.yaml:2:1: state: first\nkeyward.yaml:12:5: warning: connections.orders: second\n";
         assert_eq!(problems.to_string(), shown);
+    }
+
+    #[test]
+    fn a_flood_of_problems_is_bounded_and_hides_no_error() {
+        let mut problems = Problems::new(Path::new("keyward.yaml"));
+        (0..5000).for_each(|_| problems.warning(None, "", "again"));
+        assert_eq!((problems.len(), problems.has_errors()), (1000, false));
+        problems.error(None, "", "the one that counts");
+        assert!(problems.has_errors() && problems.to_string().contains("the one that counts"));
+        (0..5000).for_each(|_| problems.error(None, "", "again"));
+        assert_eq!(problems.len(), 1001);
     }
 }

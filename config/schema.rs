@@ -91,7 +91,11 @@ fn form<G: JsonSchema>(
         close_nested(&mut merged);
     }
     if let Some(property) = merged.pointer_mut(&format!("/properties/{word}")).and_then(Value::as_object_mut) {
+        property.remove("default");
         property.insert("const".into(), name.into());
+    }
+    if let Some(required) = merged.pointer_mut("/required").and_then(Value::as_array_mut) {
+        required.push(word.into());
     }
     merged
 }
@@ -120,7 +124,9 @@ fn close_nested(object: &mut Value) {
 fn close(value: &mut Value) {
     match value {
         Value::Object(object) => {
-            if object.get("properties").is_some_and(Value::is_object) && object.get("type").is_some_and(|kind| kind == "object") {
+            // Beside one of these the properties are not all that there are.
+            let composed = ["$ref", "allOf", "anyOf", "oneOf"].iter().any(|key| object.contains_key(*key));
+            if !composed && object.get("properties").is_some_and(Value::is_object) {
                 object.entry("additionalProperties").or_insert(false.into());
             }
             object.values_mut().for_each(close);

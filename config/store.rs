@@ -26,7 +26,7 @@ pub struct Store {
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct StoreKeys {
     /// What kind of store it is.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     _type: String,
     /// `false`: declared, never asked; connections that need it are a problem. Default: `true`.
     #[serde(default = "enabled")]
