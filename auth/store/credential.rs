@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 use zeroize::Zeroize;
 
+use super::{SecretPath, Selector, StoreError, StoreErrorKind};
 use crate::Secret;
 
 /// What a session logs in upstream with. One owner; zeroised with it.
@@ -41,6 +42,36 @@ impl Credential {
         self.passphrase.as_ref()
     }
 
+    /// A credential whose parts stand under the usual names in one secret, as a database engine and a whole KV secret give it.
+    ///
+    /// # Errors
+    /// `Malformed`: no `username`, or a part that is not text.
+    pub(crate) fn whole(document: &Document, path: &SecretPath) -> Result<Self, StoreError> {
+        let part = |names: &[&'static str]| {
+            let name = names.iter().find(|name| document.fields.get(**name).is_some_and(|value| !value.is_null()));
+            name.map(|name| Selector::key(name).pick(&document.fields, path)).transpose()
+        };
+        let username = Selector::key("username").pick(&document.fields, path)?;
+        Self::build(&username, part(&["password"])?, part(&["private_key", "rsa_private_key"])?, part(&["passphrase"])?)
+    }
+
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// `Malformed`: the user name is not text, or has a NUL in it.
+    pub(crate) fn build(
+        username: &Secret,
+        password: Option<Secret>,
+        private_key: Option<Secret>,
+        passphrase: Option<Secret>,
+    ) -> Result<Self, StoreError> {
+        // Exposed: the user name is sent as text in every protocol.
+        let username = username.expose_str().filter(|name| !name.is_empty() && !name.contains('\0'));
+        let username =
+            username.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, "the user name is not a text that can be sent"))?;
+        Ok(Self { username: username.to_owned(), password, private_key: private_key.map(|key| with_clean_lines(&key)), passphrase })
+    }
+
     /// Whether the two would log in in the same way.
     #[must_use]
     pub(crate) fn same_as(&self, other: &Self) -> bool {
@@ -56,6 +87,17 @@ impl Credential {
             && same(self.private_key(), other.private_key())
             && same(self.passphrase(), other.passphrase())
     }
+}
+
+/// A key as text files want it: `\n` between lines and at the end. Stores are filled by hand, on every system.
+fn with_clean_lines(key: &Secret) -> Secret {
+    // Exposed: only to be rewritten into another `Secret`.
+    let mut lines: Vec<u8> = Vec::with_capacity(key.expose().len().saturating_add(1));
+    lines.extend(key.expose().iter().copied().filter(|byte| *byte != b'\r'));
+    if lines.last() != Some(&b'\n') {
+        lines.push(b'\n');
+    }
+    Secret::from(lines)
 }
 
 /// Where a credential came from, for the audit record: paths and key *names*, never a value.
@@ -90,7 +132,8 @@ impl Drop for Document {
     }
 }
 
-fn wipe(value: &mut Value) {
+/// Overwrites every text in a JSON value.
+pub(crate) fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
         Value::Array(items) => items.iter_mut().for_each(wipe),

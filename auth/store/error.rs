@@ -9,6 +9,8 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// For the operator: what was asked and what the store said, with control characters escaped, at most 500 characters, no secret.
     pub detail: String,
+    /// Whether the store may have done what it was asked although no clear answer came: an account may exist without a lease.
+    pub(crate) ambiguous: bool,
 }
 
 /// The closed list of reasons.
@@ -56,7 +58,12 @@ impl StoreError {
     pub(crate) fn new(kind: StoreErrorKind, detail: impl AsRef<str>) -> Self {
         let mut detail: String = detail.as_ref().chars().take(500).flat_map(char::escape_debug).collect();
         detail.shrink_to_fit();
-        Self { kind, detail }
+        Self { kind, detail, ambiguous: false }
+    }
+
+    /// The same, of a request that may have run.
+    pub(crate) fn ambiguous(self) -> Self {
+        Self { ambiguous: true, ..self }
     }
 }
 

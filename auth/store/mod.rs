@@ -1,6 +1,6 @@
 //! Secret stores: what one must do, what is issued, and the list of kinds.
 //!
-//! `Gate` calls [`Vaults`] (stores.rs), which turns a grant into a [`Lease`]: it reads secrets without a lease through the cache
+//! `Gate` calls [`Stores`] (stores.rs), which turns a grant into a [`Lease`]: it reads secrets without a lease through the cache
 //! (cache.rs), and asks for leased ones in a task that no vanishing client can cancel, with a place in the revoker reserved before and a
 //! journal line on disk before anybody uses it (lease.rs, journal.rs).
 //!
@@ -10,7 +10,10 @@ mod cache;
 mod credential;
 mod error;
 mod journal;
+mod keeper;
 mod lease;
+mod leases;
+mod plan;
 mod reference;
 mod stores;
 mod vault;
@@ -20,12 +23,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use keyward_config::StoreSettings;
+use tokio::sync::watch;
 
 use crate::Grant;
 
-pub use credential::{Credential, Document, Provenance};
+pub(crate) use credential::Document;
+pub use credential::{Credential, Provenance};
 pub use error::{StoreError, StoreErrorKind};
-pub use lease::{Lease, LeaseEnd, LeaseStats};
+pub use lease::{Lease, LeaseEnd};
+pub use leases::LeaseStats;
+pub(crate) use leases::Leases;
+pub(crate) use plan::CredentialPlan;
 pub(crate) use reference::{Reference, SecretPath, Selector};
 pub(crate) use stores::Stores;
 
@@ -79,8 +87,9 @@ pub(crate) struct Issued {
     pub(crate) lease_id: String,
     pub(crate) duration: Duration,
     pub(crate) renewable: bool,
-    /// When the token that issued it dies, and the lease with it. `None`: it does not.
-    pub(crate) token_end: Option<Instant>,
+    /// When the token that issued it dies, and the lease with it. `None`: it does not. It moves when the token is renewed, and
+    /// becomes now when the store stops to know the token.
+    pub(crate) token_end: watch::Receiver<Option<Instant>>,
 }
 
 /// What a store says of itself.

@@ -1,0 +1,272 @@
+//! The life of one lease, in one task.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use super::journal::{Asked, Event};
+use super::lease::Source;
+use super::leases::{Counted, Leases, Named, unix_now};
+use super::{Credential, Issued, Lease, LeaseEnd, Provenance, SecretPath, StoreError, StoreErrorKind};
+use crate::Grant;
+
+/// A store that makes an account waits up to 90 s for its database (vault.md §0.10); a request that we gave up might still make one.
+const ISSUE_LIMIT: Duration = Duration::from_secs(100);
+const REVOKE_LIMIT: Duration = Duration::from_secs(30);
+const RENEW_LIMIT: Duration = Duration::from_secs(15);
+/// After the lease's end the store needs this long to have ended it by itself.
+const SLACK: Duration = Duration::from_secs(60);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+/// A session is ended this long before its lease, or a tenth of the lease's time before it, whichever is shorter.
+const MARGIN: Duration = Duration::from_secs(10);
+/// Renewals that follow each other sooner are not worth it.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
+
+/// The owner of one lease.
+pub(crate) struct Keeper {
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) from: Named,
+    /// Its number in the journal.
+    pub(crate) number: u64,
+    pub(crate) asked: Asked,
+}
+
+/// A lease whose session is over.
+pub(crate) struct Returned {
+    pub(crate) lease: String,
+    /// When the store ends it by itself. `None`: beyond what the clock can say.
+    pub(crate) end: Option<Instant>,
+    pub(crate) counted: Counted,
+}
+
+/// How long a lease lives, by our clock: counted from the start of the request, so that we are never later than the store.
+struct Life {
+    granted: Duration,
+    end: Option<Instant>,
+    /// It can be prolonged.
+    renewable: bool,
+    /// What to ask for at a renewal.
+    wanted: Duration,
+}
+
+impl Keeper {
+    pub(crate) async fn keep(
+        self,
+        grant: Grant,
+        path: SecretPath,
+        counted: Counted,
+        hand_over: oneshot::Sender<Result<Lease, StoreError>>,
+    ) {
+        let born = Instant::now();
+        let issued = match self.ask(&grant, &path).await {
+            Ok(issued) => issued,
+            Err(error) => {
+                let _ = hand_over.send(Err(error));
+                return;
+            }
+        };
+        drop(grant);
+        let end = born.checked_add(issued.duration);
+        let until = unix_now().saturating_add(issued.duration.as_secs());
+        let written = self.leases.record(self.number, Event::Issued { lease: issued.lease_id.clone(), until }, true).await;
+        let Issued { document, lease_id, duration, renewable, mut token_end } = issued;
+        let returned = Returned { lease: lease_id, end, counted };
+        self.from.observer.lease(&self.from.name, "issued");
+        let credential = Credential::whole(&document, &path).and_then(|credential| match written {
+            Ok(()) => Ok(credential),
+            Err(error) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("the lease journal cannot be written: {error}"))),
+        });
+        let provenance = Provenance {
+            store: self.from.name.clone(),
+            paths: vec![path.as_str().to_owned()],
+            version: None,
+            request_id: document.request_id.clone(),
+            lease: Some(hash(&returned.lease)),
+            cached: false,
+        };
+        drop(document);
+        let (held, mut gone) = oneshot::channel();
+        let (ended, end_seen) = watch::channel(None);
+        let source = Source::Leased { _held: held, end: end_seen };
+        let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born, source));
+        let mut life = Life { granted: duration, end, renewable, wanted: duration };
+        // A receiver that is gone drops the lease that it was sent, and `gone` resolves: the same way out as for a session's end.
+        let _ = hand_over.send(lease);
+        let over = tokio::select! {
+            _ = &mut gone => true,
+            () = self.prolong(&returned.lease, &mut life, &mut token_end, &ended) => false,
+        };
+        if !over {
+            let _ = gone.await;
+        }
+        self.give_back(Returned { end: life.end, ..returned }).await;
+    }
+
+    /// Journal, then the store.
+    async fn ask(&self, grant: &Grant, path: &SecretPath) -> Result<Issued, StoreError> {
+        let written = self.leases.record(self.number, Event::Asked(self.asked.clone()), false).await;
+        written.map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("the lease journal cannot be written: {error}")))?;
+        let answer = timeout(ISSUE_LIMIT, self.from.store.issue(grant, path)).await;
+        let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time").ambiguous();
+        let error = match answer.map_err(late).and_then(|answer| answer) {
+            Ok(issued) => return Ok(issued),
+            Err(error) => error,
+        };
+        if error.ambiguous {
+            self.name_orphan("the store gave no clear answer").await;
+        } else {
+            let _ = self.leases.record(self.number, Event::Failed, false).await;
+        }
+        Err(error)
+    }
+
+    /// Nobody can give back a lease whose id nobody knows: say so once, and let it go.
+    pub(crate) async fn name_orphan(&self, why: &str) {
+        let Asked { store, path, session, .. } = &self.asked;
+        tracing::warn!(store, path, session, why, "a lease may be orphaned: an account may live until its own end");
+        self.from.observer.lease(&self.from.name, "possible_orphan");
+        let _ = self.leases.record(self.number, Event::Failed, false).await;
+    }
+
+    /// Renews the lease as long as it can be, and returns once its end has been told, a little before it comes.
+    async fn prolong(
+        &self,
+        lease: &str,
+        life: &mut Life,
+        token_end: &mut watch::Receiver<Option<Instant>>,
+        ended: &watch::Sender<Option<LeaseEnd>>,
+    ) {
+        let mut renew_at = life.renew_at();
+        let mut retry = FIRST_RETRY;
+        loop {
+            let margin = MARGIN.min(life.granted.checked_div(10).unwrap_or_default());
+            let (by_lease, by_token) = (life.end, *token_end.borrow_and_update());
+            let (end, reason) = match (by_lease, by_token) {
+                (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
+                (lease, _) => (lease, LeaseEnd::Expired),
+            };
+            let warn_at = end.map(|end| end.checked_sub(margin).unwrap_or(end));
+            tokio::select! {
+                () = until(warn_at) => {
+                    ended.send_replace(Some(reason));
+                    return;
+                }
+                () = changed(token_end) => {}
+                () = until(renew_at) => match self.renew(lease, life).await {
+                    Ok(()) => { renew_at = life.renew_at(); retry = FIRST_RETRY; }
+                    Err(StoreErrorKind::LeaseLost) => {
+                        ended.send_replace(Some(LeaseEnd::Lost));
+                        self.from.observer.lease(&self.from.name, "lost");
+                        return;
+                    }
+                    Err(StoreErrorKind::Unavailable | StoreErrorKind::Throttled | StoreErrorKind::LoginFailed) => {
+                        renew_at = Instant::now().checked_add(jitter(retry));
+                        retry = retry.saturating_mul(2).min(Duration::from_secs(30));
+                    }
+                    Err(_) => renew_at = None,
+                }
+            }
+        }
+    }
+
+    async fn renew(&self, lease: &str, life: &mut Life) -> Result<(), StoreErrorKind> {
+        let asked_at = Instant::now();
+        let answer = timeout(RENEW_LIMIT, self.from.store.renew(lease, life.wanted)).await;
+        let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the renewal was not answered in time");
+        let granted = answer.map_err(late).and_then(|answer| answer).map_err(|error| {
+            let (store, session) = (&self.from.name, &self.asked.session);
+            tracing::warn!(store, session, %error, "a lease could not be renewed");
+            error.kind
+        })?;
+        self.from.observer.lease(&self.from.name, "renewed");
+        life.granted = granted;
+        life.end = asked_at.checked_add(granted);
+        // Less than was asked: the role's end is near and no renewal moves it. A second is lost to rounding.
+        life.renewable = granted.saturating_add(Duration::from_secs(1)) >= life.wanted;
+        let until = unix_now().saturating_add(granted.as_secs());
+        let _ = self.leases.record(self.number, Event::Issued { lease: lease.to_owned(), until }, false).await;
+        Ok(())
+    }
+
+    /// Gives the lease back, however often that must be tried, until the store has surely ended it by itself.
+    pub(crate) async fn give_back(self, mut returned: Returned) {
+        returned.counted.closing();
+        let _ = self.leases.record(self.number, Event::Closing, false).await;
+        let given_up = returned.end.and_then(|end| end.checked_add(SLACK));
+        let mut wait = FIRST_RETRY;
+        let mut said = false;
+        let event = loop {
+            let Err(error) = self.revoke_once(&returned.lease).await else { break Event::Done };
+            self.from.observer.lease(&self.from.name, "revoke_failed");
+            if !said {
+                let (store, path, session) = (&self.from.name, &self.asked.path, &self.asked.session);
+                let hint = if error.kind == StoreErrorKind::Denied { "does the policy allow update on sys/leases/revoke?" } else { "" };
+                tracing::warn!(store, path, session, %error, hint, "a lease could not be given back; it is tried until its end");
+                said = true;
+            }
+            if given_up.is_some_and(|end| end <= Instant::now()) {
+                break Event::Expired;
+            }
+            sleep(jitter(wait)).await;
+            wait = wait.saturating_mul(2).min(LAST_RETRY);
+        };
+        if event == Event::Done {
+            self.from.observer.lease(&self.from.name, "revoked");
+        }
+        let _ = self.leases.record(self.number, event, false).await;
+    }
+
+    async fn revoke_once(&self, lease: &str) -> Result<(), StoreError> {
+        let _turn = self.leases.revoking.acquire().await;
+        let answer = timeout(REVOKE_LIMIT, self.from.store.revoke(lease)).await;
+        let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the revocation was not answered in time");
+        match answer.map_err(late).and_then(|answer| answer) {
+            Err(error) if error.kind == StoreErrorKind::LeaseLost => Ok(()),
+            answer => answer,
+        }
+    }
+}
+
+impl Life {
+    /// Two thirds of the time that it was given, if it can be renewed at all.
+    fn renew_at(&self) -> Option<Instant> {
+        let end = self.end.filter(|_| self.renewable)?;
+        let third = self.granted.checked_div(3).unwrap_or_default();
+        let at = end.checked_sub(third)?;
+        Some(at.max(Instant::now().checked_add(SHORTEST_RENEWAL)?))
+    }
+}
+
+/// Waits until then; for ever if there is no then.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The token's end moved. Once nobody can move it any more, never.
+async fn changed(end: &mut watch::Receiver<Option<Instant>>) {
+    if end.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Between half of the time and all of it, so that what failed together is not tried again together.
+pub(crate) fn jitter(time: Duration) -> Duration {
+    let mut byte = [0_u8; 1];
+    // Without entropy there is no jitter, which harms nobody.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    let [byte] = byte;
+    time.saturating_mul(u32::from(byte).saturating_add(256)).checked_div(512).unwrap_or(time)
+}
+
+/// A lease id is a secret: whoever has a token can renew and revoke by it. Records get its hash.
+fn hash(lease: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, lease.as_bytes());
+    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,105 @@
+//! What a session holds: its credential, where it came from, and the promise to give it back.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::{Credential, Provenance, SecretPath};
+
+/// A credential on loan. Dropping it gives it back: close the upstream before.
+pub struct Lease {
+    credential: Option<Arc<Credential>>,
+    provenance: Provenance,
+    born: Instant,
+    source: Source,
+}
+
+/// Why a lease ends before its session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// Its time is nearly over and cannot be prolonged.
+    Expired,
+    /// The store does not know it any more.
+    Lost,
+    /// The token that issued it is dead or nearly so, and takes the lease with it.
+    TokenDied,
+}
+
+impl LeaseEnd {
+    /// A fixed word, for metric labels and audit records.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Expired => "lease_expired",
+            Self::Lost => "lease_lost",
+            Self::TokenDied => "token_died",
+        }
+    }
+}
+
+/// Where the credential came from, for giving it back or reading it again.
+pub(crate) enum Source {
+    /// Secrets without a lease: what was read, by number of the read; whether any of it came from the cache.
+    Secrets { reads: Vec<(SecretPath, u64)>, cached: bool },
+    /// A lease: its keeper learns from the sender's end that the session is over.
+    Leased { _held: oneshot::Sender<std::convert::Infallible>, end: watch::Receiver<Option<LeaseEnd>> },
+}
+
+impl Lease {
+    pub(crate) fn new(credential: Arc<Credential>, provenance: Provenance, born: Instant, source: Source) -> Self {
+        Self { credential: Some(credential), provenance, born, source }
+    }
+
+    /// The credential, until it is forgotten.
+    #[must_use]
+    pub fn credential(&self) -> Option<Arc<Credential>> {
+        self.credential.clone()
+    }
+
+    /// The session is logged in and needs it no more. The lease itself lives on.
+    pub fn forget_credential(&mut self) {
+        self.credential = None;
+    }
+
+    /// Where the credential came from, for the audit record.
+    #[must_use]
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// How long ago the store was asked for it. A database may need a moment until it knows a new account.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
+    /// Whether the store ends it: then `ended` may resolve, and dropping the lease revokes it.
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        matches!(self.source, Source::Leased { .. })
+    }
+
+    /// Resolves a little before the lease ends without having been given back: the smaller of 10 s and a tenth of its time, and at
+    /// once when it was lost. Never for a secret without a lease. The future does not keep the lease alive.
+    pub fn ended(&self) -> impl Future<Output = LeaseEnd> + Send + 'static + use<> {
+        let end = match &self.source {
+            Source::Secrets { .. } => None,
+            Source::Leased { end, .. } => Some(end.clone()),
+        };
+        async move {
+            if let Some(mut end) = end
+                && let Ok(reason) = end.wait_for(Option::is_some).await
+                && let Some(reason) = *reason
+            {
+                return reason;
+            }
+            std::future::pending().await
+        }
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+}

@@ -1,0 +1,249 @@
+//! Every store of the file, and the way from a grant to a lease.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use keyward_config::{Config, Node, Problems};
+
+use super::cache::{Cache, Read};
+use super::lease::Source;
+use super::leases::Named;
+use super::plan::{Part, Parts};
+use super::{
+    Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
+};
+use crate::{Grant, Secret};
+
+/// A secret is read again for a rejected login at most once in this time (vault.md §14.4).
+const REFETCH_PACE: Duration = Duration::from_secs(5);
+
+/// The stores of one configuration.
+pub(crate) struct Stores {
+    open: BTreeMap<String, Arc<Opened>>,
+    leases: Arc<Leases>,
+}
+
+struct Opened {
+    named: Named,
+    cache: Cache,
+    refetched: moka::future::Cache<SecretPath, ()>,
+    /// What the file said: an equal store lives on through a reload.
+    kind: &'static str,
+    node: Node,
+}
+
+impl Stores {
+    /// Opens every store of the file that is switched on; no I/O to them. Equal stores of `previous` are carried over with their
+    /// token and cache. Leases of a former process are given back.
+    pub(crate) fn open(
+        config: &Config,
+        leases: &Arc<Leases>,
+        observer: &Arc<dyn Observer>,
+        previous: Option<&Self>,
+        problems: &mut Problems,
+    ) -> Self {
+        check(config, problems);
+        let mut open = BTreeMap::new();
+        for store in config.stores.values().filter(|store| store.enabled) {
+            let name = store.name.value.as_str();
+            let equal =
+                previous.and_then(|previous| previous.open.get(name)).filter(|old| old.kind == store.kind && old.node == store.node);
+            let opened = match equal {
+                Some(old) => Arc::clone(old),
+                None => match open_one(store, observer) {
+                    Ok(opened) => Arc::new(opened),
+                    Err(message) => {
+                        problems.error(Some(store.name.span), format!("stores.{name}"), message);
+                        continue;
+                    }
+                },
+            };
+            open.insert(name.to_owned(), opened);
+        }
+        if !problems.has_errors() {
+            open.values().for_each(|opened: &Arc<Opened>| leases.adopt(&opened.named));
+            if previous.is_none() {
+                leases.name_unclaimed();
+            }
+        }
+        Self { open, leases: Arc::clone(leases) }
+    }
+
+    /// The credential of a grant.
+    pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, StoreError> {
+        match &grant.account.plan {
+            CredentialPlan::Leased(path) => {
+                let opened = self.of(grant)?;
+                self.leases.issue(opened.named.clone(), grant, path).await
+            }
+            CredentialPlan::Whole(_) | CredentialPlan::Parts(_) => self.read(grant, &[]).await,
+        }
+    }
+
+    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it. `None`: it has not changed, or it
+    /// is too soon, or it is a lease of its own; the upstream's answer stands.
+    pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
+        let Source::Secrets { reads, cached: true } = rejected.source() else { return Ok(None) };
+        let opened = self.of(grant)?;
+        for (path, _) in reads {
+            if !opened.refetched.entry_by_ref(path).or_insert(()).await.is_fresh() {
+                return Ok(None);
+            }
+        }
+        let lease = self.read(grant, reads).await?;
+        let unchanged = match (lease.credential(), rejected.credential()) {
+            (Some(new), Some(old)) => new.same_as(&old),
+            _ => true,
+        };
+        Ok((!unchanged).then_some(lease))
+    }
+
+    /// Asks a store how it is.
+    pub(crate) async fn status(&self, name: &str) -> Result<StoreStatus, StoreError> {
+        match self.open.get(name) {
+            Some(opened) => opened.named.store.status().await,
+            None => Err(StoreError::new(StoreErrorKind::Disabled, format!("the store {name} is not open"))),
+        }
+    }
+
+    /// The names of the open stores.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.open.keys().cloned().collect()
+    }
+
+    fn of(&self, grant: &Grant) -> Result<&Opened, StoreError> {
+        let missing =
+            || StoreError::new(StoreErrorKind::Disabled, format!("connection {}: its store is not open", grant.connection.name()));
+        let name = grant.connection.store().ok_or_else(missing)?;
+        self.open.get(name.as_str()).map(AsRef::as_ref).ok_or_else(missing)
+    }
+
+    /// Reads every secret that the plan names, each once, and puts the parts together. `rejected` are reads not to be used again.
+    async fn read(&self, grant: &Grant, rejected: &[(SecretPath, u64)]) -> Result<Lease, StoreError> {
+        let born = Instant::now();
+        let plan = &grant.account.plan;
+        let mut paths: Vec<&SecretPath> = match plan {
+            CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => vec![path],
+            CredentialPlan::Parts(parts) => parts.references().map(|(_, reference)| &reference.path).collect(),
+        };
+        paths.sort_unstable();
+        paths.dedup();
+        let opened = if paths.is_empty() { None } else { Some(self.of(grant)?) };
+        let reads = paths.iter().filter_map(|path| Some((opened?, *path))).map(|(opened, path)| async move {
+            let (read, cached) = opened.read(grant, path, rejected).await?;
+            Ok::<_, StoreError>((path, read, cached))
+        });
+        let reads = try_join_all(reads).await?;
+        let credential = match plan {
+            CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => Credential::whole(&find(&reads, path)?.document, path)?,
+            CredentialPlan::Parts(parts) => assemble(parts, &reads).await?,
+        };
+        let cached = reads.iter().any(|(_, _, cached)| *cached);
+        let provenance = Provenance {
+            store: opened.map(|opened| opened.named.name.clone()).unwrap_or_default(),
+            paths: shown(plan),
+            version: reads.first().and_then(|(_, read, _)| read.document.version),
+            request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
+            lease: None,
+            cached,
+        };
+        let reads = reads.into_iter().map(|(path, read, _)| (path.clone(), read.serial)).collect();
+        Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
+    }
+}
+
+/// What the semantics of the file want of stores: a connection that needs one names one, and it is switched on.
+pub(crate) fn check(config: &Config, problems: &mut Problems) {
+    for (name, connection) in &config.connections {
+        // Their own problems are told by whoever reads them for use.
+        let mut unheard = Problems::new(&config.file);
+        let plans = connection.accounts.values().filter_map(|account| CredentialPlan::read(account, "", &mut unheard));
+        if !plans.into_iter().any(|plan| plan.needs_store()) {
+            continue;
+        }
+        let at = format!("connections.{name}.store");
+        match &connection.store {
+            None => problems.error(Some(connection.name.span), at, "its references need a store: say which one with `store:`"),
+            Some(store) if config.stores.get(&store.value).is_some_and(|store| !store.enabled) => {
+                problems.error(Some(store.span), at, format!("the store {} is switched off (`enabled: false`)", store.value));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+fn open_one(store: &keyward_config::Store, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
+    let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
+    let named =
+        Named { name: store.name.value.to_string(), store: (kind.open)(store, Arc::clone(observer))?, observer: Arc::clone(observer) };
+    let refetched = moka::future::Cache::builder().max_capacity(10_000).time_to_live(REFETCH_PACE).build();
+    Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), refetched, kind: kind.settings.name, node: store.node.clone() })
+}
+
+impl Opened {
+    async fn read(&self, grant: &Grant, path: &SecretPath, rejected: &[(SecretPath, u64)]) -> Result<(Read, bool), StoreError> {
+        let Named { name, store, observer } = &self.named;
+        if let Some((_, serial)) = rejected.iter().find(|(rejected, _)| rejected == path) {
+            return Ok((self.cache.reread(store, grant, path, *serial).await?, false));
+        }
+        let (read, cached) = self.cache.read(store, grant, path).await?;
+        observer.cache(name, if cached { "hit" } else { "miss" });
+        Ok((read, cached))
+    }
+}
+
+impl Parts {
+    fn references(&self) -> impl Iterator<Item = (&'static str, &Reference)> {
+        self.all().filter_map(|(name, part)| match part {
+            Part::Reference(reference) => Some((name, reference)),
+            Part::Given(_) => None,
+        })
+    }
+}
+
+type Reads<'a> = [(&'a SecretPath, Read, bool)];
+
+fn find<'a>(reads: &'a Reads<'_>, path: &SecretPath) -> Result<&'a Read, StoreError> {
+    let read = reads.iter().find(|(read, _, _)| *read == path).map(|(_, read, _)| read);
+    read.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, format!("{path}: was not read")))
+}
+
+async fn assemble(parts: &Parts, reads: &Reads<'_>) -> Result<Credential, StoreError> {
+    let username = take(&parts.username, reads).await?;
+    let mut rest = [None, None, None];
+    for (part, taken) in [&parts.password, &parts.private_key, &parts.passphrase].into_iter().zip(&mut rest) {
+        if let Some(part) = part {
+            *taken = Some(take(part, reads).await?);
+        }
+    }
+    let [password, private_key, passphrase] = rest;
+    Credential::build(&username, password, private_key, passphrase)
+}
+
+async fn take(part: &Part, reads: &Reads<'_>) -> Result<Secret, StoreError> {
+    match part {
+        Part::Reference(Reference { path, selector: Some(selector) }) => selector.pick(&find(reads, path)?.document.fields, path),
+        Part::Reference(Reference { path, selector: None }) => Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: no key"))),
+        Part::Given(input) => {
+            let input = Arc::clone(input);
+            let read = tokio::task::spawn_blocking(move || input.read()).await;
+            let cut = |_| Err("the read was cut off".to_owned());
+            let text = read.unwrap_or_else(cut).map_err(|message| StoreError::new(StoreErrorKind::Unavailable, message))?;
+            // Exposed: into the credential, which is secret itself.
+            Ok(Secret::from(text.expose().to_owned()))
+        }
+    }
+}
+
+/// Paths with the names of the keys taken, for the audit record.
+fn shown(plan: &CredentialPlan) -> Vec<String> {
+    match plan {
+        CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => vec![path.as_str().to_owned()],
+        CredentialPlan::Parts(parts) => {
+            let key = |reference: &Reference| reference.selector.as_ref().map(|key| format!("?{}", key.as_str())).unwrap_or_default();
+            parts.references().map(|(_, reference)| format!("{}{}", reference.path.as_str(), key(reference))).collect()
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! One call to the HTTP API: its headers, its limits, its envelope, and how often it may be tried (vault.md §1, §11, §14.1, §14.2).
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::settings::Settings;
+use super::tls;
+use crate::SessionId;
+use crate::store::keeper::jitter;
+use crate::store::{Observer, StoreError};
+
+const CONNECT: Duration = Duration::from_secs(2);
+const FIRST_BYTE: Duration = Duration::from_secs(10);
+/// From the first byte of an answer to its last.
+const BODY: Duration = Duration::from_secs(10);
+/// All tries of one call together.
+const BUDGET: Duration = Duration::from_secs(10);
+const TRIES: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// The longest answer that is read, in bytes.
+const MAX_BODY: usize = 1024 * 1024;
+const REDIRECTS: u32 = 2;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
+const INCONSISTENT: HeaderName = HeaderName::from_static("x-vault-inconsistent");
+const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
+
+/// The way to one server, in one namespace.
+pub(super) struct Client {
+    pub(super) name: String,
+    pub(super) observer: Arc<dyn Observer>,
+    http: reqwest::Client,
+    base: Url,
+    namespace: Option<HeaderValue>,
+    first_byte: Duration,
+    /// The newest state of the server that we saw. A read that must not be stale asks for at least that.
+    index: Mutex<Option<HeaderValue>>,
+}
+
+/// What is sent. The path is encoded already and begins after `/v1/`.
+pub(super) struct Call<'a> {
+    pub(super) operation: &'static str,
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) query: Option<(&'static str, String)>,
+    pub(super) body: Option<&'a Value>,
+    pub(super) session: Option<SessionId>,
+    /// Not from a standby that lags behind.
+    pub(super) fresh: bool,
+    /// How long the answer may take to begin. `None`: the store's own time.
+    pub(super) limit: Option<Duration>,
+}
+
+/// How often a call may be tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// Doing it twice does no harm.
+    Idempotent,
+    /// Only while it certainly did not run.
+    Unsent,
+}
+
+/// A 2xx answer.
+pub(super) struct Answer {
+    /// The envelope; `Null` for an empty answer.
+    pub(super) body: Value,
+    /// When the request began: what the answer grants is counted from here.
+    pub(super) asked: Instant,
+}
+
+/// No 2xx answer.
+pub(super) enum Failure {
+    /// It certainly did not run.
+    Unreached(String),
+    /// It was sent, and no answer came that could be understood.
+    Unanswered(String),
+    /// The server said no.
+    Refused(Refused),
+    /// It was never sent: we have no token.
+    Store(StoreError),
+}
+
+/// An answer that is not 2xx.
+pub(super) struct Refused {
+    pub(super) status: u16,
+    /// The server's own words.
+    pub(super) errors: Vec<String>,
+    /// The whole body, where it is JSON.
+    pub(super) body: Value,
+    retry_after: Option<Duration>,
+    location: Option<String>,
+}
+
+impl<'a> Call<'a> {
+    /// A plain read.
+    pub(super) const fn get(operation: &'static str, path: &'a str) -> Self {
+        Self { operation, method: Method::GET, path, query: None, body: None, session: None, fresh: false, limit: None }
+    }
+}
+
+impl Answer {
+    /// The envelope's `data`, moved out.
+    pub(super) fn take_data(&mut self) -> Value {
+        self.body.get_mut("data").map(Value::take).unwrap_or_default()
+    }
+
+    pub(super) fn text(&self, key: &str) -> &str {
+        self.body.get(key).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn seconds(&self, key: &str) -> Duration {
+        Duration::from_secs(self.body.get(key).and_then(Value::as_u64).unwrap_or_default())
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        crate::store::credential::wipe(&mut self.body);
+    }
+}
+
+impl Client {
+    /// # Errors
+    /// What of the settings cannot be used, without a secret.
+    pub(super) fn new(name: &str, settings: &Settings, observer: Arc<dyn Observer>) -> Result<Self, String> {
+        let mut base = Url::parse(settings.address.trim()).map_err(|error| format!("address: {error}; write https://host:8200"))?;
+        let host = base.host_str().ok_or("address: there is no host in it; write https://host:8200")?.to_owned();
+        match base.scheme() {
+            "https" => {}
+            "http" if is_loopback(&host) || settings.insecure.is_some() => {}
+            "http" => return Err("address: plain http would show every secret; write https://, or say why not in `insecure`".to_owned()),
+            _ => return Err("address: write https://host:8200".to_owned()),
+        }
+        if !base.username().is_empty() || base.password().is_some() || base.query().is_some() || base.fragment().is_some() {
+            return Err("address: only a scheme, a host, a port and a path".to_owned());
+        }
+        let mut http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(settings)?)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")));
+        if let Some(server_name) = &settings.tls_server_name {
+            // The name in the URL is the one asked for and verified; the resolver leads it to the real host.
+            let port = base.port_or_known_default();
+            base.set_host(Some(server_name)).map_err(|error| format!("tls_server_name: {error}"))?;
+            base.set_port(port).map_err(|()| "address: no port can be set")?;
+            http = http.dns_resolver(Arc::new(LeadsTo(host)));
+        }
+        let namespace = Some(settings.namespace()).filter(|namespace| !namespace.is_empty()).map(HeaderValue::from_str).transpose();
+        Ok(Self {
+            name: name.to_owned(),
+            observer,
+            http: http.build().map_err(|error| error.to_string())?,
+            base,
+            namespace: namespace.map_err(|_| "namespace: a text without control characters")?,
+            first_byte: settings.timeout.map(keyward_config::Period::get).filter(|time| !time.is_zero()).unwrap_or(FIRST_BYTE),
+            index: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Sends a call, and again as far as that is safe, within ten seconds.
+    pub(super) async fn call(&self, call: &Call<'_>, token: Option<&HeaderValue>, retry: Retry) -> Result<Answer, Failure> {
+        let began = Instant::now();
+        let mut wait = FIRST_WAIT;
+        let mut tries = 1_u32;
+        loop {
+            let asked = Instant::now();
+            let result = self.once(call, token, asked).await;
+            self.observer.store_call(&self.name, call.operation, outcome(&result), asked.elapsed());
+            let failure = match result {
+                Err(failure) if tries < TRIES && may_retry(&failure, retry) => failure,
+                result => return result,
+            };
+            let pause = match &failure {
+                Failure::Refused(Refused { retry_after: Some(after), .. }) => after.saturating_add(jitter(FIRST_WAIT)),
+                _ => jitter(wait),
+            };
+            if began.elapsed().saturating_add(pause) >= BUDGET {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            wait = wait.saturating_mul(2);
+            tries = tries.saturating_add(1);
+        }
+    }
+
+    async fn once(&self, call: &Call<'_>, token: Option<&HeaderValue>, asked: Instant) -> Result<Answer, Failure> {
+        let mut url = format!("{}/v1/{}", self.address(), call.path);
+        if let Some((key, value)) = &call.query {
+            url.push_str(&format!("?{key}={value}"));
+        }
+        let mut url = Url::parse(&url).map_err(|error| Failure::Unreached(error.to_string()))?;
+        for _ in 0..=REDIRECTS {
+            match self.send(call, token, url.clone(), asked).await {
+                Err(Failure::Refused(refused)) if refused.status == 307 => {
+                    let target = refused.location.as_deref().and_then(|location| self.redirect(location));
+                    // A standby forwards by itself or names its leader; anywhere else no token is sent.
+                    url = target.ok_or_else(|| Failure::Unreached("a standby sent us to an address that is not the store's".to_owned()))?;
+                }
+                result => return result,
+            }
+        }
+        Err(Failure::Unreached("the standbys send us in circles".to_owned()))
+    }
+
+    async fn send(&self, call: &Call<'_>, token: Option<&HeaderValue>, url: Url, asked: Instant) -> Result<Answer, Failure> {
+        let mut request = self.http.request(call.method.clone(), url).headers(self.headers(call, token));
+        if let Some(body) = call.body {
+            request = request.json(body);
+        }
+        let late = |_| Failure::Unanswered("no answer in time".to_owned());
+        let answer = tokio::time::timeout(call.limit.unwrap_or(self.first_byte), request.send()).await.map_err(late)?;
+        let answer = answer.map_err(transport)?;
+        if let (Some(index), Ok(mut newest)) = (answer.headers().get(INDEX), self.index.lock()) {
+            *newest = Some(index.clone());
+        }
+        let status = answer.status();
+        let retry_after = header(&answer, "retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+        let location = header(&answer, "location").map(str::to_owned);
+        let bytes = tokio::time::timeout(BODY, read_body(answer)).await.map_err(late)??;
+        let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
+        if status.is_success() {
+            let body = body.map_err(|_| Failure::Unanswered("the answer is not JSON".to_owned()))?;
+            return Ok(Answer { body, asked });
+        }
+        let body: Value = body.unwrap_or_default();
+        let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten();
+        let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
+        Err(Failure::Refused(Refused { status: status.as_u16(), errors, body, retry_after, location }))
+    }
+
+    fn headers(&self, call: &Call<'_>, token: Option<&HeaderValue>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(HeaderName::from_static("x-vault-request"), HeaderValue::from_static("true"));
+        if let Some(token) = token {
+            headers.insert(TOKEN, token.clone());
+        }
+        // The server's own endpoints are not in a namespace.
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| call.path != "sys/health") {
+            headers.insert(NAMESPACE, namespace.clone());
+        }
+        if let Some(session) = call.session.and_then(|session| HeaderValue::from_str(session.as_str()).ok()) {
+            headers.insert(CORRELATION, session);
+        }
+        if call.fresh {
+            headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
+            if let Some(index) = self.index.lock().ok().and_then(|newest| newest.clone()) {
+                headers.insert(INDEX, index);
+            }
+        }
+        headers
+    }
+
+    /// Where a standby may send us with our token: the same host by the same scheme, or from loopback to loopback.
+    fn redirect(&self, location: &str) -> Option<Url> {
+        let target = Url::parse(location).ok()?;
+        let (here, there) = (self.base.host_str()?, target.host_str()?);
+        let known = here.eq_ignore_ascii_case(there) || (is_loopback(here) && is_loopback(there));
+        (known && target.scheme() == self.base.scheme()).then_some(target)
+    }
+}
+
+/// The segments of a path, each percent-encoded.
+pub(super) fn encode<'a>(segments: impl IntoIterator<Item = &'a str>) -> String {
+    let mut path = String::new();
+    for segment in segments {
+        if !path.is_empty() {
+            path.push('/');
+        }
+        for byte in segment.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'@' | b':' | b'=' | b',' => {
+                    path.push(char::from(byte))
+                }
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    path
+}
+
+async fn read_body(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // Room for all of it from the start, where its length is known: growing would leave copies behind.
+    let expected = answer.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(16 * 1024);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected.min(MAX_BODY)));
+    while let Some(chunk) = answer.chunk().await.map_err(transport_after_sending)? {
+        if bytes.len().saturating_add(chunk.len()) > MAX_BODY {
+            return Err(Failure::Unanswered("the answer is longer than 1 MiB".to_owned()));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
+    answer.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+fn transport(error: reqwest::Error) -> Failure {
+    if error.is_connect() || error.is_builder() { Failure::Unreached(causes(error)) } else { Failure::Unanswered(causes(error)) }
+}
+
+fn transport_after_sending(error: reqwest::Error) -> Failure {
+    Failure::Unanswered(causes(error))
+}
+
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+fn may_retry(failure: &Failure, retry: Retry) -> bool {
+    match failure {
+        Failure::Unreached(_) => true,
+        Failure::Unanswered(_) => retry == Retry::Idempotent,
+        Failure::Refused(refused) => match refused.status {
+            412 | 429 | 503 => true,
+            500 | 502 | 504 => retry == Retry::Idempotent,
+            _ => false,
+        },
+        Failure::Store(_) => false,
+    }
+}
+
+fn outcome(result: &Result<Answer, Failure>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(Failure::Unreached(_)) => "unreached",
+        Err(Failure::Unanswered(_)) => "unanswered",
+        Err(Failure::Store(_)) => "no_token",
+        Err(Failure::Refused(refused)) => match StatusCode::from_u16(refused.status) {
+            Ok(StatusCode::FORBIDDEN) => "forbidden",
+            Ok(StatusCode::NOT_FOUND) => "not_found",
+            Ok(StatusCode::TOO_MANY_REQUESTS) => "throttled",
+            Ok(status) if status.is_server_error() => "server_error",
+            _ => "refused",
+        },
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    literal.eq_ignore_ascii_case("localhost") || literal.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Resolves every name to the addresses of one host.
+struct LeadsTo(String);
+
+impl reqwest::dns::Resolve for LeadsTo {
+    fn resolve(&self, _name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let host = self.0.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let found: BoxFuture<'static, _> = Box::pin(async move {
+            let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
+        });
+        found
+    }
+}
+
+#[cfg(test)]
+impl Refused {
+    pub(super) fn of(status: u16, errors: Vec<String>) -> Self {
+        Self { status, errors, body: Value::Null, retry_after: None, location: None }
+    }
+}

@@ -1,0 +1,79 @@
+//! Roles of the database engine: dynamic ones make an account for each request, static ones rotate the password of one (vault.md §8).
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::client::{Answer, Call, Retry, encode};
+use super::mount::Engine;
+use super::{Vault, failed};
+use crate::SessionId;
+use crate::store::{Document, Issued, SecretPath, StoreError, StoreErrorKind};
+
+/// The server gives up after 90 s (its `max_request_duration`); whoever gives up before it may leave an account behind.
+const ISSUE: Duration = Duration::from_secs(95);
+/// A password that is rotated within this time is waited out.
+const ABOUT_TO_ROTATE: Duration = Duration::from_secs(2);
+
+impl Vault {
+    pub(super) async fn issue_lease(&self, session: SessionId, path: &SecretPath) -> Result<Issued, StoreError> {
+        self.refuse_kv(session, path).await?;
+        let api = encode(path.segments());
+        let call = Call { session: Some(session), limit: Some(ISSUE), ..Call::get("issue", &api) };
+        let (mut answer, token) = self.request(&call, Retry::Unsent).await.map_err(failed(format_args!("asking for {path}")))?;
+        let document = plain_document(&mut answer);
+        let lease_id = answer.text("lease_id").to_owned();
+        if lease_id.is_empty() {
+            return Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer has no lease; is this a dynamic role?")));
+        }
+        let renewable = answer.body.get("renewable").and_then(Value::as_bool).unwrap_or_default();
+        Ok(Issued { document, lease_id, duration: answer.seconds("lease_duration"), renewable, token_end: token.end() })
+    }
+
+    pub(super) async fn read_static_role(&self, session: SessionId, path: &SecretPath, fresh: bool) -> Result<Document, StoreError> {
+        self.refuse_kv(session, path).await?;
+        let (document, left) = self.read_static_once(session, path, fresh).await?;
+        match left {
+            Some(left) if left <= ABOUT_TO_ROTATE => {
+                // What we hold is wrong before a login with it is through.
+                drop(document);
+                tokio::time::sleep(left.saturating_add(Duration::from_millis(500))).await;
+                Ok(self.read_static_once(session, path, true).await?.0)
+            }
+            _ => Ok(document),
+        }
+    }
+
+    async fn read_static_once(
+        &self,
+        session: SessionId,
+        path: &SecretPath,
+        fresh: bool,
+    ) -> Result<(Document, Option<Duration>), StoreError> {
+        let api = encode(path.segments());
+        let call = Call { session: Some(session), fresh, ..Call::get("static_read", &api) };
+        let (mut answer, _) = self.request(&call, Retry::Idempotent).await.map_err(failed(format_args!("reading {path}")))?;
+        let asked = answer.asked;
+        let mut document = plain_document(&mut answer);
+        let left = document.fields.get("ttl").and_then(Value::as_u64).map(Duration::from_secs);
+        let usable = left.map(|left| left.saturating_sub(Duration::from_secs(1)));
+        document.not_after = usable.and_then(|usable| asked.checked_add(usable));
+        Ok((document, left))
+    }
+
+    /// `mount/creds/role` on a KV mount is a slip that the server would answer with a bare 404.
+    async fn refuse_kv(&self, session: SessionId, path: &SecretPath) -> Result<(), StoreError> {
+        match self.mount_of(session, path).await?.map(|mount| mount.engine) {
+            Some(Engine::Kv1 | Engine::Kv2) => {
+                let what = "the mount is a KV one and has no roles: write mount/data/path?key";
+                Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: {what}")))
+            }
+            Some(Engine::Other(_)) | None => Ok(()),
+        }
+    }
+}
+
+fn plain_document(answer: &mut Answer) -> Document {
+    let fields = answer.take_data();
+    Document { fields, version: None, request_id: answer.text("request_id").to_owned(), not_after: None }
+}

@@ -1,0 +1,112 @@
+//! HashiCorp Vault and OpenBao, over their HTTP API: KV of both versions, database roles, leases.
+//!
+//! `Stores` calls this through the trait `Store`. From the inside out: client.rs sends one call and bounds it (API docs, "HTTP API");
+//! errors.rs tells what a refusal means; login/ proves who we are; token.rs keeps that proof alive; kv.rs, database.rs and lease.rs are
+//! the secrets engines "kv", "database" and `sys/leases`.
+
+mod client;
+mod database;
+mod errors;
+mod kv;
+mod lease;
+mod login;
+mod mount;
+#[cfg(test)]
+mod real;
+mod settings;
+mod status;
+mod tls;
+mod token;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use keyward_config::{Section, StoreSettings};
+
+use self::client::{Answer, Call, Client, Failure, Retry};
+use self::errors::{explain, is_forbidden};
+use self::mount::Mounts;
+use self::settings::Settings;
+use self::token::{Token, Tokens};
+use super::reference::Form;
+use super::{Document, Issued, Kind, Observer, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus};
+use crate::Grant;
+
+/// The row of this kind.
+pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>() }, open };
+
+/// One Vault or OpenBao, in one namespace, under one login.
+struct Vault {
+    client: Arc<Client>,
+    tokens: Arc<Tokens>,
+    mounts: Mounts,
+    identity: String,
+}
+
+fn open(store: &keyward_config::Store, observer: Arc<dyn Observer>) -> Result<Arc<dyn Store>, String> {
+    let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
+    let name = store.name.value.as_str();
+    let login = login::Login::from_settings(&settings.auth)?;
+    let client = Arc::new(Client::new(name, settings, observer)?);
+    if let Some(reason) = &settings.insecure {
+        tracing::warn!(store = name, reason, "this store's server is not verified");
+    }
+    let identity = format!("vault {} {}", client.address(), settings.namespace());
+    Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))
+}
+
+impl Vault {
+    /// Sends a call with our token. A token that turns out to be dead is replaced once and the call repeated.
+    async fn request(&self, call: &Call<'_>, retry: Retry) -> Result<(Answer, Arc<Token>), Failure> {
+        let token = self.tokens.get().await.map_err(Failure::Store)?;
+        let refused = match self.client.call(call, Some(&token.text), retry).await {
+            Ok(answer) => return Ok((answer, token)),
+            Err(Failure::Refused(refused)) if is_forbidden(&refused) => refused,
+            Err(failure) => return Err(failure),
+        };
+        match self.tokens.rejected(&token, &refused).await.map_err(Failure::Store)? {
+            None => Err(Failure::Refused(refused)),
+            Some(token) => self.client.call(call, Some(&token.text), retry).await.map(|answer| (answer, token)),
+        }
+    }
+}
+
+impl Store for Vault {
+    fn read<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
+        Box::pin(async move {
+            match path.form() {
+                Form::Kv => self.read_kv(grant.session(), path, fresh).await,
+                Form::StaticRole => self.read_static_role(grant.session(), path, fresh).await,
+                Form::Dynamic => {
+                    Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: a role's credential is leased, not read")))
+                }
+            }
+        })
+    }
+
+    fn issue<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>> {
+        Box::pin(self.issue_lease(grant.session(), path))
+    }
+
+    fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
+        Box::pin(self.renew_lease(lease_id, increment))
+    }
+
+    fn revoke<'a>(&'a self, lease_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(self.revoke_lease(lease_id))
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
+        Box::pin(self.ask_status())
+    }
+
+    fn identity(&self) -> &str {
+        &self.identity
+    }
+}
+
+/// The failure of a call as the rest of the program knows it; `what` says what was asked, without a secret.
+fn failed(what: impl std::fmt::Display) -> impl FnOnce(Failure) -> StoreError {
+    move |failure| explain(&what.to_string(), failure)
+}

@@ -1,0 +1,29 @@
+//! How the store is, for `check` and readiness (vault.md §11.1).
+
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::client::{Call, Retry};
+use super::{Vault, failed};
+use crate::store::{StoreError, StoreStatus};
+
+/// A server whose clock differs by more makes every deadline doubtful.
+const SKEW_SECONDS: u64 = 30;
+
+impl Vault {
+    pub(super) async fn ask_status(&self) -> Result<StoreStatus, StoreError> {
+        // A standby is as good as the leader here: it forwards, or answers by itself.
+        let call = Call { query: Some(("standbyok", "true&perfstandbyok=true".to_owned())), ..Call::get("health", "sys/health") };
+        let health = self.client.call(&call, None, Retry::Idempotent).await.map_err(failed("asking for the store's health"))?;
+        let token = self.tokens.get().await?;
+        let mut warnings = token.warnings.clone();
+        let theirs = health.body.get("server_time_utc").and_then(Value::as_u64);
+        let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if let Some(skew) = theirs.map(|theirs| theirs.abs_diff(ours)).filter(|skew| *skew > SKEW_SECONDS) {
+            warnings.push(format!("its clock differs from ours by {skew} s"));
+        }
+        let version: String = health.text("version").chars().take(60).flat_map(char::escape_debug).collect();
+        Ok(StoreStatus { version, token_left: token.left(), renewable: token.renewable, warnings })
+    }
+}

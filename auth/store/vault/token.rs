@@ -1,0 +1,255 @@
+//! The life of our token: got when first needed, renewed at two thirds, replaced when it cannot be renewed or is dead (vault.md §2.3, §3).
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use reqwest::Method;
+use reqwest::header::HeaderValue;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::client::{Call, Client, Failure, Refused, Retry};
+use super::errors::{TokenHint, explain, token_hint};
+use super::login::{Granted, Login};
+use crate::store::keeper::jitter;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A proof that was refused is not sent again for this long: the fifth wrong one in 15 minutes locks the role, also for the right one.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+/// A token that is told dead is replaced at most once in this time, or a mistake in a policy becomes a storm of logins.
+const REPLACE_PAUSE: Duration = Duration::from_secs(30);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// A token that the store accepted. Leases hold on to its end.
+pub(super) struct Token {
+    pub(super) text: HeaderValue,
+    pub(super) renewable: bool,
+    pub(super) warnings: Vec<String>,
+    generation: u64,
+    increment: Duration,
+    born: Instant,
+    end: watch::Sender<Option<Instant>>,
+}
+
+/// The token of one store.
+pub(super) struct Tokens {
+    client: Arc<Client>,
+    login: Login,
+    current: ArcSwapOption<Token>,
+    /// One login at a time.
+    history: tokio::sync::Mutex<History>,
+    renewer: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Default)]
+struct History {
+    generation: u64,
+    refused: Option<(Instant, [u8; 32], StoreError)>,
+    /// When a token that was told dead was last replaced.
+    replaced: Option<Instant>,
+}
+
+/// What a 403 meant.
+enum Verdict {
+    Dead,
+    Alive,
+}
+
+impl Token {
+    /// When it dies; changes when it is renewed or found dead.
+    pub(super) fn end(&self) -> watch::Receiver<Option<Instant>> {
+        self.end.subscribe()
+    }
+
+    /// What is left of it. `None`: it lives for ever.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.end.borrow().map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_alive(&self) -> bool {
+        self.left().is_none_or(|left| !left.is_zero())
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
+        Arc::new(Self { client, login, current: ArcSwapOption::empty(), history: <_>::default(), renewer: Mutex::new(None) })
+    }
+
+    /// The token; logs in if there is none.
+    pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<Token>, StoreError> {
+        match self.current.load_full().filter(|token| token.is_alive()) {
+            Some(token) => Ok(token),
+            None => self.log_in(None).await,
+        }
+    }
+
+    /// A call with this token was answered 403. A living token: `None`. A dead one: its successor.
+    pub(super) async fn rejected(self: &Arc<Self>, token: &Arc<Token>, refused: &Refused) -> Result<Option<Arc<Token>>, StoreError> {
+        if let Some(newer) = self.newer_than(token) {
+            return Ok(Some(newer));
+        }
+        match self.judge(token, refused).await? {
+            Verdict::Alive => Ok(None),
+            Verdict::Dead => {
+                token.end.send_replace(Some(Instant::now()));
+                self.log_in(Some(Arc::clone(token))).await.map(Some)
+            }
+        }
+    }
+
+    /// A new token in the place of this one, from one login that all who wait for it share, and that a vanishing client does not cut off.
+    async fn log_in(self: &Arc<Self>, dead: Option<Arc<Token>>) -> Result<Arc<Token>, StoreError> {
+        let tokens = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let mut history = tokens.history.lock().await;
+            let usable = tokens.current.load_full().filter(|current| current.is_alive());
+            match (usable, &dead) {
+                (Some(current), None) => return Ok(current),
+                (Some(current), Some(dead)) if current.generation != dead.generation => return Ok(current),
+                _ => {}
+            }
+            if let Some(dead) = &dead {
+                if history.replaced.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+                    let young = if dead.born.elapsed() < REPLACE_PAUSE { " right after its login" } else { "" };
+                    let hint = "check the role's token_bound_cidrs and token_num_uses";
+                    return Err(StoreError::new(StoreErrorKind::LoginFailed, format!("the store rejects our token{young}; {hint}")));
+                }
+                history.replaced = Some(Instant::now());
+            }
+            tokens.log_in_now(&mut history).await
+        });
+        task.await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unavailable, "the login was cut off")))
+    }
+
+    async fn log_in_now(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
+        let ready = self.login.prepare().await?;
+        let fingerprint = ready.fingerprint();
+        if let Some((at, refused, error)) = &history.refused
+            && *refused == fingerprint
+            && at.elapsed() < REFUSED_PAUSE
+        {
+            return Err(error.clone());
+        }
+        let granted = match self.login.perform(&self.client, &ready).await {
+            Ok(granted) => granted,
+            Err(error) => {
+                if error.kind == StoreErrorKind::LoginFailed {
+                    tracing::error!(store = self.client.name, %error, "the store refused our login");
+                    history.refused = Some((Instant::now(), fingerprint, error.clone()));
+                }
+                return Err(error);
+            }
+        };
+        history.refused = None;
+        if let Some(current) = self.current.load_full().filter(|current| current.is_alive() && current.text == granted.text) {
+            current.end.send_replace(granted.end);
+            return Ok(current);
+        }
+        history.generation = history.generation.saturating_add(1);
+        Ok(self.install(granted, history.generation))
+    }
+
+    fn install(self: &Arc<Self>, granted: Granted, generation: u64) -> Arc<Token> {
+        let Granted { text, end, renewable, increment, warnings } = granted;
+        for warning in &warnings {
+            tracing::warn!(store = self.client.name, warning, "the store's token");
+        }
+        let token = Token { text, renewable, warnings, generation, increment, born: Instant::now(), end: watch::Sender::new(end) };
+        let token = Arc::new(token);
+        self.current.store(Some(Arc::clone(&token)));
+        self.client.observer.token_life(&self.client.name, token.left());
+        let task = tokio::spawn(keep_alive(Arc::downgrade(self), Arc::clone(&token))).abort_handle();
+        if let Ok(mut renewer) = self.renewer.lock()
+            && let Some(former) = renewer.replace(task)
+        {
+            former.abort();
+        }
+        token
+    }
+
+    fn newer_than(&self, token: &Token) -> Option<Arc<Token>> {
+        self.current.load_full().filter(|current| current.generation > token.generation && current.is_alive())
+    }
+
+    async fn judge(&self, token: &Token, refused: &Refused) -> Result<Verdict, StoreError> {
+        if token_hint(&refused.errors) == TokenHint::Dead {
+            return Ok(Verdict::Dead);
+        }
+        let call = Call::get("token_lookup", "auth/token/lookup-self");
+        match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
+            Ok(_) => Ok(Verdict::Alive),
+            Err(Failure::Refused(refused)) if refused.status == 403 => {
+                Ok(if token_hint(&refused.errors) == TokenHint::Policy { Verdict::Alive } else { Verdict::Dead })
+            }
+            // Not known: the token is kept, and the store counts as away.
+            Err(failure) => Err(explain("looking up our token", failure)),
+        }
+    }
+
+    /// Renews, or logs in anew where that is no longer worth it. `true`: this token goes on.
+    async fn prolong(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
+        if token.renewable {
+            let body = json!({ "increment": token.increment.as_secs() });
+            let call = Call { method: Method::POST, body: Some(&body), ..Call::get("token_renew", "auth/token/renew-self") };
+            match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
+                Ok(answer) => {
+                    let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);
+                    let granted = Duration::from_secs(granted.unwrap_or_default());
+                    token.end.send_replace(answer.asked.checked_add(granted));
+                    self.client.observer.token_life(&self.client.name, token.left());
+                    // Less than was asked: its last end is near, and no renewal moves it.
+                    if granted.saturating_add(Duration::from_secs(1)) >= token.increment {
+                        return Ok(true);
+                    }
+                }
+                Err(Failure::Refused(refused)) if matches!(refused.status, 400 | 403) => {}
+                Err(failure) => return Err(explain("renewing our token", failure)),
+            }
+        }
+        let mut history = self.history.lock().await;
+        if self.newer_than(token).is_some() {
+            return Ok(false);
+        }
+        // A token that someone else made gives itself again: then it goes on until its end.
+        Ok(self.log_in_now(&mut history).await?.generation == token.generation)
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        if let Ok(mut renewer) = self.renewer.lock()
+            && let Some(task) = renewer.take()
+        {
+            task.abort();
+        }
+    }
+}
+
+/// Wakes at two thirds of what the token has left, until it is replaced, dead or without an owner.
+async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
+    let mut retry = FIRST_RETRY;
+    let mut failed = false;
+    loop {
+        let Some(left) = token.left() else { return };
+        if left.is_zero() {
+            return;
+        }
+        let two_thirds = left.saturating_mul(2).checked_div(3).unwrap_or_default();
+        let wait = if failed { jitter(retry).min(two_thirds) } else { two_thirds };
+        tokio::time::sleep(wait.max(Duration::from_millis(500))).await;
+        let Some(tokens) = tokens.upgrade() else { return };
+        match tokens.prolong(&token).await {
+            Ok(true) => (failed, retry) = (false, FIRST_RETRY),
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(store = tokens.client.name, left = ?token.left(), %error, "the store's token could not be kept alive");
+                retry = if failed { retry.saturating_mul(2).min(LAST_RETRY) } else { FIRST_RETRY };
+                failed = true;
+            }
+        }
+    }
+}
