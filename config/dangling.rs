@@ -10,9 +10,10 @@ pub(crate) fn check(config: &Config, root: &Node, problems: &mut Problems) {
         root.get(section).map(Node::entries).unwrap_or_default().iter().map(|entry| entry.key.as_str()).collect::<HashSet<_>>()
     };
     let (connections, stores) = (declared("connections"), declared("stores"));
-    for (index, listener) in config.listeners.iter().enumerate() {
+    for listener in &config.listeners {
         if let Some(name) = listener.connection.as_ref().filter(|name| !connections.contains(name.as_str())) {
-            dangling(name.span, "connection", name.as_str(), &format!("listeners[{index}].connection"), &connections, problems);
+            let path = path(root, "listeners", name.span, "connection");
+            dangling(name.span, "connection", name.as_str(), &path, &connections, problems);
         }
     }
     for (name, connection) in &config.connections {
@@ -20,11 +21,11 @@ pub(crate) fn check(config: &Config, root: &Node, problems: &mut Problems) {
             dangling(store.span, "store", store.as_str(), &format!("connections.{name}.store"), &stores, problems);
         }
     }
-    addresses(config, problems);
-    rules(config, &connections, &declared("users"), problems);
+    addresses(config, root, problems);
+    rules(config, root, &connections, &declared("users"), problems);
 }
 
-fn addresses(config: &Config, problems: &mut Problems) {
+fn addresses(config: &Config, root: &Node, problems: &mut Problems) {
     let mut taken: BTreeMap<&ListenAddress, Span> = BTreeMap::new();
     for listener in &config.listeners {
         // Port 0 takes a free port every time.
@@ -33,18 +34,18 @@ fn addresses(config: &Config, problems: &mut Problems) {
         }
         if let Some(first) = taken.insert(&listener.address.value, listener.address.span) {
             let message = format!("a listener of this address is declared at line {} already", first.line);
-            problems.error(listener.address.span, "listeners", message);
+            problems.error(listener.address.span, path(root, "listeners", listener.address.span, "address"), message);
         }
     }
 }
 
-fn rules(config: &Config, connections: &HashSet<&str>, users: &HashSet<&str>, problems: &mut Problems) {
+fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &HashSet<&str>, problems: &mut Problems) {
     let groups = config.users.values().flat_map(|user| &user.groups).map(|group| group.as_str());
     let allowed: HashSet<&str> = users.iter().copied().chain(groups).collect();
-    for (index, rule) in config.access.iter().enumerate() {
-        let path = |key: &str| format!("access[{index}].{key}");
+    for rule in &config.access {
+        let path = |span: Span, key: &str| path(root, "access", span, key);
         for name in rule.allow.iter().filter(|name| !allowed.contains(name.as_str())) {
-            dangling(name.span, "user or group", name.as_str(), &path("allow"), &allowed, problems);
+            dangling(name.span, "user or group", name.as_str(), &path(name.span, "allow"), &allowed, problems);
         }
         for pattern in rule.connections.iter().filter(|pattern| !connections.iter().any(|name| pattern.matches(name))) {
             let message = format!(
@@ -52,7 +53,7 @@ fn rules(config: &Config, connections: &HashSet<&str>, users: &HashSet<&str>, pr
                 suggest::quoted(pattern.as_str()),
                 suggest::did_you_mean(pattern.as_str(), connections.iter().copied())
             );
-            problems.warning(pattern.span, path("connections"), message);
+            problems.warning(pattern.span, path(pattern.span, "connections"), message);
         }
         let reached =
             || config.connections.iter().filter(|(name, _)| rule.connections.iter().any(|pattern| pattern.matches(name.as_str())));
@@ -61,12 +62,19 @@ fn rules(config: &Config, connections: &HashSet<&str>, users: &HashSet<&str>, pr
             if !used {
                 problems.warning(
                     pattern.span,
-                    path("accounts"),
+                    path(pattern.span, "accounts"),
                     format!("none of these connections has an account {}", suggest::quoted(pattern.as_str())),
                 );
             }
         }
     }
+}
+
+/// The path of what stands there in a list. Its number in the configuration is another one where an earlier entry could not be read.
+fn path(root: &Node, section: &str, span: Span, key: &str) -> String {
+    let items = root.get(section).map(Node::items).unwrap_or_default();
+    let index = items.iter().filter(|item| item.span() <= span).count().saturating_sub(1);
+    format!("{section}[{index}].{key}")
 }
 
 fn dangling(span: Span, what: &str, name: &str, path: &str, known: &HashSet<&str>, problems: &mut Problems) {

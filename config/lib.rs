@@ -22,6 +22,8 @@ mod kind;
 mod limits;
 mod listener;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod name;
 mod node;
 mod problem;

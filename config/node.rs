@@ -81,6 +81,11 @@ impl Node {
         if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
+    /// The items of a list; of anything else, none.
+    pub(crate) fn items(&self) -> &[Self] {
+        if let Value::Seq(items) = &self.value { items } else { &[] }
+    }
+
     /// Whether it is written without a value.
     pub(crate) fn is_null(&self) -> bool {
         matches!(self.value, Value::Scalar(Scalar::Null, _))

@@ -135,3 +135,95 @@ fn close(value: &mut Value) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{ProtocolSettings, Section, StoreSettings};
+
+    /// A key of its own, and one that is a mapping.
+    #[derive(serde::Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Own {
+        /// Its own key.
+        own: bool,
+        nested: Option<Nested>,
+    }
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    #[allow(dead_code)]
+    struct Nested {
+        inner: u8,
+    }
+
+    #[derive(serde::Deserialize, JsonSchema)]
+    struct Nothing {}
+
+    fn of<T: serde::de::DeserializeOwned + JsonSchema + Send + Sync + 'static>() -> Value {
+        let protocols = [ProtocolSettings { name: "postgres", listener: Section::of::<T>(), connection: Section::of::<T>() }];
+        schema(&Kinds { protocols: &protocols, stores: &[StoreSettings { name: "vault", settings: Section::of::<T>() }] })
+    }
+
+    #[test]
+    fn a_kind_adds_its_keys_to_a_closed_object() {
+        let schema = of::<Own>();
+        let form = schema.pointer("/properties/connections/additionalProperties/oneOf/0").unwrap();
+        assert_eq!(form["additionalProperties"], false);
+        assert_eq!(form["properties"]["protocol"]["const"], "postgres");
+        assert_eq!(form["properties"]["own"]["description"], "Its own key.");
+        let required: BTreeSet<&str> = form["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(required, BTreeSet::from(["address", "own", "protocol"]));
+        assert_eq!(schema["$defs"]["Nested"]["additionalProperties"], false);
+        assert_eq!(schema["$defs"]["Limits"]["additionalProperties"], false);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references(value: &Value, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Object(object) => {
+                    found.extend(object.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                    object.values().for_each(|value| references(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+                _ => {}
+            }
+        }
+        let schema = of::<Own>();
+        let mut found = BTreeSet::new();
+        references(&schema, &mut found);
+        assert!(found.len() > 5);
+        for reference in found {
+            assert!(schema.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_example_and_described() {
+        fn keys(value: &Value, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Object(object) => {
+                    for (key, property) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                        let described = property.get("description").is_some() || property.get("$ref").is_some();
+                        assert!(described, "{key} has no description");
+                        found.insert(key.clone());
+                    }
+                    object.values().for_each(|value| keys(value, found));
+                }
+                Value::Array(items) => items.iter().for_each(|value| keys(value, found)),
+                _ => {}
+            }
+        }
+        let mut found = BTreeSet::new();
+        keys(&of::<Nothing>(), &mut found);
+        assert!(found.contains("max_sessions") && found.contains("pinned_key"));
+        let example = include_str!("example.yaml");
+        // `literal` has its place in the head of the file only: it is not to be copied.
+        for key in found {
+            let written = |before: &str| example.contains(&format!("{before}{key}: "));
+            assert!(written(" ") || written("\n") || example.contains(&format!("{key}:\n")), "{key} is not in the example");
+        }
+    }
+}

@@ -33,21 +33,26 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
     }
 }
 
-/// Edits from one word to the other (Levenshtein; case does not count, nor does `-` for `_`).
+/// Edits from one word to the other, of which swapping two neighbours is one (optimal string alignment). Case does not count, nor does
+/// `-` for `_`.
 fn distance(a: &str, b: &str) -> usize {
     let fold = |word: &str| word.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect::<Vec<_>>();
     let (a, b) = (fold(a), fold(b));
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX);
+    let (mut above, mut row): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
     for (i, from) in a.iter().enumerate() {
         let mut next = vec![i.saturating_add(1)];
-        for ((to, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            let left = next.last().copied().unwrap_or_default();
-            let edit = diagonal.saturating_add(usize::from(from != to));
-            next.push(edit.min(above.saturating_add(1)).min(left.saturating_add(1)));
+        for (j, to) in b.iter().enumerate() {
+            let edited = at(&row, j).saturating_add(usize::from(from != to));
+            let longer = at(&row, j.saturating_add(1)).min(at(&next, j)).saturating_add(1);
+            let before = (i.checked_sub(1).and_then(|i| a.get(i)), j.checked_sub(1).and_then(|j| b.get(j)));
+            let swapped = before == (Some(to), Some(from));
+            let swap = if swapped { at(&above, j.saturating_sub(1)).saturating_add(1) } else { usize::MAX };
+            next.push(edited.min(longer).min(swap));
         }
-        row = next;
+        above = std::mem::replace(&mut row, next);
     }
-    row.last().copied().unwrap_or_default()
+    at(&row, b.len())
 }
 
 #[cfg(test)]
@@ -67,7 +72,15 @@ mod tests {
 
     #[test]
     fn the_distance_is_the_number_of_edits() {
-        for (a, b, edits) in [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("same", "same", 0), ("ab", "ba", 2)] {
+        for (a, b, edits) in [
+            ("kitten", "sitting", 3),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("same", "same", 0),
+            ("ab", "ba", 1),
+            ("crop", "corp", 1),
+            ("abcd", "badc", 2),
+        ] {
             assert_eq!(distance(a, b), edits, "{a} {b}");
         }
     }
