@@ -256,3 +256,6 @@ const fn lockout_limits(limits: &Limits) -> LockoutLimits {
 fn or_problem<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, problems: &mut Problems) -> Option<T> {
     result.map_err(|error| problems.error(None, "state", format!("{what}: {error}"))).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,4 @@ pub use grant::{Grant, SessionId};
 pub use identity::{AuthFailure, Identity, Proof, ScramServer, Source, ThrottleKey, Verifier};
 pub use policy::{Account, Connection, Denied, Reachable};
 pub use secret::Secret;
-pub use store::{
-    Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Provenance, StoreError, StoreErrorKind, StoreStatus,
-};
+pub use store::{Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Provenance, StoreError, StoreErrorKind, StoreStatus};

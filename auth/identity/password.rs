@@ -71,3 +71,41 @@ impl Hashing {
         hashed.await.unwrap_or(Err(AuthFailure::Busy))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::super::{Lockout, LockoutLimits};
+    use super::*;
+
+    #[tokio::test]
+    async fn more_logins_than_the_queue_holds_are_told_that_we_are_busy() {
+        let limits = LockoutLimits { failed_logins: 0, lock_time: std::time::Duration::ZERO };
+        let lockout = Arc::new(Lockout::new(limits));
+        let verifier = Verifier::parse(&Verifier::make_scram(&Secret::from(vec![b'x'])).unwrap()).unwrap();
+        let hashing = Hashing::new();
+        let log_in = async || {
+            let attempt = Attempt::begin(&lockout, "nobody", Source::local()).await?;
+            hashing.verify((verifier.clone(), None), Secret::from(vec![b'x']), Source::local(), attempt).await
+        };
+
+        let cores = hashing.cores.available_permits();
+        let occupied = Arc::clone(&hashing.cores).acquire_many_owned(u32::try_from(cores).unwrap()).await.unwrap();
+        let mut waiting: Vec<_> = (0..cores + WAITING).map(|_| Box::pin(log_in())).collect();
+        assert!(waiting.iter_mut().all(|login| login.now_or_never().is_none()), "they wait for a core");
+        assert_eq!(log_in().now_or_never().unwrap().unwrap_err(), AuthFailure::Busy);
+
+        // A client that vanishes while it waits leaves its place to the next one.
+        drop(waiting.pop());
+        waiting.push(Box::pin(log_in()));
+        assert!(waiting.last_mut().unwrap().now_or_never().is_none());
+
+        drop(occupied);
+        let outcomes = join_all(waiting).await;
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(AuthFailure::NotAuthenticated))));
+        assert_eq!(hashing.computations().load(Ordering::Relaxed), u64::try_from(outcomes.len()).unwrap());
+        assert_eq!(hashing.places.available_permits(), cores + WAITING, "the queue is empty again");
+    }
+}

@@ -26,8 +26,7 @@ struct User {
 impl Users {
     /// Reads the users; a verifier that does not parse is a problem, a user who can prove nothing is a warning.
     pub(crate) fn read(config: &Config, salts: &SaltKey, problems: &mut Problems) -> Self {
-        let users: BTreeMap<_, _> =
-            config.users.iter().map(|(name, entry)| (name.clone(), User::read(name, entry, problems))).collect();
+        let users: BTreeMap<_, _> = config.users.iter().map(|(name, entry)| (name.clone(), User::read(name, entry, problems))).collect();
         let verifiers = || users.values().filter_map(|user| user.verifier.as_ref());
         let mut shapes = BTreeMap::<_, usize>::new();
         for scram in verifiers().filter_map(Verifier::scram) {
@@ -36,10 +35,9 @@ impl Users {
         }
         let scram_shape = shapes.into_iter().max_by_key(|(_, count)| *count).map_or((SCRAM_ITERATIONS, 16), |(shape, _)| shape);
         let fill = salts.bytes(b"decoy", "");
-        let decoy = verifiers().find(|verifier| !verifier.serves_scram()).map_or_else(
-            || Verifier::from_scram(fake_scram(scram_shape, salts, "")),
-            |argon2| argon2.with_hash(&fill),
-        );
+        let decoy = verifiers()
+            .find(|verifier| !verifier.serves_scram())
+            .map_or_else(|| Verifier::from_scram(fake_scram(scram_shape, salts, "")), |argon2| argon2.with_hash(&fill));
         Self { users, scram_shape, decoy }
     }
 
@@ -104,11 +102,7 @@ impl User {
         if entry.password.is_none() && entry.public_keys.is_empty() {
             problems.warning(None, at, "has neither `password` nor `public_keys`: this user can prove nothing and cannot log in");
         }
-        Self {
-            groups: entry.groups.clone().into(),
-            verifier,
-            public_keys: entry.public_keys.iter().map(|key| key.value.clone()).collect(),
-        }
+        Self { groups: entry.groups.clone().into(), verifier, public_keys: entry.public_keys.iter().map(|key| key.value.clone()).collect() }
     }
 
     fn same_as(&self, other: &Self) -> bool {

@@ -177,7 +177,8 @@ fn parse_argon2(text: &str) -> Result<PasswordHash, &'static str> {
     const FORM: &str = "an argon2id verifier in PHC form: $argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>";
     let hash = PasswordHash::new(text).map_err(|_| FORM)?;
     let params = Params::try_from(&hash).map_err(|_| FORM)?;
-    let long_enough = hash.salt.as_ref().is_some_and(|salt| salt.as_ref().len() >= 8) && hash.hash.as_ref().is_some_and(|out| out.len() >= 16);
+    let long_enough =
+        hash.salt.as_ref().is_some_and(|salt| salt.as_ref().len() >= 8) && hash.hash.as_ref().is_some_and(|out| out.len() >= 16);
     if hash.version != Some(u32::from(Version::V0x13)) || !long_enough {
         return Err(FORM);
     }

@@ -29,10 +29,10 @@ impl Connection {
         let name = entry.name.value.clone();
         let mut accounts = BTreeMap::new();
         for (account, fields) in &entry.accounts {
-            let at = if account.as_str() == Account::DEFAULT {
-                format!("connections.{name}")
-            } else {
-                format!("connections.{name}.accounts.{account}")
+            // Without `accounts` the fields of the one account stand at the connection itself.
+            let at = match entry.node.get("accounts") {
+                Some(_) => format!("connections.{name}.accounts.{account}"),
+                None => format!("connections.{name}"),
             };
             if let Some(plan) = CredentialPlan::read(fields, &at, problems) {
                 accounts.insert(account.clone(), Arc::new(Account { name: account.clone(), plan }));

@@ -42,10 +42,9 @@ impl Policy {
         account: Option<&str>,
         session: SessionId,
     ) -> Result<Grant, Denied> {
-        let (connection, mut allowed) = self
-            .allowed(identity.user())
-            .find(|(candidate, _)| candidate.protocol() == protocol && candidate.name().as_str() == connection)
-            .ok_or(Denied::NotPermitted)?;
+        let known = self.connections.get(connection).filter(|connection| connection.protocol() == protocol);
+        let connection = known.ok_or(Denied::NotPermitted)?;
+        let mut allowed = self.allowed(identity.user(), connection);
         let chosen = match account {
             Some(account) => allowed.find(|candidate| candidate.name().as_str() == account).ok_or(Denied::NotPermitted)?,
             None => choose(&allowed.collect::<Vec<_>>())?,
@@ -55,12 +54,14 @@ impl Policy {
 
     /// What this user may reach by this protocol, sorted.
     pub(crate) fn reachable(&self, identity: &Identity, protocol: &str) -> Vec<Reachable> {
-        self.allowed(identity.user())
-            .filter(|(connection, _)| connection.protocol() == protocol)
-            .flat_map(|(connection, accounts)| {
-                let connection = connection.name().to_string();
-                accounts.map(move |account| Reachable { connection: connection.clone(), account: account.name().to_string() })
-            })
+        let names = |connection: &Arc<Connection>, account: &Arc<Account>| Reachable {
+            connection: connection.name().to_string(),
+            account: account.name().to_string(),
+        };
+        self.connections
+            .values()
+            .filter(|connection| connection.protocol() == protocol)
+            .flat_map(|connection| self.allowed(identity.user(), connection).map(move |account| names(connection, account)))
             .collect()
     }
 
@@ -91,17 +92,9 @@ impl Policy {
         self.rules == other.rules
     }
 
-    /// The connections on which this user may use at least one account, each with those accounts. One walk for the known, the
-    /// forbidden and the unknown name.
-    fn allowed<'a>(
-        &'a self,
-        user: &'a Name,
-    ) -> impl Iterator<Item = (&'a Arc<Connection>, impl Iterator<Item = &'a Arc<Account>> + 'a)> + 'a {
-        self.connections.values().filter_map(move |connection| {
-            let accounts = connection.accounts().values().filter(move |account| self.permits(user, connection, account));
-            let mut accounts = accounts.peekable();
-            accounts.peek().is_some().then_some((connection, accounts))
-        })
+    /// The accounts of a connection that this user may use, sorted.
+    fn allowed<'a>(&'a self, user: &'a Name, connection: &'a Connection) -> impl Iterator<Item = &'a Arc<Account>> + 'a {
+        connection.accounts().values().filter(move |account| self.permits(user, connection, account))
     }
 
     fn permits(&self, user: &Name, connection: &Connection, account: &Account) -> bool {
@@ -131,6 +124,7 @@ impl Rule {
 
 fn choose<'a>(allowed: &[&'a Arc<Account>]) -> Result<&'a Arc<Account>, Denied> {
     match allowed {
+        [] => Err(Denied::NotPermitted),
         [only] => Ok(only),
         several => several
             .iter()

@@ -77,11 +77,9 @@ async fn an_independent_client_logs_in_with_and_without_channel_binding() {
     let bound = || ChannelBinding::tls_server_end_point(hash.to_vec());
     let plus = world.log_in("user", "pencil", PLUS, Some(&hash), bound()).await.unwrap();
     assert_eq!(plus.proof(), Proof::ScramSha256Plus);
-    for (binding, channel) in [
-        (None, ChannelBinding::unrequested()),
-        (None, ChannelBinding::unsupported()),
-        (Some(&hash[..]), ChannelBinding::unsupported()),
-    ] {
+    for (binding, channel) in
+        [(None, ChannelBinding::unrequested()), (None, ChannelBinding::unsupported()), (Some(&hash[..]), ChannelBinding::unsupported())]
+    {
         let plain = world.log_in("user", "pencil", PLAIN, binding, channel).await.unwrap();
         assert_eq!(plain.proof(), Proof::ScramSha256);
     }
@@ -180,13 +178,7 @@ async fn a_success_clears_the_pair() {
 #[tokio::test]
 async fn first_messages_outside_the_grammar_are_refused() {
     let world = World::new();
-    let good: &[&[u8]] = &[
-        b"n,,n=,r=x",
-        b"y,,n=,r=x",
-        b"n,,n=a=2Cb,r=x",
-        "n,,n=\u{fc}ser,r=x".as_bytes(),
-        b"n,,n=user,r=x,t=ignored,u=",
-    ];
+    let good: &[&[u8]] = &[b"n,,n=,r=x", b"y,,n=,r=x", b"n,,n=a=2Cb,r=x", "n,,n=\u{fc}ser,r=x".as_bytes(), b"n,,n=user,r=x,t=ignored,u="];
     for message in good {
         world.begin("user", None).await.unwrap().client_first(PLAIN, message).expect("well formed");
     }

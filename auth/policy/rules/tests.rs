@@ -156,7 +156,8 @@ fn the_operator_gets_every_account_of_every_connection_and_no_user_is_he() {
     let policy = policy("  - { allow: [alice], connections: [orders] }");
     let grants = policy.operator_grants();
     let names: Vec<_> = grants.iter().map(|grant| format!("{}/{}", grant.connection().name(), grant.account().name())).collect();
-    let all = ["ledger/admin", "ledger/default", "orders/default", "orders_old/default", "payroll/reader", "payroll/writer", "web-1/default"];
+    let all =
+        ["ledger/admin", "ledger/default", "orders/default", "orders_old/default", "payroll/reader", "payroll/writer", "web-1/default"];
     assert_eq!(names, all);
     assert!(grants.iter().all(|grant| grant.proof() == Proof::Operator && policy.still_allows(grant)));
     assert_eq!(ask(&policy, "operator", "orders", None), Err(Denied::NotPermitted));
