@@ -121,6 +121,14 @@ impl Journal {
     }
 }
 
+#[cfg(test)]
+impl Journal {
+    /// A journal whose disk is gone.
+    pub(crate) fn broken() -> Self {
+        Self(Some(mpsc::channel(1).0))
+    }
+}
+
 struct Writer {
     path: PathBuf,
     file: File,

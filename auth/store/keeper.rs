@@ -1,11 +1,11 @@
 //! The life of one lease, in one task.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::journal::{Asked, Event};
 use super::lease::Source;
@@ -92,7 +92,7 @@ impl Keeper {
         let (held, mut gone) = oneshot::channel();
         let (ended, end_seen) = watch::channel(None);
         let source = Source::Leased { _held: held, end: end_seen };
-        let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born, source));
+        let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born.into_std(), source));
         let mut life = Life { granted: duration, end, renewable, wanted: duration };
         // A receiver that is gone drops the lease that it was sent, and `gone` resolves: the same way out as for a session's end.
         let _ = hand_over.send(lease);
@@ -137,14 +137,14 @@ impl Keeper {
         &self,
         lease: &str,
         life: &mut Life,
-        token_end: &mut watch::Receiver<Option<Instant>>,
+        token_end: &mut watch::Receiver<Option<std::time::Instant>>,
         ended: &watch::Sender<Option<LeaseEnd>>,
     ) {
         let mut renew_at = life.renew_at();
         let mut retry = FIRST_RETRY;
         loop {
             let margin = MARGIN.min(life.granted.checked_div(10).unwrap_or_default());
-            let (by_lease, by_token) = (life.end, *token_end.borrow_and_update());
+            let (by_lease, by_token) = (life.end, token_end.borrow_and_update().map(Instant::from_std));
             let (end, reason) = match (by_lease, by_token) {
                 (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
                 (lease, _) => (lease, LeaseEnd::Expired),
@@ -244,13 +244,13 @@ impl Life {
 /// Waits until then; for ever if there is no then.
 async fn until(then: Option<Instant>) {
     match then {
-        Some(then) => tokio::time::sleep_until(then.into()).await,
+        Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,
     }
 }
 
 /// The token's end moved. Once nobody can move it any more, never.
-async fn changed(end: &mut watch::Receiver<Option<Instant>>) {
+async fn changed(end: &mut watch::Receiver<Option<std::time::Instant>>) {
     if end.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
@@ -270,3 +270,6 @@ fn hash(lease: &str) -> String {
     let digest = digest::digest(&digest::SHA256, lease.as_bytes());
     digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! What a session holds: its credential, where it came from, and the promise to give it back.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +37,12 @@ impl LeaseEnd {
             Self::Lost => "lease_lost",
             Self::TokenDied => "token_died",
         }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("provenance", &self.provenance).field("leased", &self.is_leased()).finish_non_exhaustive()
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -84,6 +84,13 @@ impl Leases {
         }))
     }
 
+    #[cfg(test)]
+    pub(crate) fn with_journal(journal: Journal) -> Arc<Self> {
+        let mut leases = Self::open(None).unwrap();
+        Arc::get_mut(&mut leases).unwrap().journal = journal;
+        leases
+    }
+
     /// Asks a store for a leased credential. Dropping the future loses nothing: what is then issued is given back.
     pub(crate) async fn issue(self: &Arc<Self>, from: Named, grant: &Grant, path: &SecretPath) -> Result<Lease, StoreError> {
         let backlog = |_| StoreError::new(StoreErrorKind::Backlog, "too many leases live or wait to be given back");
@@ -121,7 +128,7 @@ impl Leases {
                     None => keeper.name_orphan("a former process ended while it was asked for").await,
                     Some((lease, until)) => {
                         let left = Duration::from_secs(until.saturating_sub(unix_now()));
-                        let end = Instant::now().checked_add(left);
+                        let end = tokio::time::Instant::now().checked_add(left);
                         tracing::info!(store = from.name, session = keeper.asked.session, "a lease of a former process is given back");
                         let returned = Returned { lease, end, counted };
                         tokio::spawn(async move { keeper.give_back(returned).await });

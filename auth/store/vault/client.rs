@@ -380,7 +380,7 @@ impl reqwest::dns::Resolve for LeadsTo {
 
 #[cfg(test)]
 impl Refused {
-    pub(super) fn of(status: u16, errors: Vec<String>) -> Self {
-        Self { status, errors, body: Value::Null, retry_after: None, location: None }
+    pub(super) fn of(status: u16, errors: Vec<String>, body: Value) -> Self {
+        Self { status, errors, body, retry_after: None, location: None }
     }
 }

@@ -101,7 +101,7 @@ mod tests {
             (500, "", StoreErrorKind::Unavailable, true),
         ] {
             let errors = if body.is_empty() { Vec::new() } else { vec![body.to_owned()] };
-            let error = explain("reading a", Failure::Refused(Refused::of(status, errors)));
+            let error = explain("reading a", Failure::Refused(Refused::of(status, errors, serde_json::Value::Null)));
             assert_eq!((error.kind, error.ambiguous), (kind, ambiguous), "{status} {body}");
             assert!(!error.detail.contains('\n'), "{error}");
         }

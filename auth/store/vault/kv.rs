@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn recorded_absences_say_why() {
-        let why = |body: Value| absent(&Refused { body, ..Refused::of(404, Vec::new()) }, &path("m/data/p")).detail;
+        let why = |body: Value| absent(&Refused::of(404, Vec::new(), body), &path("m/data/p")).detail;
         assert!(why(json!({"errors": []})).contains("no such secret"));
         let deleted =
             json!({"data": {"data": null, "metadata": {"deletion_time": "2026-11-21T20:00:00Z", "destroyed": false, "version": 1}}});
@@ -160,7 +160,7 @@ mod tests {
         assert!(why(destroyed).contains("destroyed"));
         let wrong = json!({"warnings": ["Invalid path for a versioned K/V secrets engine. See the API docs"]});
         assert!(why(wrong).contains("mount/data/path"));
-        let refused = Refused::of(404, vec!["no handler for route \"x\". route entry not found.".into()]);
+        let refused = Refused::of(404, vec!["no handler for route \"x\". route entry not found.".into()], Value::Null);
         assert!(absent(&refused, &path("m/data/p")).detail.contains("no handler"));
     }
 

@@ -1,5 +1,6 @@
 //! The life of our token: got when first needed, renewed at two thirds, replaced when it cannot be renewed or is dead (vault.md §2.3, §3).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,8 @@ pub(super) struct Token {
     pub(super) warnings: Vec<String>,
     generation: u64,
     increment: Duration,
-    born: Instant,
+    /// The store stopped to know it before its end.
+    found_dead: AtomicBool,
     end: watch::Sender<Option<Instant>>,
 }
 
@@ -83,7 +85,7 @@ impl Tokens {
     pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<Token>, StoreError> {
         match self.current.load_full().filter(|token| token.is_alive()) {
             Some(token) => Ok(token),
-            None => self.log_in(None).await,
+            None => self.log_in().await,
         }
     }
 
@@ -95,30 +97,29 @@ impl Tokens {
         match self.judge(token, refused).await? {
             Verdict::Alive => Ok(None),
             Verdict::Dead => {
+                token.found_dead.store(true, Ordering::Relaxed);
                 token.end.send_replace(Some(Instant::now()));
-                self.log_in(Some(Arc::clone(token))).await.map(Some)
+                self.log_in().await.map(Some)
             }
         }
     }
 
-    /// A new token in the place of this one, from one login that all who wait for it share, and that a vanishing client does not cut off.
-    async fn log_in(self: &Arc<Self>, dead: Option<Arc<Token>>) -> Result<Arc<Token>, StoreError> {
+    /// A new token, from one login that all who wait for it share, and that a vanishing client does not cut off.
+    async fn log_in(self: &Arc<Self>) -> Result<Arc<Token>, StoreError> {
         let tokens = Arc::clone(self);
         let task = tokio::spawn(async move {
             let mut history = tokens.history.lock().await;
-            let usable = tokens.current.load_full().filter(|current| current.is_alive());
-            match (usable, &dead) {
-                (Some(current), None) => return Ok(current),
-                (Some(current), Some(dead)) if current.generation != dead.generation => return Ok(current),
-                _ => {}
-            }
-            if let Some(dead) = &dead {
-                if history.replaced.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
-                    let young = if dead.born.elapsed() < REPLACE_PAUSE { " right after its login" } else { "" };
-                    let hint = "check the role's token_bound_cidrs and token_num_uses";
-                    return Err(StoreError::new(StoreErrorKind::LoginFailed, format!("the store rejects our token{young}; {hint}")));
+            let current = tokens.current.load_full();
+            match current {
+                Some(current) if current.is_alive() => return Ok(current),
+                Some(dead) if dead.found_dead.load(Ordering::Relaxed) => {
+                    if history.replaced.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+                        let hint = "right after its login; check the role's token_bound_cidrs, token_num_uses and policies";
+                        return Err(StoreError::new(StoreErrorKind::LoginFailed, format!("the store rejects our token {hint}")));
+                    }
+                    history.replaced = Some(Instant::now());
                 }
-                history.replaced = Some(Instant::now());
+                _ => {}
             }
             tokens.log_in_now(&mut history).await
         });
@@ -158,7 +159,7 @@ impl Tokens {
         for warning in &warnings {
             tracing::warn!(store = self.client.name, warning, "the store's token");
         }
-        let token = Token { text, renewable, warnings, generation, increment, born: Instant::now(), end: watch::Sender::new(end) };
+        let token = Token { text, renewable, warnings, generation, increment, found_dead: AtomicBool::new(false), end: watch::Sender::new(end) };
         let token = Arc::new(token);
         self.current.store(Some(Arc::clone(&token)));
         self.client.observer.token_life(&self.client.name, token.left());

@@ -1,0 +1,308 @@
+//! The life of a lease against a store that does as it is told, on a clock that jumps.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::store::journal::Journal;
+use crate::store::{Document, Observer, Store, StoreStatus};
+use crate::{Gate, sample};
+
+type Script<T> = Mutex<VecDeque<Result<T, StoreErrorKind>>>;
+
+/// Does what its scripts say; when they are at their end, everything succeeds.
+struct Fake {
+    duration: Duration,
+    renewals: Script<u64>,
+    revocations: Script<()>,
+    failure: Mutex<Option<StoreError>>,
+    /// An issue waits for this, if it is there.
+    hold: Option<Notify>,
+    token: watch::Sender<Option<std::time::Instant>>,
+    log: Mutex<Vec<String>>,
+    calls: watch::Sender<usize>,
+}
+
+impl Fake {
+    fn new(seconds: u64) -> Self {
+        Self {
+            duration: Duration::from_secs(seconds),
+            renewals: Mutex::default(),
+            revocations: Mutex::default(),
+            failure: Mutex::default(),
+            hold: None,
+            token: watch::Sender::new(None),
+            log: Mutex::default(),
+            calls: watch::Sender::new(0),
+        }
+    }
+
+    fn say(&self, what: String) {
+        self.log.lock().unwrap().push(what);
+        self.calls.send_modify(|calls| *calls += 1);
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    async fn called(&self, times: usize) {
+        self.calls.subscribe().wait_for(|calls| *calls >= times).await.unwrap();
+    }
+
+    fn next<T>(script: &Script<T>) -> Option<Result<T, StoreError>> {
+        let step = script.lock().unwrap().pop_front()?;
+        Some(step.map_err(|kind| StoreError::new(kind, "as the script says")))
+    }
+}
+
+impl Store for Fake {
+    fn read<'a>(&'a self, _: &'a Grant, _: &'a SecretPath, _: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
+        unreachable!("leases are not read")
+    }
+
+    fn issue<'a>(&'a self, _: &'a Grant, path: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>> {
+        Box::pin(async move {
+            self.say(format!("issue {path}"));
+            if let Some(hold) = &self.hold {
+                hold.notified().await;
+            }
+            if let Some(error) = self.failure.lock().unwrap().take() {
+                return Err(error);
+            }
+            let fields = json!({"username": "v-app", "password": "canary"});
+            let document = Document { fields, version: None, request_id: "r".into(), not_after: None };
+            let token_end = self.token.subscribe();
+            Ok(Issued { document, lease_id: "db/creds/role/1".into(), duration: self.duration, renewable: true, token_end })
+        })
+    }
+
+    fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
+        self.say(format!("renew {lease_id} {}", increment.as_secs()));
+        let answer = Self::next(&self.renewals).unwrap_or(Ok(increment.as_secs())).map(Duration::from_secs);
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn revoke<'a>(&'a self, lease_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.say(format!("revoke {lease_id}"));
+        Box::pin(std::future::ready(Self::next(&self.revocations).unwrap_or(Ok(()))))
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
+        unreachable!("nobody asks")
+    }
+
+    fn identity(&self) -> &str {
+        "fake"
+    }
+}
+
+#[derive(Default)]
+struct Events(Mutex<Vec<&'static str>>);
+
+impl Observer for Events {
+    fn store_call(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
+    fn token_life(&self, _: &str, _: Option<Duration>) {}
+    fn cache(&self, _: &str, _: &'static str) {}
+    fn lease(&self, _: &str, event: &'static str) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+struct Bed {
+    store: Arc<Fake>,
+    events: Arc<Events>,
+    leases: Arc<Leases>,
+    grant: Grant,
+}
+
+impl Bed {
+    fn new(store: Fake, leases: Arc<Leases>) -> Self {
+        let sections = "stores: { corp: { type: vault, address: 'https://v', auth: { method: token, token: t } } }\nconnections:\n  \
+                        db: { protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role }";
+        let (config, mut problems) = sample::config(sections);
+        let gate = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        Self { store: Arc::new(store), events: Arc::default(), leases, grant: gate.operator_grants().remove(0) }
+    }
+
+    fn in_memory(store: Fake) -> Self {
+        Self::new(store, Leases::open(None).unwrap())
+    }
+
+    fn named(&self) -> Named {
+        let (store, observer): (Arc<Fake>, Arc<Events>) = (Arc::clone(&self.store), Arc::clone(&self.events));
+        Named { name: "corp".into(), store, observer }
+    }
+
+    fn issue(&self) -> impl Future<Output = Result<Lease, StoreError>> + use<> {
+        let (leases, named, grant) = (Arc::clone(&self.leases), self.named(), self.grant.clone());
+        async move {
+            let crate::store::CredentialPlan::Leased(path) = &grant.account().plan else { unreachable!() };
+            leases.issue(named, &grant, path).await
+        }
+    }
+
+    async fn drained(&self) -> usize {
+        self.leases.drain(Duration::from_secs(3600 * 24 * 365)).await
+    }
+
+    fn events(&self) -> Vec<&'static str> {
+        self.events.0.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_dropped_is_given_back() {
+    let bed = Bed::in_memory(Fake::new(3600));
+    let mut lease = bed.issue().await.unwrap();
+    assert_eq!(lease.credential().unwrap().username(), "v-app");
+    assert!(lease.is_leased());
+    assert_eq!(lease.provenance().lease.as_ref().map(String::len), Some(16));
+    lease.forget_credential();
+    assert!(lease.credential().is_none());
+    assert_eq!(bed.leases.stats().live, 1);
+    assert!(lease.ended().now_or_never().is_none());
+    drop(lease);
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.store.log(), ["issue db/creds/role", "revoke db/creds/role/1"]);
+    assert_eq!(bed.events(), ["issued", "revoked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_vanishes_while_the_store_makes_its_account_loses_nothing() {
+    let bed = Bed::in_memory(Fake { hold: Some(Notify::new()), ..Fake::new(3600) });
+    let client = tokio::spawn(bed.issue());
+    bed.store.called(1).await;
+    client.abort();
+    assert!(client.await.unwrap_err().is_cancelled());
+    bed.store.hold.as_ref().unwrap().notify_one();
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.store.log(), ["issue db/creds/role", "revoke db/creds/role/1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_renewed_at_two_thirds_and_ends_a_little_before_its_last_end() {
+    let bed = Bed::in_memory(Fake::new(60));
+    *bed.store.renewals.lock().unwrap() = [Ok(60), Err(StoreErrorKind::Unavailable), Ok(30)].into();
+    let began = Instant::now();
+    let lease = bed.issue().await.unwrap();
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
+    // Renewed at 40 s; refused at 80 s, and a moment later cut to 30 s; told 3 s before those are over.
+    let passed = began.elapsed().as_secs_f64();
+    assert!((107.0..=109.0).contains(&passed), "{passed}");
+    let renew = "renew db/creds/role/1 60";
+    assert_eq!(bed.store.log(), ["issue db/creds/role", renew, renew, renew]);
+    drop(lease);
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.events(), ["issued", "renewed", "renewed", "revoked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_the_store_lost_ends_its_session_at_once() {
+    let bed = Bed::in_memory(Fake::new(60));
+    *bed.store.renewals.lock().unwrap() = [Err(StoreErrorKind::LeaseLost)].into();
+    let began = Instant::now();
+    let lease = bed.issue().await.unwrap();
+    assert_eq!(lease.ended().await, LeaseEnd::Lost);
+    assert_eq!(began.elapsed().as_secs(), 40);
+    assert_eq!(bed.events(), ["issued", "lost"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_with_the_token_that_issued_it_however_long_it_is() {
+    let bed = Bed::in_memory(Fake::new(3600));
+    let from_now = |seconds| Some((Instant::now() + Duration::from_secs(seconds)).into_std());
+    bed.store.token.send_replace(from_now(100));
+    let lease = bed.issue().await.unwrap();
+    let began = Instant::now();
+    // The token is renewed once, then nobody can.
+    bed.store.token.send_replace(from_now(200));
+    assert_eq!(lease.ended().await, LeaseEnd::TokenDied);
+    assert_eq!(began.elapsed().as_secs(), 190);
+    // A token that is found dead ends what it issued at once.
+    let lease = bed.issue().await;
+    bed.store.token.send_replace(from_now(0));
+    assert_eq!(lease.unwrap().ended().await, LeaseEnd::TokenDied);
+    assert_eq!(began.elapsed().as_secs(), 190);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_is_tried_until_it_succeeds() {
+    let bed = Bed::in_memory(Fake::new(3600));
+    *bed.store.revocations.lock().unwrap() = [Err(StoreErrorKind::Unavailable), Err(StoreErrorKind::Denied), Ok(())].into();
+    drop(bed.issue().await.unwrap());
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.events(), ["issued", "revoke_failed", "revoke_failed", "revoked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn giving_back_is_given_up_once_the_store_has_ended_the_lease_by_itself() {
+    let bed = Bed::in_memory(Fake::new(600));
+    *bed.store.revocations.lock().unwrap() = std::iter::repeat_with(|| Err(StoreErrorKind::Unavailable)).take(1000).collect();
+    let began = Instant::now();
+    drop(bed.issue().await.unwrap());
+    assert_eq!(bed.leases.drain(Duration::from_secs(60)).await, 1, "a drain does not wait for ever");
+    assert_eq!(bed.drained().await, 0);
+    let passed = began.elapsed().as_secs();
+    assert!((660..=960).contains(&passed), "{passed}");
+    assert!(!bed.events().contains(&"revoked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unclear_answer_names_a_possible_orphan_and_a_clear_one_does_not() {
+    let bed = Bed::in_memory(Fake::new(60));
+    *bed.store.failure.lock().unwrap() = Some(StoreError::new(StoreErrorKind::Denied, "no"));
+    assert_eq!(bed.issue().await.err().map(|error| error.kind), Some(StoreErrorKind::Denied));
+    assert!(bed.events().is_empty());
+    *bed.store.failure.lock().unwrap() = Some(StoreError::new(StoreErrorKind::Unavailable, "reset").ambiguous());
+    assert_eq!(bed.issue().await.err().map(|error| error.kind), Some(StoreErrorKind::Unavailable));
+    assert_eq!(bed.events(), ["possible_orphan"]);
+    assert_eq!(bed.drained().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_journal_no_lease_is_asked_for() {
+    let bed = Bed::new(Fake::new(60), Leases::with_journal(Journal::broken()));
+    assert_eq!(bed.issue().await.err().map(|error| error.kind), Some(StoreErrorKind::Unavailable));
+    assert!(bed.store.log().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_given_back_by_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let (journal, _) = Journal::open(folder.path()).unwrap();
+        let asked = |at: &str| Asked { store: "corp".into(), at: at.into(), path: "db/creds/role".into(), session: "s".into() };
+        let issued = |lease: &str| Event::Issued { lease: lease.into(), until: unix_now() + 3600 };
+        for (number, event) in [
+            (1, Event::Asked(asked("fake"))),
+            (1, issued("left behind")),
+            (2, Event::Asked(asked("fake"))),
+            (3, Event::Asked(asked("another store"))),
+            (3, issued("not ours")),
+            (4, Event::Asked(asked("fake"))),
+            (4, issued("given back")),
+            (4, Event::Done),
+        ] {
+            journal.record(number, event, true).await.unwrap();
+        }
+    }
+    let bed = Bed::new(Fake::new(60), Leases::open(Some(folder.path())).unwrap());
+    assert!(bed.store.log().is_empty());
+    bed.leases.adopt(&bed.named());
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.store.log(), ["revoke left behind"]);
+    let mut events = bed.events();
+    events.sort_unstable();
+    assert_eq!(events, ["possible_orphan", "revoked"]);
+    // The next start finds only what belongs to the store that was not there; the new numbers follow the old ones.
+    drop(bed.issue().await.unwrap());
+    assert_eq!(bed.drained().await, 0);
+    let (_, left) = Journal::open(folder.path()).unwrap();
+    assert_eq!(left.keys().copied().collect::<Vec<_>>(), [3]);
+}

@@ -1,0 +1,133 @@
+//! Dynamic and static roles of a real PostgreSQL behind the real store.
+
+use super::*;
+use crate::LeaseEnd;
+
+/// A database mount with the dynamic role `r` and the static role `s`; its name.
+async fn database(default_ttl: u64, max_ttl: u64) -> String {
+    let mount = unique("db");
+    let static_user = mount.replace('-', "_");
+    sql(&format!("create role {static_user} login password 'start'"));
+    post(&format!("sys/mounts/{mount}"), json!({"type": "database"})).await;
+    let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable", postgres());
+    let config = json!({"plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url, "username": "postgres", "password": "any"});
+    post(&format!("{mount}/config/pg"), config).await;
+    let create = format!("CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'; COMMENT ON ROLE \"{{{{name}}}}\" IS '{mount}'");
+    let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": default_ttl, "max_ttl": max_ttl});
+    post(&format!("{mount}/roles/r"), role).await;
+    post(&format!("{mount}/static-roles/s"), json!({"db_name": "pg", "username": static_user, "rotation_period": 3600})).await;
+    mount
+}
+
+/// How many accounts the store has made in this mount that are still there.
+fn accounts(mount: &str) -> String {
+    sql(&format!("select count(*) from pg_roles r where shobj_description(r.oid, 'pg_authid') = '{mount}'"))
+}
+
+async fn gone(mount: &str) {
+    let mount = mount.to_owned();
+    tokio::task::spawn_blocking(move || wait_until("the accounts' end", || accounts(&mount) == "0")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_opens_the_database_and_its_account_is_gone_afterwards() {
+    let mount = database(3600, 7200).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/r"))]);
+    let first = bed.lease("db").await.unwrap();
+    let second = bed.lease("db").await.unwrap();
+    let (one, two) = (first.credential().unwrap(), second.credential().unwrap());
+    assert_ne!(one.username(), two.username(), "each session has its own");
+    assert_eq!(try_sql(postgres(), one.username(), "select current_user").unwrap(), one.username());
+    assert_eq!((bed.gate.lease_stats().live, accounts(&mount).as_str()), (2, "2"));
+    assert_eq!(first.provenance().lease.as_ref().map(String::len), Some(16));
+    let journal = std::fs::read_to_string(bed.state.path().join("leases.journal")).unwrap();
+    assert!(journal.contains(&format!("{mount}/creds/r/")), "the leases are on disk while they live");
+    assert!(!journal.contains(password(&one)) && !journal.contains(one.username()));
+    drop((first, second));
+    assert_eq!(bed.gate.drain(Duration::from_secs(20)).await, 0);
+    gone(&mount).await;
+}
+
+#[tokio::test]
+async fn no_account_is_left_by_clients_that_vanish_while_it_is_made() {
+    let mount = database(3600, 7200).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/r"))]);
+    bed.gate.store_status("corp").await.unwrap();
+    for _ in 0..15 {
+        let (gate, grant) = (Arc::clone(&bed.gate), bed.grant("db"));
+        let client = tokio::spawn(async move { gate.lease(&grant).await.map(drop) });
+        let asked = bed.gate.lease_stats();
+        while bed.gate.lease_stats() == asked && !client.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        client.abort();
+        let _ = client.await;
+    }
+    assert_eq!(bed.gate.drain(Duration::from_secs(30)).await, 0);
+    assert_eq!((bed.seen.count("issued"), bed.seen.count("revoked")), (15, 15));
+    gone(&mount).await;
+}
+
+#[tokio::test]
+async fn what_a_process_left_behind_is_given_back_by_the_next_one() {
+    let mount = database(3600, 7200).await;
+    let keys = format!("credential: {mount}/creds/r");
+    let first = Bed::as_root(&[("db", &keys)]);
+    let state = Arc::clone(&first.state);
+    let lease = first.lease("db").await.unwrap();
+    // Killed: nothing is dropped, the journal is what it is.
+    std::mem::forget(lease);
+    assert_eq!(accounts(&mount), "1");
+    let second = Bed::open_in(state, &format!("{{ method: token, token: {ROOT} }}"), &[("db", &keys)]);
+    assert_eq!(second.gate.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(second.seen.count("revoked"), 1);
+    gone(&mount).await;
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_up_to_its_last_end_and_told_before_it() {
+    let mount = database(3, 6).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/r"))]);
+    let lease = bed.lease("db").await.unwrap();
+    let user = lease.credential().unwrap().username().to_owned();
+    let ended = tokio::time::timeout(Duration::from_secs(30), lease.ended()).await.unwrap();
+    assert_eq!(ended, LeaseEnd::Expired);
+    assert!(bed.seen.count("renewed") >= 2);
+    assert!(try_sql(postgres(), &user, "select 1").is_some(), "the account is still there when we are told");
+}
+
+#[tokio::test]
+async fn a_lease_that_was_revoked_behind_our_back_ends_its_session() {
+    let mount = database(3, 3600).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/r"))]);
+    let lease = bed.lease("db").await.unwrap();
+    admin(Method::PUT, &format!("sys/leases/revoke-prefix/{mount}"), json!({"sync": true})).await;
+    let ended = tokio::time::timeout(Duration::from_secs(30), lease.ended()).await.unwrap();
+    assert_eq!(ended, LeaseEnd::Lost);
+}
+
+#[tokio::test]
+async fn a_static_role_gives_user_and_password_together_and_a_rotated_one_is_read_again() {
+    let mount = database(60, 60).await;
+    let bed = Bed::as_root(&[
+        ("db", &format!("credential: {mount}/static-creds/s")),
+        ("parts", &format!("username: '{mount}/static-creds/s?username', password: '{mount}/static-creds/s?password'")),
+    ]);
+    let first = bed.credential("db").await;
+    assert_eq!(first.username(), mount.replace('-', "_"));
+    assert_eq!(password(&first), password(&*bed.credential("parts").await));
+    post(&format!("{mount}/rotate-role/s"), json!({})).await;
+    let rejected = bed.lease("db").await.unwrap();
+    let fresh = bed.gate.refetch(&bed.grant("db"), &rejected).await.unwrap().unwrap();
+    assert_ne!(password(&first), password(&fresh.credential().unwrap()));
+    assert!(!fresh.is_leased());
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_there_is_told_and_leaves_nothing_open() {
+    let mount = database(60, 60).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/nobody"))]);
+    assert_eq!(bed.error("db").await.kind, crate::StoreErrorKind::NotFound);
+    assert_eq!(bed.gate.drain(Duration::from_secs(5)).await, 0);
+    assert_eq!(bed.seen.count("possible_orphan"), 0);
+}
