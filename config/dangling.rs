@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{Config, ListenAddress, Node, Problems, Span, suggest};
+use crate::{Config, ListenAddress, Node, Pattern, Problems, Span, suggest};
 
 /// Every name that one entry uses of another, and every listener address, which only one may have.
 pub(crate) fn check(config: &Config, root: &Node, problems: &mut Problems) {
@@ -43,11 +43,18 @@ fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &Hash
     let groups = config.users.values().flat_map(|user| &user.groups).map(|group| group.as_str());
     let allowed: HashSet<&str> = users.iter().copied().chain(groups).collect();
     for rule in &config.access {
+        if problems.is_full() {
+            return;
+        }
         let path = |span: Span, key: &str| path(root, "access", span, key);
+        let known = |pattern: &Pattern| match pattern.exact() {
+            Some(name) => connections.contains(name),
+            None => connections.iter().any(|name| pattern.matches(name)),
+        };
         for name in rule.allow.iter().filter(|name| !allowed.contains(name.as_str())) {
             dangling(name.span, "user or group", name.as_str(), &path(name.span, "allow"), &allowed, problems);
         }
-        for pattern in rule.connections.iter().filter(|pattern| !connections.iter().any(|name| pattern.matches(name))) {
+        for pattern in rule.connections.iter().filter(|pattern| !known(pattern)) {
             let message = format!(
                 "no connection is named {}{}",
                 suggest::quoted(pattern.as_str()),
@@ -73,7 +80,7 @@ fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &Hash
 /// The path of what stands there in a list. Its number in the configuration is another one where an earlier entry could not be read.
 fn path(root: &Node, section: &str, span: Span, key: &str) -> String {
     let items = root.get(section).map(Node::items).unwrap_or_default();
-    let index = items.iter().filter(|item| item.span() <= span).count().saturating_sub(1);
+    let index = items.partition_point(|item| item.span() <= span).saturating_sub(1);
     format!("{section}[{index}].{key}")
 }
 

@@ -37,6 +37,9 @@ impl<'a> Entry<'a> {
     /// After the last part: a key is unknown if no part knew it. `false`: a part could not be read.
     pub(crate) fn finish(self, problems: &mut Problems) -> bool {
         for unknown in self.unknown.unwrap_or_default() {
+            if problems.is_full() {
+                break;
+            }
             problems.error(unknown.span, self.path, unknown_key(&unknown.key, self.known.iter().copied()));
         }
         !self.failed

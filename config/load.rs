@@ -139,6 +139,9 @@ pub(crate) const SECTIONS: [(&str, &str); 11] = [
 fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, problems: &mut Problems) -> Config {
     let known = SECTIONS.map(|(key, _)| key);
     for entry in root.entries().iter().filter(|entry| !known.contains(&entry.key.as_str())) {
+        if problems.is_full() {
+            break;
+        }
         problems.error(entry.key.span, "", unknown_key(&entry.key, known));
     }
     let state: Option<FilePath> = section(root, "state", problems);

@@ -100,6 +100,11 @@ impl Problems {
         sorted.into_iter()
     }
 
+    /// Whether further problems would not be kept, so that nobody need look for them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= MAX && self.has_errors()
+    }
+
     fn add(&mut self, span: Option<Span>, path: String, message: String, severity: Severity) {
         // What was read out of a tagged enum has lost its place; line 0 says so.
         let span = span.filter(|span| span.line > 0);

@@ -26,7 +26,8 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
         6..=9 => 2,
         _ => 3,
     };
-    let nearest = known.into_iter().map(|candidate| (distance(word, candidate), candidate)).min();
+    let near = |candidate: &&str| candidate.len().abs_diff(word.len()) <= limit;
+    let nearest = known.into_iter().filter(near).map(|candidate| (distance(word, candidate), candidate)).min();
     match nearest {
         Some((distance, candidate)) if distance <= limit => format!("; did you mean {}?", quoted(candidate)),
         _ => String::new(),
