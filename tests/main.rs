@@ -1,1 +1,11 @@
-//! x
+//! Behaviour, against real servers with real clients: one program, a module per file. The servers are in `bed`.
+//!
+//! Run by `tests/run.sh`, which installs them; after that `cargo test --test keyward` is enough.
+
+// Test code fails by panicking: that is how it says so. Nothing outside this program sees its items.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![allow(clippy::print_stderr, unreachable_pub, missing_docs)]
+
+mod bed;
+mod postgres_session;
+mod servers;

@@ -1,0 +1,215 @@
+//! OpenBao as a store: sealed storage in memory, TLS off, on loopback.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{LazyLock, Mutex};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::canary::{ISSUED_ALPHABET, random_hex, remember};
+use super::http::{self, Answer};
+use super::postgres::Postgres;
+use super::process::{Server, eventually, free_port, installed, scratch};
+
+/// The OpenBao of this run; shared by all tests.
+pub fn bao() -> &'static Bao {
+    static SHARED: LazyLock<Bao> = LazyLock::new(|| Bao::start_with("storage \"inmem\" {}\n"));
+    &SHARED
+}
+
+/// One running server, unsealed.
+pub struct Bao {
+    port: u16,
+    folder: PathBuf,
+    root: String,
+    unseal_key: String,
+    server: Mutex<Option<Server>>,
+}
+
+/// What Keyward logs in with.
+pub struct AppRole {
+    pub name: String,
+    pub role_id: String,
+    pub secret_id: String,
+}
+
+/// A KV version 2 mount of the test's own.
+pub struct Kv<'a> {
+    bao: &'a Bao,
+    pub mount: String,
+}
+
+/// A database mount of the test's own, with the role `rw`.
+pub struct Database<'a> {
+    bao: &'a Bao,
+    pub mount: String,
+}
+
+impl Bao {
+    /// A server of the test's own, with its storage on disk: it may be killed and started again.
+    pub fn own() -> Self {
+        let storage = scratch("bao-storage");
+        let cluster = free_port();
+        Self::start_with(&format!(
+            "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}\ncluster_addr = \"http://127.0.0.1:{cluster}\"\n",
+            storage.display()
+        ))
+    }
+
+    fn start_with(storage: &str) -> Self {
+        let (folder, port) = (scratch("bao"), free_port());
+        let config = format!(
+            "{storage}listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_disable = true\n}}\napi_addr = \"http://127.0.0.1:{port}\"\n"
+        );
+        fs::write(folder.join("bao.hcl"), config).unwrap();
+        let mut bao = Self { port, folder, root: String::new(), unseal_key: String::new(), server: Mutex::new(None) };
+        bao.spawn();
+        let keys = bao.call("PUT", "sys/init", json!({ "secret_shares": 1, "secret_threshold": 1 })).json();
+        bao.root = text(&keys["root_token"]);
+        bao.unseal_key = text(&keys["keys"][0]);
+        bao.unseal();
+        // Passwords that OpenBao makes are recognisable as its own, wherever they turn up.
+        let policy = format!("length = 40\nrule \"charset\" {{\n  charset = \"{ISSUED_ALPHABET}\"\n  min-chars = 40\n}}\n");
+        bao.call("PUT", "sys/policies/password/canary", json!({ "policy": policy }));
+        bao.call("POST", "sys/auth/approle", json!({ "type": "approle" }));
+        bao
+    }
+
+    /// Starts it again after [`Self::kill9`]; what was stored on disk is there again.
+    pub fn start_again(&self) {
+        self.spawn();
+        self.unseal();
+    }
+
+    pub fn kill9(&self) {
+        self.server.lock().unwrap().take();
+    }
+
+    /// `Signal::STOP` freezes it, `Signal::CONT` thaws it.
+    pub fn signal(&self, signal: Signal) {
+        self.server.lock().unwrap().as_ref().expect("the server runs").signal(signal);
+    }
+
+    /// `http://127.0.0.1:port`
+    pub fn address(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// A new KV version 2 mount.
+    pub fn mount_kv2(&self) -> Kv<'_> {
+        let mount = format!("kv_{}", random_hex(4));
+        self.call("POST", &format!("sys/mounts/{mount}"), json!({ "type": "kv", "options": { "version": "2" } }));
+        eventually("the KV mount is ready", || (self.request("GET", &format!("{mount}/config"), "").status == 200).then_some(()));
+        Kv { bao: self, mount }
+    }
+
+    /// A new database mount whose role `rw` makes logins in `postgres`, members of nothing, with these lives (`"1m"`).
+    pub fn enable_database(&self, postgres: &Postgres, default_ttl: &str, max_ttl: &str) -> Database<'_> {
+        let mount = format!("db_{}", random_hex(4));
+        let admin = postgres.superuser();
+        let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable", postgres.address());
+        self.call("POST", &format!("sys/mounts/{mount}"), json!({ "type": "database" }));
+        let config = json!({ "plugin_name": "postgresql-database-plugin", "allowed_roles": ["*"], "connection_url": url,
+            "username": admin.name, "password": admin.password, "password_policy": "canary" });
+        self.call("POST", &format!("{mount}/config/asset"), config);
+        let creation = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';";
+        let role = json!({ "db_name": "asset", "default_ttl": default_ttl, "max_ttl": max_ttl, "creation_statements": [creation],
+            "revocation_statements": ["DROP ROLE IF EXISTS \"{{name}}\";"] });
+        self.call("POST", &format!("{mount}/roles/rw"), role);
+        Database { bao: self, mount }
+    }
+
+    /// An AppRole that may read these paths, and give back leases made under those of them that are `…/creds/…`. Its tokens are
+    /// periodic, one hour.
+    pub fn approle(&self, paths: &[&str]) -> AppRole {
+        let name = format!("keyward_{}", random_hex(4));
+        let mut policy: String = paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")).collect();
+        let leases: Vec<String> = paths.iter().filter(|path| path.contains("/creds/")).map(|path| format!("\"{path}/*\"")).collect();
+        if !leases.is_empty() {
+            let allowed = format!("{{ \"lease_id\" = [{}], \"sync\" = [] }}", leases.join(", "));
+            policy += &format!("path \"sys/leases/revoke\" {{\n  capabilities = [\"update\"]\n  allowed_parameters = {allowed}\n}}\n");
+        }
+        self.call("PUT", &format!("sys/policies/acl/{name}"), json!({ "policy": policy }));
+        self.call("POST", &format!("auth/approle/role/{name}"), json!({ "token_policies": [name], "token_period": "1h" }));
+        let role_id = self.call("GET", &format!("auth/approle/role/{name}/role-id"), Value::Null).json();
+        let secret_id = self.call("POST", &format!("auth/approle/role/{name}/secret-id"), Value::Null).json();
+        let secret_id = text(&secret_id["data"]["secret_id"]);
+        remember(&secret_id);
+        AppRole { name, role_id: text(&role_id["data"]["role_id"]), secret_id }
+    }
+
+    /// A call as root that must succeed.
+    #[track_caller]
+    pub fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+        let answer = self.request(method, path, &if body.is_null() { String::new() } else { body.to_string() });
+        assert!(answer.status < 300, "{method} {path}: {answer:?}");
+        answer
+    }
+
+    /// A call as root, whatever comes of it.
+    pub fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        let address = format!("127.0.0.1:{}", self.port);
+        http::request(&address, method, &format!("/v1/{path}"), &[("X-Vault-Token", &self.root)], body).expect("OpenBao answers")
+    }
+
+    fn spawn(&self) {
+        let mut command = Command::new(installed("bao"));
+        command.arg("server").arg("-config").arg(self.folder.join("bao.hcl"));
+        let log = || Stdio::from(fs::File::options().append(true).create(true).open(self.folder.join("log")).unwrap());
+        *self.server.lock().unwrap() = Some(Server::start(&command, "KILL", &[], [Stdio::null(), log(), log()]));
+        self.until_health(&[200, 429, 501, 503]);
+    }
+
+    fn unseal(&self) {
+        self.call("PUT", "sys/unseal", json!({ "key": self.unseal_key }));
+        self.until_health(&[200]);
+    }
+
+    fn until_health(&self, wanted: &[u16]) {
+        let address = format!("127.0.0.1:{}", self.port);
+        eventually("OpenBao's health", || {
+            let answer = http::request(&address, "GET", "/v1/sys/health", &[], "").ok()?;
+            wanted.contains(&answer.status).then_some(())
+        });
+    }
+}
+
+impl Kv<'_> {
+    /// Writes a new version of a secret.
+    pub fn put(&self, path: &str, keys: &[(&str, &str)]) {
+        let data: serde_json::Map<String, Value> = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        self.bao.call("POST", &format!("{}/data/{path}", self.mount), json!({ "data": data }));
+    }
+
+    /// `mount/data/path`, as a policy and a reference spell it.
+    pub fn path(&self, path: &str) -> String {
+        format!("{}/data/{path}", self.mount)
+    }
+}
+
+impl Database<'_> {
+    /// `mount/creds/rw`
+    pub fn creds(&self) -> String {
+        format!("{}/creds/rw", self.mount)
+    }
+
+    /// A static role for a login that is already there; OpenBao takes its password over. Returns `mount/static-creds/name`.
+    pub fn static_role(&self, login: &str) -> String {
+        let role = json!({ "db_name": "asset", "username": login, "rotation_period": "1h",
+            "rotation_statements": ["ALTER ROLE \"{{name}}\" WITH PASSWORD '{{password}}';"] });
+        self.bao.call("POST", &format!("{}/static-roles/{login}", self.mount), role);
+        format!("{}/static-creds/{login}", self.mount)
+    }
+
+    /// How many leases are live under it.
+    pub fn leases(&self) -> usize {
+        let answer = self.bao.request("LIST", &format!("sys/leases/lookup/{}/creds/rw", self.mount), "");
+        answer.json()["data"]["keys"].as_array().map_or(0, Vec::len)
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
+}

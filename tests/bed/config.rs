@@ -1,0 +1,111 @@
+//! The YAML of a test's Keyward.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::bao::{AppRole, Bao};
+use super::process::run;
+
+/// A config under construction: one PostgreSQL listener and the HTTP listener, both on free ports of 127.0.0.1, a JSON log, and
+/// what the test adds. Bodies are YAML flow mappings without their braces.
+#[derive(Clone)]
+pub struct Config {
+    listeners: Vec<String>,
+    stores: String,
+    connections: String,
+    users: String,
+    access: String,
+    rest: String,
+    files: Vec<(String, String)>,
+}
+
+impl Config {
+    pub fn new() -> Self {
+        let listeners = vec!["protocol: postgres, address: \"127.0.0.1:0\"".to_owned()];
+        let empty = String::new;
+        Self { listeners, stores: empty(), connections: empty(), users: empty(), access: empty(), rest: empty(), files: Vec::new() }
+    }
+
+    /// A store that logs in by AppRole; its secret id lies in a file.
+    #[must_use]
+    pub fn store(mut self, name: &str, bao: &Bao, approle: &AppRole) -> Self {
+        let (address, role_id) = (bao.address(), &approle.role_id);
+        let file = format!("{name}.secret_id");
+        self.stores += &format!(
+            "  {name}: {{ type: vault, address: \"{address}\", \
+             auth: {{ method: approle, role_id: {role_id}, secret_id: {{ file: GIVEN/{file} }} }} }}\n"
+        );
+        self.files.push((file, approle.secret_id.clone()));
+        self
+    }
+
+    /// A connection; `body` has the rest of its keys.
+    #[must_use]
+    pub fn connection(mut self, name: &str, body: &str) -> Self {
+        self.connections += &format!("  {name}: {{ protocol: postgres, {body} }}\n");
+        self
+    }
+
+    /// A user with the SCRAM verifier of this password.
+    #[must_use]
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.users += &format!("  {name}: {{ password: \"{}\" }}\n", verifier(password));
+        self
+    }
+
+    /// One access rule: this user or group, these connections (`orders*`).
+    #[must_use]
+    pub fn allow(mut self, who: &str, connections: &str) -> Self {
+        self.access += &format!("  - {{ allow: [{who}], connections: [\"{connections}\"] }}\n");
+        self
+    }
+
+    /// Another listener beside the first.
+    #[must_use]
+    pub fn listener(mut self, body: &str) -> Self {
+        self.listeners.push(body.to_owned());
+        self
+    }
+
+    /// The first listener's keys instead of the default ones.
+    #[must_use]
+    pub fn only_listener(mut self, body: &str) -> Self {
+        self.listeners = vec![body.to_owned()];
+        self
+    }
+
+    /// Any top-level entry (`limits: { … }`).
+    #[must_use]
+    pub fn line(mut self, line: &str) -> Self {
+        self.rest += line;
+        self.rest.push('\n');
+        self
+    }
+
+    /// Files beside the config, by name, with their content. The text `GIVEN` in the config stands for their folder.
+    pub fn files(&self) -> &[(String, String)] {
+        &self.files
+    }
+
+    /// The whole file.
+    pub fn text(&self, state: &Path, given: &Path) -> String {
+        let listeners: String = self.listeners.iter().map(|body| format!("  - {{ {body} }}\n")).collect();
+        let mut text = format!("state: {}\nlog: {{ format: json }}\nhttp: {{ address: \"127.0.0.1:0\" }}\n", state.display());
+        let sections = [("listeners", &listeners), ("stores", &self.stores), ("connections", &self.connections)];
+        for (name, body) in sections.into_iter().chain([("users", &self.users), ("access", &self.access)]) {
+            if !body.is_empty() {
+                text += &format!("{name}:\n{body}");
+            }
+        }
+        text += &self.rest;
+        text.replace("GIVEN", &given.display().to_string())
+    }
+}
+
+/// What `keyward user hash` makes of a password.
+pub fn verifier(password: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.args(["user", "hash"]);
+    run(command, &format!("{password}\n"), Duration::from_secs(30)).ok().to_owned()
+}

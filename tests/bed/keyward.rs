@@ -1,0 +1,248 @@
+//! Keyward itself, as a process: `keyward run` on a config of the test's own.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::canary::must_be_absent;
+use super::config::Config;
+use super::http::{self, Answer};
+use super::process::{Output, Server, eventually, run, scratch};
+use super::psql::Dsn;
+
+/// One running Keyward. When it is dropped it is asked to end (SIGTERM) and must do so with success; then its log must hold no
+/// unexpected WARN or ERROR, and no secret may be in its log, its audit record, its metrics or its state folder.
+pub struct Keyward {
+    folder: PathBuf,
+    server: Server,
+    log: Arc<Mutex<Vec<String>>>,
+    expected: Mutex<Vec<String>>,
+    killed: Mutex<bool>,
+}
+
+impl Keyward {
+    /// Starts it and waits until it says `ready`.
+    #[track_caller]
+    pub fn start(config: &Config) -> Self {
+        let folder = scratch("keyward");
+        fs::create_dir(folder.join("given")).unwrap();
+        write_config(&folder, config);
+        let keyward = Self::spawn(folder);
+        keyward.until_ready();
+        keyward
+    }
+
+    /// Starts another one on the same config and state folder, after [`Self::kill9`] of this one.
+    #[track_caller]
+    pub fn start_again(&self) -> Self {
+        let keyward = Self::spawn(self.folder.clone());
+        keyward.until_ready();
+        keyward
+    }
+
+    fn spawn(folder: PathBuf) -> Self {
+        let command = command(&folder, &["run"]);
+        let server = Server::start(&command, "KILL", &[], [Stdio::null(), Stdio::null(), Stdio::piped()]);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stderr, lines) = (server.child().stderr.take().unwrap(), Arc::clone(&log));
+        thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
+        Self { folder, server, log, expected: Mutex::default(), killed: Mutex::new(false) }
+    }
+
+    #[track_caller]
+    fn until_ready(&self) {
+        eventually("Keyward is ready", || {
+            if let Some(status) = self.server.exited() {
+                panic!("Keyward ended ({status}) before it was ready:\n{}", self.log_text());
+            }
+            self.log().iter().any(|line| message(line) == "ready").then_some(())
+        });
+        fs::write(self.ca(), self.cli(&["ca"]).ok()).unwrap();
+    }
+
+    /// The port of the first listener of this protocol (`"http"` for metrics).
+    #[track_caller]
+    pub fn port(&self, protocol: &str) -> u16 {
+        let log = self.log();
+        let line = log.iter().find(|line| message(line) == "listening" && field(line, "protocol") == protocol);
+        let address = field(line.unwrap_or_else(|| panic!("no {protocol} listener in the log")), "address");
+        address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port")
+    }
+
+    /// How `user` reaches `connection` by its database name, with verified TLS.
+    pub fn dsn(&self, user: &str, password: &str, connection: &str) -> Dsn {
+        let (port, ca) = (self.port("postgres").to_string(), self.ca().display().to_string());
+        let place = [("host", "localhost"), ("hostaddr", "127.0.0.1"), ("port", &port), ("user", user), ("dbname", connection)];
+        Dsn::new(password, &place).with("sslmode", "verify-full").with("sslrootcert", &ca).with("connect_timeout", "20")
+    }
+
+    /// The local CA that its listeners' certificates come from, as a PEM file.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.join("ca.pem")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// Runs another command of the binary on the same config (`sessions`, `kill ID`, `reload`, `check --offline`).
+    #[track_caller]
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        run(command(&self.folder, arguments), "", Duration::from_secs(60))
+    }
+
+    /// Writes another config to the same file; a reload takes it.
+    pub fn rewrite(&self, config: &Config) {
+        write_config(&self.folder, config);
+    }
+
+    /// Every record of the log so far.
+    pub fn log(&self) -> Vec<Value> {
+        let line = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.clone()));
+        self.lines().iter().map(line).collect()
+    }
+
+    /// A WARN or ERROR whose line contains this is expected, here and from here on.
+    pub fn expect_log(&self, text: &str) -> &Self {
+        self.expected.lock().unwrap().push(text.to_owned());
+        self
+    }
+
+    /// Waits for a record of the log with this text.
+    #[track_caller]
+    pub fn until_log(&self, text: &str) {
+        eventually(&format!("a log line with {text:?}"), || self.lines().iter().any(|line| line.contains(text)).then_some(()));
+    }
+
+    /// Every record of the audit file so far.
+    pub fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.state().join("audit.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("an audit record is one JSON object a line")).collect()
+    }
+
+    /// Waits until this many audit records of this event are there and returns them.
+    #[track_caller]
+    pub fn until_audit(&self, event: &str, count: usize) -> Vec<Value> {
+        eventually(&format!("{count} audit records {event:?}"), || {
+            let records: Vec<Value> = self.audit().into_iter().filter(|record| record["event"] == event).collect();
+            (records.len() >= count).then_some(records)
+        })
+    }
+
+    /// A request to the HTTP listener (`/livez`, `/readyz`, `/metrics`).
+    pub fn http(&self, path: &str) -> Answer {
+        http::request(&format!("127.0.0.1:{}", self.port("http")), "GET", path, &[], "").expect("the HTTP listener answers")
+    }
+
+    /// The value of a metric, given as it stands in the text (`name{label="…"}`); 0 if it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let metrics = self.http("/metrics").body;
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        metrics.lines().find_map(value).unwrap_or(0.0)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.server.signal(signal);
+    }
+
+    /// Asks it to end, as a service manager does.
+    pub fn sigterm(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits until it has ended.
+    #[track_caller]
+    pub fn until_ended(&self) -> ExitStatus {
+        eventually("Keyward has ended", || self.server.exited())
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill9(&self) {
+        *self.killed.lock().unwrap() = true;
+        self.server.kill9();
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.log.lock().unwrap()
+    }
+
+    fn log_text(&self) -> String {
+        self.lines().join("\n")
+    }
+
+    fn check_log(&self) {
+        let expected = self.expected.lock().unwrap();
+        for line in self.lines().iter() {
+            let level = serde_json::from_str::<Value>(line).map_or_else(|_| "not JSON".to_owned(), |line| field(&line, "level"));
+            let fine = matches!(level.as_str(), "INFO" | "DEBUG" | "TRACE") || expected.iter().any(|text| line.contains(text));
+            assert!(fine, "unexpected in the log: {line}");
+        }
+    }
+}
+
+impl Drop for Keyward {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the log of this test's Keyward:\n{}", self.log_text());
+            return;
+        }
+        if !*self.killed.lock().unwrap() {
+            if self.server.exited().is_none() {
+                must_be_absent("the metrics", &self.http("/metrics").body);
+                self.sigterm();
+            }
+            let status = self.until_ended();
+            assert!(status.success(), "Keyward ended with {status}:\n{}", self.log_text());
+        }
+        self.check_log();
+        must_be_absent("the log", &self.log_text());
+        no_secret_in_files(&self.state());
+    }
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+    command.args(arguments).arg("--config").arg(folder.join("keyward.yaml")).current_dir(folder).env_remove("RUST_LOG");
+    command
+}
+
+fn write_config(folder: &Path, config: &Config) {
+    let given = folder.join("given");
+    let private = |path: &Path, text: &str| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    config.files().iter().for_each(|(name, text)| private(&given.join(name), text));
+    // Written beside and moved into place: a reload must never see half of it.
+    private(&folder.join("next.yaml"), &config.text(&folder.join("state"), &given));
+    fs::rename(folder.join("next.yaml"), folder.join("keyward.yaml")).unwrap();
+}
+
+fn no_secret_in_files(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            no_secret_in_files(&path);
+        } else if path.is_file() {
+            must_be_absent(&path.display().to_string(), &String::from_utf8_lossy(&fs::read(&path).unwrap()));
+        }
+    }
+}
+
+/// A field of a log record; they stand beside the message, which is at the top or under `fields`.
+fn field(line: &Value, name: &str) -> String {
+    let value = if line[name].is_null() { &line["fields"][name] } else { &line[name] };
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn message(line: &Value) -> String {
+    field(line, "message")
+}
