@@ -1,1 +1,45 @@
-//! x
+//! Sockets, wire protocols, the life of a session, the command line.
+//!
+//! One session, from its first byte to its last:
+//!
+//! ```text
+//! server.rs    accept → handshake budget → span{link id} → a task, tracked → protocol.serve(client)
+//!   postgres/  startup, within a deadline and a size; TLS; a cancel request is answered here and ends here
+//!   login      the user's proof                                              → Identity
+//! session.rs   gate.authorise(identity, asked)                               → Session<Authorised>   (the Grant)
+//!              .lease(): the store, and beside it …                          → Session<Leased>
+//! upstream.rs  … Endpoint → Unverified → TLS or an exemption                 → Verified
+//!   upstream   log in with the credential                                    ← the injection
+//! audit/       `opened` is on disk before …
+//!   login      … the client hears that it is in
+//! session.rs   .established(): enters the registry, lets the credential go   → Session<Live>
+//! relay.rs     bytes, until either side ends or somebody ends the session
+//! registry.rs  end(id, Reason): idle, lifetime, lease, withdrawn, kill, drain
+//! audit/       `closed`, exactly once, panic included
+//! auth/store   the upstream is closed → the lease is given back
+//! ```
+//!
+//! Adding a protocol: a folder beside `postgres/`, a `mod` line, a row in [`protocol::KINDS`].
+
+pub mod admin;
+pub mod audit;
+pub mod budget;
+pub mod ca;
+pub mod cli;
+pub mod error;
+pub mod link;
+pub mod logging;
+pub mod metrics;
+pub mod postgres;
+pub mod protocol;
+pub mod proxy_protocol;
+pub mod refusal;
+pub mod registry;
+pub mod relay;
+pub mod reload;
+pub mod server;
+pub mod session;
+pub mod state;
+pub mod stream;
+pub mod tls;
+pub mod upstream;

@@ -1,0 +1,71 @@
+//! The HTTP listener, for probes and Prometheus: `/livez`, `/readyz`, `/metrics`. Nothing here needs a login, so nothing here tells more
+//! than counts and names that the file declares.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::server::Proxy;
+
+/// Stores are asked at most this often, however often we are.
+const FRESH: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct Shared {
+    proxy: Arc<Proxy>,
+    last: Mutex<Option<(Instant, Result<(), String>)>>,
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
+    let shared = Arc::new(Shared { proxy, last: Mutex::default() });
+    let routes = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(shared);
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::error!(%error, "the HTTP listener ended");
+    }
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    if shared.proxy.draining.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    match stores(&shared).await {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(text) => (StatusCode::SERVICE_UNAVAILABLE, text),
+    }
+}
+
+/// Whether every store lets us in; the kind of failure only.
+async fn stores(shared: &Shared) -> Result<(), String> {
+    let last = shared.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some((_, outcome)) = last.filter(|(when, _)| when.elapsed() < FRESH) {
+        return outcome;
+    }
+    let mut outcome = Ok(());
+    for name in shared.proxy.gate.store_names() {
+        let status = tokio::time::timeout(PATIENCE, shared.proxy.gate.store_status(&name)).await;
+        match status {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.kind == keyward_auth::StoreErrorKind::Disabled => {}
+            Ok(Err(error)) => outcome = Err(format!("store {name}: {}\n", error.kind.word())),
+            Err(_) => outcome = Err(format!("store {name}: too slow\n")),
+        }
+    }
+    *shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), outcome.clone()));
+    outcome
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let text = shared.proxy.metrics.render(shared.proxy.gate.lease_stats());
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+}

@@ -1,0 +1,144 @@
+//! The audit record: JSON lines, two for each session with one id. `opened` is on disk before the client hears that it is in; `closed`
+//! is written exactly once, panic included. Denied logins are recorded at a bounded rate, with a count of those left out.
+//!
+//! Who: `user`, `proof`, `source`. What: `connection`, `account`. With what: store, paths with key *names*, version, the hashed lease
+//! id, the store's request id. No value, no password, no login name of the asset.
+
+mod record;
+mod writer;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use keyward_auth::{Grant, Provenance, SessionId};
+use keyward_config::OnFailure;
+use tokio::sync::mpsc::OwnedPermit;
+
+use crate::metrics::Metrics;
+use crate::registry::Traffic;
+pub use record::{Denied, Opened};
+use writer::{Entry, Writer};
+
+/// How long a login waits for its record.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Denied logins recorded per second; the rest is counted in the next line.
+const DENIED_PER_SECOND: u64 = 20;
+
+/// The audit record of the process.
+pub struct Audit {
+    writer: Writer,
+    on_failure: OnFailure,
+    metrics: Arc<Metrics>,
+    started: Instant,
+    window: AtomicU64,
+    in_window: AtomicU64,
+    left_out: AtomicU64,
+}
+
+/// An open record: closed with an outcome, or, should the session be dropped without one, as `aborted`.
+pub struct OpenRecord {
+    id: SessionId,
+    opened: Instant,
+    traffic: Arc<Traffic>,
+    place: Option<OwnedPermit<Entry>>,
+}
+
+impl Audit {
+    /// Opens the file for appending, mode 0600, and closes as `crashed` what an earlier process left open in it.
+    ///
+    /// # Errors
+    /// A text for the operator.
+    pub fn open(file: &Path, on_failure: OnFailure, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let writer = Writer::start(file, Arc::clone(&metrics))?;
+        let zero = || AtomicU64::new(0);
+        Ok(Self { writer, on_failure, metrics, started: Instant::now(), window: zero(), in_window: zero(), left_out: zero() })
+    }
+
+    /// Writes `opened` and waits until it is on disk. The place of `closed` is reserved here, so that closing cannot fail.
+    ///
+    /// # Errors
+    /// It cannot be written, and the file says `on_failure: refuse`.
+    pub async fn opened(&self, record: &Opened<'_>, traffic: Arc<Traffic>) -> Result<OpenRecord, String> {
+        let id = record.session();
+        let wrote = tokio::time::timeout(PATIENCE, self.writer.append(record.line())).await;
+        let (place, failed) = match wrote {
+            Ok(Ok(place)) => (Some(place), None),
+            Ok(Err(error)) => (None, Some(error)),
+            Err(_) => (None, Some("too slow".to_owned())),
+        };
+        if let Some(error) = failed {
+            self.metrics.audit_failure();
+            if self.on_failure == OnFailure::Refuse {
+                return Err(error);
+            }
+            tracing::error!(session = %id, error, "the audit record cannot be written; the session goes on, as the file says");
+        }
+        Ok(OpenRecord { id, opened: Instant::now(), traffic, place })
+    }
+
+    /// Records a denied login, at a bounded rate. Never waits.
+    pub fn denied(&self, record: &Denied<'_>) {
+        let second = self.started.elapsed().as_secs();
+        if self.window.swap(second, Ordering::Relaxed) != second {
+            self.in_window.store(0, Ordering::Relaxed);
+        }
+        if self.in_window.fetch_add(1, Ordering::Relaxed) >= DENIED_PER_SECOND {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if !self.writer.offer(record.line(left_out)) {
+            self.metrics.audit_failure();
+        }
+    }
+
+    /// Opens the file anew, after it was moved away.
+    pub fn reopen(&self) {
+        self.writer.reopen();
+    }
+
+    /// Writes what is queued and stops.
+    pub async fn finish(&self) {
+        self.writer.finish().await;
+    }
+}
+
+impl OpenRecord {
+    /// Writes `closed`.
+    pub fn close(mut self, outcome: &'static str) {
+        self.write(outcome);
+    }
+
+    fn write(&mut self, outcome: &'static str) {
+        if let Some(place) = self.place.take() {
+            place.send(Entry::line(record::closed(self.id, outcome, self.opened.elapsed(), self.traffic.bytes())));
+        }
+    }
+}
+
+impl Drop for OpenRecord {
+    fn drop(&mut self) {
+        self.write("aborted");
+    }
+}
+
+/// Records a login of `keyward check`. Only in a record that is there: made by another user, the process could not write it any more.
+///
+/// # Errors
+/// The file's.
+pub fn checked(file: &Path, grant: &Grant, outcome: &'static str, provenance: Option<&Provenance>) -> std::io::Result<()> {
+    if !file.exists() {
+        return Ok(());
+    }
+    let mut file = std::fs::OpenOptions::new().append(true).open(file)?;
+    file.write_all(&record::checked(grant, outcome, provenance)).and_then(|()| file.sync_data())
+}
+
+/// Where the record is, if the file does not say.
+#[must_use]
+pub fn default_file(state: &Path) -> PathBuf {
+    state.join("audit.jsonl")
+}

@@ -1,0 +1,141 @@
+//! The lines of the audit record.
+
+use std::time::Duration;
+
+use keyward_auth::{Grant, Provenance, SessionId};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::error::{SessionError, Stage, escaped};
+use crate::upstream::VerifiedBy;
+
+/// What `opened` says.
+pub struct Opened<'a> {
+    /// Who, what, as whom.
+    pub grant: &'a Grant,
+    /// From which protocol's listener.
+    pub protocol: &'static str,
+    /// The client's address, as the listener or the PROXY protocol header says.
+    pub peer: &'a str,
+    /// Where the credential came from.
+    pub provenance: &'a Provenance,
+    /// By what the upstream was verified.
+    pub verified_by: VerifiedBy,
+    /// What each stage took.
+    pub stages: &'a [(Stage, Duration)],
+}
+
+impl Opened<'_> {
+    pub(super) fn session(&self) -> SessionId {
+        self.grant.session()
+    }
+
+    pub(super) fn line(&self) -> Vec<u8> {
+        let (grant, from) = (self.grant, self.provenance);
+        let stages: Map<String, Value> =
+            self.stages.iter().map(|(stage, took)| (stage.word().to_owned(), json!(milliseconds(*took)))).collect();
+        line(&json!({
+            "time": now(),
+            "event": "opened",
+            "session": grant.session().as_str(),
+            "protocol": self.protocol,
+            "user": grant.user().as_str(),
+            "proof": grant.proof().word(),
+            "source": self.peer,
+            "connection": grant.connection().name().as_str(),
+            "account": grant.account().name().as_str(),
+            "store": from.store,
+            "secrets": from.paths,
+            "version": from.version,
+            "lease": from.lease,
+            "store_request": from.request_id,
+            "cached": from.cached,
+            "verified_by": self.verified_by.word(),
+            "insecure": grant.connection().insecure(),
+            "stages_ms": stages,
+        }))
+    }
+}
+
+/// What a denied login says. Names come from the wire: they are escaped and bounded.
+pub struct Denied<'a> {
+    /// The link's id, as its client was told.
+    pub session: SessionId,
+    /// From which protocol's listener.
+    pub protocol: &'static str,
+    /// The client's address.
+    pub peer: &'a str,
+    /// The user as typed.
+    pub user: Option<&'a str>,
+    /// The connection as typed.
+    pub connection: Option<&'a str>,
+    /// Why.
+    pub error: &'a SessionError,
+}
+
+impl Denied<'_> {
+    pub(super) fn line(&self, left_out: u64) -> Vec<u8> {
+        line(&json!({
+            "time": now(),
+            "event": "denied",
+            "session": self.session.as_str(),
+            "protocol": self.protocol,
+            "source": self.peer,
+            "user": self.user.map(|name| escaped(name.as_bytes())),
+            "connection": self.connection.map(|name| escaped(name.as_bytes())),
+            "refusal": self.error.refusal.word(),
+            "fault": self.error.party.word(),
+            "stage": self.error.stage.word(),
+            "left_out": left_out,
+        }))
+    }
+}
+
+pub(super) fn closed(session: SessionId, outcome: &'static str, lasted: Duration, bytes: (u64, u64)) -> Vec<u8> {
+    line(&json!({
+        "time": now(),
+        "event": "closed",
+        "session": session.as_str(),
+        "outcome": outcome,
+        "seconds": milliseconds(lasted) / 1000.0,
+        "bytes_up": bytes.0,
+        "bytes_down": bytes.1,
+    }))
+}
+
+/// A session that an earlier process left open.
+pub(super) fn crashed(session: &str) -> Vec<u8> {
+    line(&json!({ "time": now(), "event": "closed", "session": session, "outcome": "crashed" }))
+}
+
+/// A login of `keyward check`.
+pub(super) fn checked(grant: &Grant, outcome: &'static str, provenance: Option<&Provenance>) -> Vec<u8> {
+    line(&json!({
+        "time": now(),
+        "event": "checked",
+        "session": grant.session().as_str(),
+        "user": grant.user().as_str(),
+        "connection": grant.connection().name().as_str(),
+        "account": grant.account().name().as_str(),
+        "outcome": outcome,
+        "store": provenance.map(|from| &from.store),
+        "secrets": provenance.map(|from| &from.paths),
+        "lease": provenance.map(|from| &from.lease),
+        "store_request": provenance.map(|from| &from.request_id),
+    }))
+}
+
+fn line(value: &impl Serialize) -> Vec<u8> {
+    // A JSON object of strings and numbers always has a text.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}

@@ -1,0 +1,140 @@
+//! One thread writes the file: what waits is written together and synced once, so that many logins share one disk write.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::mpsc::{self, OwnedPermit};
+use tokio::sync::oneshot;
+
+use super::record;
+use crate::metrics::Metrics;
+
+/// Places in the queue. Each live session holds the one of its `closed` line; the queue's memory grows with what is in it only.
+const QUEUE: usize = 1 << 20;
+/// Lines that are written and synced together.
+const BATCH: usize = 512;
+
+pub(super) struct Entry {
+    line: Vec<u8>,
+    done: Option<oneshot::Sender<Result<(), String>>>,
+    reopen: bool,
+}
+
+impl Entry {
+    pub(super) fn line(line: Vec<u8>) -> Self {
+        Self { line, done: None, reopen: false }
+    }
+}
+
+pub(super) struct Writer {
+    queue: mpsc::Sender<Entry>,
+}
+
+impl Writer {
+    pub(super) fn start(path: &Path, metrics: Arc<Metrics>) -> Result<Self, String> {
+        let shown = |error: std::io::Error| format!("the audit record {}: {error}", path.display());
+        let left_open = left_open(path).map_err(shown)?;
+        let mut file = append(path).map_err(shown)?;
+        if !left_open.is_empty() {
+            let lines: Vec<u8> = left_open.iter().flat_map(|session| record::crashed(session)).collect();
+            file.write_all(&lines).and_then(|()| file.sync_data()).map_err(shown)?;
+            tracing::info!(sessions = left_open.len(), "sessions of an earlier process were closed in the audit record as crashed");
+        }
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let path = path.to_owned();
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || write_all(file, &path, entries, &metrics))
+            .map_err(shown)?;
+        Ok(Self { queue })
+    }
+
+    /// Appends a line, waits until it is on disk, and returns the place of the line that will close it.
+    pub(super) async fn append(&self, line: Vec<u8>) -> Result<OwnedPermit<Entry>, String> {
+        const STOPPED: &str = "the writer has stopped";
+        let later = self.queue.clone().reserve_owned().await.map_err(|_| STOPPED)?;
+        let (done, wrote) = oneshot::channel();
+        self.queue.send(Entry { line, done: Some(done), reopen: false }).await.map_err(|_| STOPPED)?;
+        wrote.await.map_err(|_| STOPPED)??;
+        Ok(later)
+    }
+
+    /// Appends a line if there is room.
+    pub(super) fn offer(&self, line: Vec<u8>) -> bool {
+        self.queue.try_send(Entry::line(line)).is_ok()
+    }
+
+    pub(super) fn reopen(&self) {
+        let _ = self.queue.try_send(Entry { line: Vec::new(), done: None, reopen: true });
+    }
+
+    pub(super) async fn finish(&self) {
+        let (done, wrote) = oneshot::channel();
+        if self.queue.send(Entry { line: Vec::new(), done: Some(done), reopen: false }).await.is_ok() {
+            let _ = wrote.await;
+        }
+    }
+}
+
+fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while entries.blocking_recv_many(&mut batch, BATCH) > 0 {
+        if batch.iter().any(|entry| entry.reopen) {
+            match append(path) {
+                Ok(fresh) => file = fresh,
+                Err(error) => tracing::error!(%error, "the audit record cannot be opened anew; the old file is kept"),
+            }
+        }
+        let bytes: Vec<u8> = batch.iter().flat_map(|entry| entry.line.iter().copied()).collect();
+        let wrote = file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(|error| error.to_string());
+        if let Err(error) = &wrote {
+            tracing::error!(error, lines = batch.len(), "the audit record cannot be written");
+        }
+        for entry in batch.drain(..) {
+            match entry.done {
+                Some(done) => drop(done.send(wrote.clone())),
+                None if wrote.is_err() => metrics.audit_failure(),
+                None => {}
+            }
+        }
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// The sessions with an `opened` line and no `closed` one. A last line without its end, as a crash leaves it, is no record; a newline
+/// is put behind it so that it spoils no other.
+fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut open = HashSet::new();
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        if line.last() != Some(&b'\n') {
+            append(path)?.write_all(b"\n")?;
+        }
+        if let Ok(value) = serde_json::from_slice::<Value>(&line) {
+            let session = value.get("session").and_then(Value::as_str).unwrap_or_default().to_owned();
+            match value.get("event").and_then(Value::as_str) {
+                Some("opened") => drop(open.insert(session)),
+                Some("closed") => drop(open.remove(&session)),
+                _ => {}
+            }
+        }
+        line.clear();
+    }
+    let mut open: Vec<String> = open.into_iter().collect();
+    open.sort();
+    Ok(open)
+}

@@ -1,0 +1,128 @@
+//! The budget of handshakes: links that have not logged in yet, in all and per source address. Apart from that of sessions, so that a
+//! flood of half-open handshakes takes nothing from those who are in. A full budget makes room by ending its oldest handshake, if that
+//! has had its chance: who knows his password is through in far less.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use keyward_auth::ThrottleKey;
+use keyward_config::Limits;
+use tokio_util::sync::CancellationToken;
+
+/// A handshake younger than this is never ended for another; the newcomer is refused instead.
+const CHANCE: Duration = Duration::from_secs(1);
+
+/// The handshakes under way.
+#[derive(Default)]
+pub struct Handshakes(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    next: u64,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+struct Waiting {
+    address: Option<ThrottleKey>,
+    since: Instant,
+    crowded_out: CancellationToken,
+}
+
+/// A place in the budget, held until the user is in or gone.
+pub struct Handshake {
+    budget: Arc<Handshakes>,
+    number: u64,
+    crowded_out: CancellationToken,
+}
+
+impl Handshakes {
+    /// Takes a place, or `None`. `address` is as `Source::throttle_key` gives it; `None`, a unix socket, counts in all only.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, address: Option<ThrottleKey>, limits: &Limits) -> Option<Handshake> {
+        let mut inner = self.lock();
+        if address.is_some() {
+            inner.make_room(limits.handshakes_per_address, |waiting| waiting.address == address)?;
+        }
+        inner.make_room(limits.handshakes, |_| true)?;
+        let number = inner.next;
+        inner.next = number.wrapping_add(1);
+        let crowded_out = CancellationToken::new();
+        inner.waiting.insert(number, Waiting { address, since: Instant::now(), crowded_out: crowded_out.clone() });
+        drop(inner);
+        Some(Handshake { budget: Arc::clone(self), number, crowded_out })
+    }
+
+    /// Handshakes under way.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn make_room(&mut self, most: u32, among: impl Fn(&Waiting) -> bool) -> Option<()> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut candidates = self.waiting.iter().filter(|(_, waiting)| among(waiting));
+        let oldest = candidates.next().map(|(number, waiting)| (*number, waiting.since));
+        // The first was taken out of the iterator: `count` sees the rest.
+        if oldest.is_none() || candidates.count().saturating_add(1) < most {
+            return (most > 0).then_some(());
+        }
+        let (number, since) = oldest?;
+        if since.elapsed() < CHANCE {
+            return None;
+        }
+        self.waiting.remove(&number).map(|waiting| waiting.crowded_out.cancel())
+    }
+}
+
+impl Handshake {
+    /// Resolves when a newcomer needed the place.
+    pub async fn crowded_out(&self) {
+        self.crowded_out.cancelled().await;
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.budget.lock().waiting.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(all: u32, per_address: u32) -> Limits {
+        Limits { handshakes: all, handshakes_per_address: per_address, ..Limits::default() }
+    }
+
+    #[test]
+    fn an_address_has_its_own_limit() {
+        let budget = Arc::new(Handshakes::default());
+        let key = |ip: &str| Some(keyward_auth::Source::tcp(ip.parse().unwrap()).throttle_key());
+        let (one, two) = (key("10.0.0.1"), key("10.0.0.2"));
+        let held: Vec<_> = (0..3).map(|_| budget.admit(one, &limits(10, 3))).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(budget.admit(one, &limits(10, 3)).is_none(), "young handshakes keep their place");
+        assert!(budget.admit(two, &limits(10, 3)).is_some());
+        drop(held);
+        assert_eq!(budget.count(), 0);
+    }
+
+    #[test]
+    fn a_full_budget_ends_its_oldest_once_it_had_its_chance() {
+        let budget = Arc::new(Handshakes::default());
+        let first = budget.admit(None, &limits(2, 2)).unwrap();
+        let second = budget.admit(None, &limits(2, 2)).unwrap();
+        budget.lock().waiting.get_mut(&first.number).unwrap().since = Instant::now().checked_sub(CHANCE).unwrap();
+        assert!(budget.admit(None, &limits(2, 2)).is_some());
+        assert!(first.crowded_out.is_cancelled());
+        assert!(!second.crowded_out.is_cancelled());
+    }
+}

@@ -1,0 +1,151 @@
+//! `keyward check`: every problem of the file at once; then each store and each connection for real.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_auth::{Gate, Grant, Provenance, StoreStatus};
+use keyward_config::{Config, OnFailure, Problems};
+use serde_json::{Value, json};
+
+use super::{DONE, FAILED, Format, WRONG, failed, runtime, table};
+use crate::audit::{self, Audit};
+use crate::error::{SessionError, Stage};
+use crate::metrics::Metrics;
+use crate::protocol::{self, Probed};
+use crate::reload;
+use crate::server::Proxy;
+
+/// Leases of the check are given back before it ends.
+const GIVE_BACK: Duration = Duration::from_secs(20);
+
+/// One line of the result.
+struct Row {
+    kind: &'static str,
+    name: String,
+    ok: bool,
+    /// How far it came: the stages that were reached, or the one that failed.
+    stage: &'static str,
+    detail: String,
+}
+
+pub(super) fn check(path: &Path, offline: bool, format: Format) -> u8 {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(text) => return failed(&text),
+    };
+    runtime.block_on(async {
+        let (loaded, gate) = reload::load(path);
+        let wrong = loaded.problems.has_errors();
+        let rows = match (&loaded.config, gate) {
+            (Some(config), Some(gate)) if !offline && !wrong => ask(config, &gate).await,
+            _ => Ok(Vec::new()),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(text) => return failed(&text),
+        };
+        match format {
+            Format::Table => people(&loaded.problems, &rows),
+            Format::Json => programs(&loaded.problems, &rows),
+        }
+        match (wrong, rows.iter().all(|row| row.ok)) {
+            (true, _) => WRONG,
+            (false, true) => DONE,
+            (false, false) => FAILED,
+        }
+    })
+}
+
+async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    for name in gate.store_names() {
+        rows.push(match gate.store_status(&name).await {
+            Ok(status) => Row { kind: "store", name, ok: true, stage: "logged in", detail: token(&status) },
+            Err(error) => Row { kind: "store", name, ok: false, stage: error.kind.word(), detail: error.detail },
+        });
+    }
+    // A session of the check is never established, so that it has no record of its own: what it did is appended to the process's.
+    let metrics = Arc::new(Metrics::default());
+    let audit = Audit::open(Path::new("/dev/null"), OnFailure::Continue, Arc::clone(&metrics))?;
+    let proxy = Proxy::new(Arc::clone(gate), audit, metrics, config.limits.clone());
+    let record = config.audit.file.clone().unwrap_or_else(|| audit::default_file(&config.state));
+    for grant in gate.operator_grants() {
+        let Some(kind) = protocol::kind(grant.connection().protocol()) else { continue };
+        let probed = (kind.probe)(Arc::clone(&proxy), grant.clone()).await;
+        let outcome = probed.as_ref().map_or_else(|error| error.refusal.word(), |_| "ok");
+        let from: Option<&Provenance> = probed.as_ref().ok().map(|probed| &probed.provenance);
+        if let Err(error) = audit::checked(&record, &grant, outcome, from) {
+            let detail = format!("{}: {error}", record.display());
+            rows.push(Row { kind: "audit", name: "record".to_owned(), ok: false, stage: "write", detail });
+        }
+        rows.push(connection(&grant, probed));
+    }
+    let left = gate.drain(GIVE_BACK).await;
+    if left > 0 {
+        rows.push(Row { kind: "lease", name: "of the check".to_owned(), ok: false, stage: "revoke", detail: format!("{left} not given back") });
+    }
+    Ok(rows)
+}
+
+fn connection(grant: &Grant, probed: Result<Probed, SessionError>) -> Row {
+    let name = match grant.account().name().as_str() {
+        keyward_auth::Account::DEFAULT => grant.connection().name().to_string(),
+        account => format!("{}+{account}", grant.connection().name()),
+    };
+    match probed {
+        Ok(probed) => {
+            let insecure = grant.connection().insecure().map(|reason| format!("; insecure: {reason}")).unwrap_or_default();
+            let detail = format!("server {}, verified by {}{insecure}", probed.version, probed.verified_by.word());
+            Row { kind: "connection", name, ok: true, stage: "logged in", detail }
+        }
+        Err(error) => {
+            let stage = match error.stage {
+                Stage::Lease => "secret",
+                Stage::Connect => "connect",
+                _ => "login",
+            };
+            Row { kind: "connection", name, ok: false, stage, detail: format!("{}: {}", error.refusal.word(), error.source) }
+        }
+    }
+}
+
+fn token(status: &StoreStatus) -> String {
+    let life = status.token_left.map_or_else(|| "for ever".to_owned(), |left| format!("{} s", left.as_secs()));
+    let renewable = if status.renewable { ", renewable" } else { "" };
+    let warnings: String = status.warnings.iter().map(|warning| format!("; {warning}")).collect();
+    format!("version {}, token lives {life}{renewable}{warnings}", status.version)
+}
+
+fn people(problems: &Problems, rows: &[Row]) {
+    if problems.iter().next().is_some() {
+        println!("{problems}");
+    }
+    if !rows.is_empty() {
+        let cells = |row: &Row| {
+            let mark = if row.ok { "ok" } else { "FAILED" };
+            vec![mark.to_owned(), row.kind.to_owned(), row.name.clone(), row.stage.to_owned(), row.detail.clone()]
+        };
+        table(&["", "KIND", "NAME", "STAGE", "DETAIL"], &rows.iter().map(cells).collect::<Vec<_>>());
+    } else if !problems.has_errors() {
+        println!("the file is good");
+    }
+}
+
+fn programs(problems: &Problems, rows: &[Row]) {
+    let problems: Vec<Value> = problems
+        .iter()
+        .map(|problem| {
+            let (line, column) = problem.span.map_or((None, None), |span| (Some(span.line), Some(span.column)));
+            json!({
+                "severity": if problem.is_error() { "error" } else { "warning" },
+                "line": line, "column": column, "path": problem.path, "message": problem.message,
+            })
+        })
+        .collect();
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| json!({ "kind": row.kind, "name": row.name, "ok": row.ok, "stage": row.stage, "detail": row.detail }))
+        .collect();
+    println!("{:#}", json!({ "problems": problems, "results": rows }));
+}

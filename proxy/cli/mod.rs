@@ -1,0 +1,216 @@
+//! The command line: a file per command.
+
+// Commands talk to people on standard output; the log is elsewhere.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod check;
+mod operate;
+mod run;
+mod user;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use keyward_config::{Config, Kinds};
+
+use crate::ca::LocalCa;
+use crate::reload;
+
+/// A proxy for databases that injects credentials from a secret store.
+///
+/// Users connect with psql as they are, prove who they are to Keyward, and never see the credential of the database: Keyward fetches it
+/// from Vault or OpenBao at that moment, logs in with it, and moves bytes. Everything is declared in one YAML file.
+#[derive(Parser)]
+#[command(name = "keyward", version, max_term_width = 100, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "A first session:
+  keyward user hash                     make a password verifier for the file
+  keyward check                         say everything that is wrong with the file, the stores and the connections
+  keyward run                           serve
+  psql -h 127.0.0.1 -U alice orders     connect to the connection `orders` as alice
+
+Exit codes: 0 done; 1 it failed; 2 the command line or the file is wrong.";
+
+/// Where the file is.
+#[derive(Args)]
+struct File {
+    /// The configuration file.
+    #[arg(short, long, env = "KEYWARD_CONFIG", default_value = "keyward.yaml", value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve. SIGTERM drains and ends, a second one ends at once; SIGHUP reloads the file and reopens the audit record.
+    Run {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Say everything that is wrong: the file; then, for each store, whether it is reachable and lets us in; for each connection, whether
+    /// its secret can be read, its server reached and verified, and whether the login works.
+    Check {
+        #[command(flatten)]
+        file: File,
+        /// The file only: no store and no server is asked.
+        #[arg(long)]
+        offline: bool,
+        /// For people or for programs.
+        #[arg(long, default_value = "table")]
+        format: Format,
+    },
+    /// Users of the file.
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Print the certificate of the local CA, for `sslrootcert`. Makes the CA if there is none yet.
+    Ca {
+        #[command(flatten)]
+        file: File,
+    },
+    /// List the live sessions of the running process.
+    Sessions {
+        #[command(flatten)]
+        file: File,
+        /// For people or for programs.
+        #[arg(long, default_value = "table")]
+        format: Format,
+    },
+    /// End a live session of the running process: its query is stopped and its client is told.
+    Kill {
+        #[command(flatten)]
+        file: File,
+        /// The session's id, as `keyward sessions`, the audit record and the client's error show it.
+        session: String,
+    },
+    /// Let the running process take the file as it is now. Any problem keeps the old configuration.
+    Reload {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Print the JSON Schema of the file, for editors.
+    Schema,
+    /// Print a completion script.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Subcommand)]
+enum UserCommand {
+    /// Turn a password into a verifier for `users: … password:`. The password is asked for, or read from standard input; never given as
+    /// an argument.
+    Hash {
+        /// argon2id instead of SCRAM-SHA-256: harder to guess from, but usable on listeners with `login: cleartext` only.
+        #[arg(long)]
+        argon2: bool,
+    },
+}
+
+/// How a result is printed.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Everything went well.
+const DONE: u8 = 0;
+/// It failed.
+const FAILED: u8 = 1;
+/// The file is wrong.
+const WRONG: u8 = 2;
+
+/// Runs the command that the arguments name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider for all TLS; a second installation cannot happen here.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    ExitCode::from(match cli.command {
+        Command::Run { file } => run::run(&file.config),
+        Command::Check { file, offline, format } => check::check(&file.config, offline, format),
+        Command::User { command: UserCommand::Hash { argon2 } } => user::hash(argon2),
+        Command::Ca { file } => ca(&file.config),
+        Command::Sessions { file, format } => operate::sessions(&file.config, format),
+        Command::Kill { file, session } => operate::kill(&file.config, session),
+        Command::Reload { file } => operate::reload(&file.config),
+        Command::Schema => schema(),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut std::io::stdout());
+            DONE
+        }
+    })
+}
+
+fn ca(path: &Path) -> u8 {
+    let Some(config) = read(path) else { return WRONG };
+    match crate::state::create(&config.state).and_then(|()| LocalCa::open(&config.state)) {
+        Ok(ca) => {
+            print!("{}", ca.pem());
+            DONE
+        }
+        Err(text) => failed(&text),
+    }
+}
+
+fn schema() -> u8 {
+    println!("{}", schema_text());
+    DONE
+}
+
+/// The JSON Schema of the file, as `keyward schema` prints it.
+#[must_use]
+pub fn schema_text() -> String {
+    let (protocols, stores) = reload::rows();
+    let schema = keyward_config::schema(&Kinds { protocols: &protocols, stores: &stores });
+    format!("{schema:#}")
+}
+
+/// The file, for commands that only need to know where something is. Its problems are shown if it cannot be used.
+fn read(path: &Path) -> Option<Config> {
+    let (protocols, stores) = reload::rows();
+    let loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
+    let usable = !loaded.problems.has_errors();
+    if !usable {
+        eprintln!("{}", loaded.problems);
+    }
+    loaded.config.filter(|_| usable)
+}
+
+fn failed(text: &str) -> u8 {
+    eprintln!("keyward: {text}");
+    FAILED
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("the runtime: {error}"))
+}
+
+/// Columns as wide as their widest cell.
+fn table(head: &[&str], rows: &[Vec<String>]) {
+    let widths: Vec<usize> = head
+        .iter()
+        .enumerate()
+        .map(|(column, head)| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([head.len()]).max().unwrap_or(0)
+        })
+        .collect();
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        println!("{}", padded.join("  ").trim_end());
+    };
+    line(&mut head.iter().copied());
+    for row in rows {
+        line(&mut row.iter().map(String::as_str));
+    }
+}

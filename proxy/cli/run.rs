@@ -1,0 +1,138 @@
+//! `keyward run`: from the file to the last given-back lease.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::sync::Arc;
+
+use keyward_auth::{Gate, Observer};
+use keyward_config::{Config, Problems, Reload};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{DONE, FAILED, WRONG, failed, runtime};
+use crate::admin::{http, socket};
+use crate::audit::{self, Audit};
+use crate::ca::LocalCa;
+use crate::metrics::Metrics;
+use crate::reload::{self, Reloader};
+use crate::server::{Proxy, Server};
+use crate::state::{StateFolder, admin_socket};
+use crate::{logging, protocol};
+
+pub(super) fn run(path: &Path) -> u8 {
+    if let Err(text) = harden() {
+        return failed(&text);
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(text) => return failed(&text),
+    };
+    runtime.block_on(async {
+        let loaded = reload::load(path).0;
+        let Some(config) = loaded.config.filter(|_| !loaded.problems.has_errors()) else {
+            eprintln!("{}", loaded.problems);
+            return WRONG;
+        };
+        if let Err(text) = logging::start(&config.log) {
+            return failed(&text);
+        }
+        for problem in loaded.problems.iter() {
+            tracing::info!(%problem, "configuration");
+        }
+        match serve(path, config).await {
+            Ok(()) => DONE,
+            Err(text) => {
+                tracing::error!(error = text, "keyward cannot start");
+                FAILED
+            }
+        }
+    })
+}
+
+/// Secrets live in this process: no core dump, no debugger of the same user, no /proc/PID/mem.
+fn harden() -> Result<(), String> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| format!("not dumpable: {error}"))
+}
+
+async fn serve(path: &Path, config: Config) -> Result<(), String> {
+    let state = StateFolder::open(&config.state)?;
+    let ca = LocalCa::open(state.path())?;
+    let metrics = Arc::new(Metrics::default());
+    let mut problems = Problems::default();
+    let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
+    let gate = Gate::open(&config, state.path(), observer, &mut problems).ok_or_else(|| problems.to_string())?;
+    let record = config.audit.file.clone().unwrap_or_else(|| audit::default_file(state.path()));
+    let audit = Audit::open(&record, config.audit.on_failure, Arc::clone(&metrics))?;
+    let proxy = Proxy::new(gate, audit, metrics, config.limits.clone());
+
+    let http = match config.http_address() {
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|error| format!("http {address}: {error}"))?),
+        None => None,
+    };
+    let operators = admin_socket(state.path());
+    let listener = socket::open(&operators).map_err(|error| format!("{}: {error}", operators.display()))?;
+    let server = Arc::new(Server::new(Arc::clone(&proxy)));
+    server.commit(server.prepare(&config, &ca)?);
+    let on_change = config.reload == Reload::OnChange;
+    let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(&proxy), server, ca, config));
+
+    tokio::spawn(socket::serve(listener, Arc::clone(&proxy), Arc::clone(&reloader)));
+    if let Some(http) = http {
+        tracing::info!(protocol = "http", address = http.local_addr().map(|address| address.to_string()).unwrap_or_default(), "listening");
+        tokio::spawn(http::serve(http, Arc::clone(&proxy)));
+    }
+    if on_change {
+        let reloader = Arc::clone(&reloader);
+        tokio::spawn(async move { reloader.watch().await });
+    }
+    let protocols: Vec<&str> = protocol::KINDS.iter().map(|kind| kind.settings.name).collect();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), protocols = protocols.join(","), "ready");
+    notify_service_manager("READY=1");
+    until_told_to_end(&proxy, &reloader).await?;
+    let _ = std::fs::remove_file(&operators);
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Serves signals until a drain is over, or a second signal cuts it short.
+async fn until_told_to_end(proxy: &Arc<Proxy>, reloader: &Arc<Reloader>) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut term, mut int, mut hup) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => {
+                proxy.audit.reopen();
+                let reloader = Arc::clone(reloader);
+                // Reading files blocks. Its outcome is in the log.
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            }
+        }
+    }
+    notify_service_manager("STOPPING=1");
+    tracing::info!(sessions = proxy.registry.count(), "draining");
+    tokio::select! {
+        () = proxy.drain() => {}
+        _ = term.recv() => tracing::info!("a second signal: ending at once"),
+        _ = int.recv() => tracing::info!("a second signal: ending at once"),
+    }
+    Ok(())
+}
+
+/// sd_notify(3), for `Type=notify`. Nobody listening is no fault.
+fn notify_service_manager(state: &str) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
+        let _ = socket.send_to_addr(state.as_bytes(), &address);
+    }
+}

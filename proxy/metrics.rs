@@ -1,0 +1,232 @@
+//! What is counted. Handles are passed in; there is no global. Labels are fixed words and names that the file declares, never text
+//! from a peer.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::error::{SessionError, Stage};
+
+/// Seconds; from what a loopback does to what a person gives up at.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByProtocol {
+    protocol: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByConnection {
+    protocol: &'static str,
+    connection: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByRefusal {
+    protocol: &'static str,
+    refusal: &'static str,
+    party: &'static str,
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByStage {
+    protocol: &'static str,
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByOutcome {
+    protocol: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByDirection {
+    protocol: &'static str,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByCall {
+    store: String,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByStore {
+    store: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByStoreEvent {
+    store: String,
+    event: &'static str,
+}
+
+/// Every metric of the process.
+pub struct Metrics {
+    registry: Registry,
+    links: Family<ByProtocol, Counter>,
+    probes: Family<ByProtocol, Counter>,
+    opened: Family<ByConnection, Counter>,
+    live: Family<ByConnection, Gauge>,
+    closed: Family<ByOutcome, Counter>,
+    refusals: Family<ByRefusal, Counter>,
+    stages: Histograms<ByStage>,
+    bytes: Family<ByDirection, Counter>,
+    cancels: Family<ByOutcome, Counter>,
+    store_calls: Family<ByCall, Counter>,
+    store_time: Histograms<ByStore>,
+    token_left: Family<ByStore, Gauge<f64, AtomicU64>>,
+    cache: Family<ByStoreEvent, Counter>,
+    leases: Family<ByStoreEvent, Counter>,
+    leases_live: Gauge,
+    leases_waiting: Gauge,
+    audit_failures: Counter,
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("keyward"),
+            links: Family::default(),
+            probes: Family::default(),
+            opened: Family::default(),
+            live: Family::default(),
+            closed: Family::default(),
+            refusals: Family::default(),
+            stages: Family::new_with_constructor(histogram),
+            bytes: Family::default(),
+            cancels: Family::default(),
+            store_calls: Family::default(),
+            store_time: Family::new_with_constructor(histogram),
+            token_left: Family::default(),
+            cache: Family::default(),
+            leases: Family::default(),
+            leases_live: Gauge::default(),
+            leases_waiting: Gauge::default(),
+            audit_failures: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("links", "Links accepted", self.links.clone());
+        registry.register("probes", "Links that closed before their first byte", self.probes.clone());
+        registry.register("sessions_opened", "Sessions opened", self.opened.clone());
+        registry.register("sessions", "Live sessions", self.live.clone());
+        registry.register("sessions_closed", "Sessions closed, by what ended them", self.closed.clone());
+        registry.register("refusals", "Logins refused and sessions broken, by reason, fault and stage", self.refusals.clone());
+        registry.register_with_unit("stage", "Time spent in each stage of a login", Unit::Seconds, self.stages.clone());
+        registry.register_with_unit("relayed", "Bytes relayed", Unit::Bytes, self.bytes.clone());
+        registry.register("cancels", "Cancel requests, by whether a session was found", self.cancels.clone());
+        registry.register("store_calls", "Requests to stores", self.store_calls.clone());
+        registry.register_with_unit("store_call", "Time of requests to stores", Unit::Seconds, self.store_time.clone());
+        registry.register_with_unit("store_token_left", "Life left in the store's token; absent: for ever", Unit::Seconds, self.token_left.clone());
+        registry.register("store_cache", "Reads of secrets, by whether the cache had them", self.cache.clone());
+        registry.register("leases", "What happened to leases", self.leases.clone());
+        registry.register("leases_live", "Leases that sessions hold", self.leases_live.clone());
+        registry.register("leases_waiting", "Leases that wait to be given back", self.leases_waiting.clone());
+        registry.register("audit_failures", "Audit records that could not be written", self.audit_failures.clone());
+    }
+
+    /// The text that Prometheus reads (OpenMetrics).
+    #[must_use]
+    pub fn render(&self, leases: keyward_auth::LeaseStats) -> String {
+        self.leases_live.set(i64::try_from(leases.live).unwrap_or(i64::MAX));
+        self.leases_waiting.set(i64::try_from(leases.waiting).unwrap_or(i64::MAX));
+        let mut out = String::new();
+        // Writing into a string does not fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+
+    /// A link was accepted.
+    pub fn link(&self, protocol: &'static str) {
+        self.links.get_or_create(&ByProtocol { protocol }).inc();
+    }
+
+    /// A link closed before its first byte: a health probe.
+    pub fn probe(&self, protocol: &'static str) {
+        self.probes.get_or_create(&ByProtocol { protocol }).inc();
+    }
+
+    /// A session opened.
+    pub fn session_opened(&self, protocol: &'static str, connection: &str) {
+        let labels = ByConnection { protocol, connection: connection.to_owned() };
+        self.opened.get_or_create(&labels).inc();
+        self.live.get_or_create(&labels).inc();
+    }
+
+    /// A session closed.
+    pub fn session_closed(&self, protocol: &'static str, connection: &str, outcome: &'static str, bytes: (u64, u64)) {
+        self.live.get_or_create(&ByConnection { protocol, connection: connection.to_owned() }).dec();
+        self.closed.get_or_create(&ByOutcome { protocol, outcome }).inc();
+        self.bytes.get_or_create(&ByDirection { protocol, direction: "up" }).inc_by(bytes.0);
+        self.bytes.get_or_create(&ByDirection { protocol, direction: "down" }).inc_by(bytes.1);
+    }
+
+    /// A login was refused.
+    pub fn refusal(&self, protocol: &'static str, error: &SessionError) {
+        let labels =
+            ByRefusal { protocol, refusal: error.refusal.word(), party: error.party.word(), stage: error.stage.word() };
+        self.refusals.get_or_create(&labels).inc();
+    }
+
+    /// A stage of a login took this long.
+    pub fn stage(&self, protocol: &'static str, stage: Stage, took: Duration) {
+        self.stages.get_or_create(&ByStage { protocol, stage: stage.word() }).observe(took.as_secs_f64());
+    }
+
+    /// A cancel request came.
+    pub fn cancel(&self, protocol: &'static str, hit: bool) {
+        let outcome = if hit { "hit" } else { "miss" };
+        self.cancels.get_or_create(&ByOutcome { protocol, outcome }).inc();
+    }
+
+    /// An audit record could not be written.
+    pub fn audit_failure(&self) {
+        self.audit_failures.inc();
+    }
+}
+
+impl keyward_auth::Observer for Metrics {
+    fn store_call(&self, store: &str, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.store_calls.get_or_create(&ByCall { store: store.to_owned(), operation, outcome }).inc();
+        self.store_time.get_or_create(&ByStore { store: store.to_owned() }).observe(took.as_secs_f64());
+    }
+
+    fn token_life(&self, store: &str, left: Option<Duration>) {
+        let labels = ByStore { store: store.to_owned() };
+        match left {
+            Some(left) => drop(self.token_left.get_or_create(&labels).set(left.as_secs_f64())),
+            None => drop(self.token_left.remove(&labels)),
+        }
+    }
+
+    fn cache(&self, store: &str, outcome: &'static str) {
+        self.cache.get_or_create(&ByStoreEvent { store: store.to_owned(), event: outcome }).inc();
+    }
+
+    fn lease(&self, store: &str, event: &'static str) {
+        self.leases.get_or_create(&ByStoreEvent { store: store.to_owned(), event }).inc();
+    }
+}

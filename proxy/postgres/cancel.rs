@@ -1,0 +1,51 @@
+//! Cancel requests: a client names its session by the process id and the key that we gave it, on a link of its own.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncReadExt;
+
+use super::{messages, upstream, wire};
+use crate::link::Link;
+use crate::registry::Interrupt;
+use crate::upstream::Endpoint;
+
+/// Dial, ask, and wait until the server has dealt with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a session's query is stopped upstream: by a cancel request of our own.
+pub(super) struct Cancel {
+    pub(super) endpoint: Endpoint,
+    pub(super) number: u32,
+    pub(super) key: Vec<u8>,
+}
+
+impl Interrupt for Cancel {
+    fn interrupt(&self) -> BoxFuture<'_, ()> {
+        async {
+            let asked = async {
+                // Over TLS where the session has it: the key is worth a denial of service. The server closes once it has signalled.
+                let Ok(mut verified) = upstream::connect(self.endpoint.clone()).await else { return };
+                if messages::write(&mut verified.stream, &wire::cancel_request(self.number, &self.key)).await.is_ok() {
+                    let _ = verified.stream.read(&mut [0; 1]).await;
+                }
+            };
+            if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+                tracing::warn!("a cancel request was not answered by the server");
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Serves a client's cancel request. Hit and miss look the same to it: nothing, and then the end. The end comes after the server has
+/// dealt with the request, as a client that waits for it expects; a miss costs the address what a wrong password does.
+pub(super) async fn serve(link: &Link, number: u32, key: &[u8]) {
+    let found = link.proxy.registry.by_wire_id(number, key);
+    link.proxy.metrics.cancel(link.door.protocol, found.is_some());
+    match found {
+        Some(live) => live.interrupt.interrupt().await,
+        None => link.proxy.gate.missed(link.source).await,
+    }
+}

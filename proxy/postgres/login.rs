@@ -1,0 +1,119 @@
+//! The user's side of the login: whom he says he is, what he asks for, and the proof.
+
+use std::io;
+
+use keyward_auth::{AuthFailure, Identity, Secret};
+
+use super::messages;
+use super::settings::{ListenerSettings, LoginMethod};
+use super::wire::{self, Messages, Startup};
+use crate::error::{Party, SessionError, Stage};
+use crate::link::Link;
+use crate::refusal::Refusal;
+use crate::stream::Stream;
+
+const SASL: u32 = 10;
+const SASL_CONTINUE: u32 = 11;
+pub(super) const SASL_FINAL: u32 = 12;
+const CLEARTEXT: u32 = 3;
+const PASSWORD_MESSAGE: u8 = b'p';
+
+/// What a client asks for, taken apart.
+pub(super) struct Asked {
+    pub(super) user: String,
+    pub(super) connection: Option<String>,
+    pub(super) account: Option<String>,
+    /// The upstream's database; `None`: the connection's own.
+    pub(super) database: Option<String>,
+}
+
+impl Asked {
+    /// The connection is named by the listener; else by the login `user+connection[+account]`; else by the database name. With the
+    /// first two, `database` is the upstream's, and absent or equal to a login name it is the connection's own.
+    pub(super) fn of(link: &Link, startup: &Startup) -> Self {
+        let mut parts = startup.user.splitn(3, '+').map(str::to_owned);
+        let user = parts.next().unwrap_or_default();
+        let (named, account) = (parts.next(), parts.next());
+        let database = startup.database.clone().filter(|name| *name != startup.user && *name != user);
+        let door = link.door.connection.as_ref().map(ToString::to_string);
+        match (door, named) {
+            // A login that names another connection than its listener leads to names one that is not there.
+            (Some(door), Some(named)) if door != named => Self { user, connection: Some(String::new()), account, database },
+            (Some(door), _) => Self { user, connection: Some(door), account, database },
+            (None, Some(named)) => Self { user, connection: Some(named), account, database },
+            (None, None) => Self { user, connection: database, account: None, database: None },
+        }
+    }
+}
+
+/// A proof that held, and what the client must hear of it once it is in.
+pub(super) struct Proven {
+    pub(super) identity: Identity,
+    /// The server's last SCRAM message: good news, so that it is held back until the session is real.
+    pub(super) last_word: Option<Vec<u8>>,
+}
+
+/// Asks for the proof, as the listener says.
+pub(super) async fn prove(link: &Link, client: &mut Stream, user: &str) -> Result<Proven, SessionError> {
+    if !client.is_tls() && !link.local {
+        let text = "a password login without TLS from another machine";
+        return Err(SessionError::new(Refusal::TlsRequired, Party::Client, Stage::Login, text));
+    }
+    let method = link.door.settings.downcast_ref::<ListenerSettings>().map_or(LoginMethod::Scram, |settings| settings.login);
+    match method {
+        LoginMethod::Scram => scram(link, client, user).await,
+        LoginMethod::Cleartext => cleartext(link, client, user).await,
+    }
+}
+
+async fn scram(link: &Link, client: &mut Stream, user: &str) -> Result<Proven, SessionError> {
+    let binding = link.door.identity.as_ref().filter(|_| client.is_tls()).map(|identity| identity.binding.to_vec());
+    let mut server = link.proxy.gate.scram(user, link.source, binding).await.map_err(failure)?;
+    let mut mechanisms = Vec::new();
+    for mechanism in server.mechanisms() {
+        mechanisms.extend_from_slice(mechanism.as_bytes());
+        mechanisms.push(0);
+    }
+    mechanisms.push(0);
+    messages::write(client, Messages::default().authentication(SASL, &mechanisms)).await.map_err(|error| io_failure(&error))?;
+    let first = answer(client).await?;
+    let (mechanism, message) = wire::sasl_initial(&first).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
+    let challenge = server.client_first(mechanism, message).map_err(failure)?;
+    messages::write(client, Messages::default().authentication(SASL_CONTINUE, &challenge)).await.map_err(|error| io_failure(&error))?;
+    let last = answer(client).await?;
+    let (identity, last_word) = server.client_final(&last).map_err(failure)?;
+    Ok(Proven { identity, last_word: Some(last_word) })
+}
+
+async fn cleartext(link: &Link, client: &mut Stream, user: &str) -> Result<Proven, SessionError> {
+    messages::write(client, Messages::default().authentication(CLEARTEXT, &[])).await.map_err(|error| io_failure(&error))?;
+    let body = answer(client).await?;
+    let password = wire::password(&body).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
+    let identity = link.proxy.gate.password(user, Secret::from(password.to_vec()), link.source).await.map_err(failure)?;
+    Ok(Proven { identity, last_word: None })
+}
+
+async fn answer(client: &mut Stream) -> Result<zeroize::Zeroizing<Vec<u8>>, SessionError> {
+    match messages::read(client, wire::LOGIN_MAX).await {
+        Ok((PASSWORD_MESSAGE, body)) => Ok(body),
+        Ok(_) => Err(SessionError::malformed(Stage::Login, "another message than the answer to the login")),
+        Err(error) => Err(io_failure(&error)),
+    }
+}
+
+fn io_failure(error: &io::Error) -> SessionError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => SessionError::malformed(Stage::Login, error.to_string()),
+        _ => SessionError::client_io(Stage::Login, error),
+    }
+}
+
+fn failure(failure: AuthFailure) -> SessionError {
+    let (refusal, text) = match failure {
+        AuthFailure::NotAuthenticated => (Refusal::NotAuthenticated, "the proof does not hold"),
+        AuthFailure::Malformed => (Refusal::Malformed, "no SCRAM exchange that we speak"),
+        AuthFailure::Locked => (Refusal::Locked, "too many failures of this user from this address"),
+        AuthFailure::Busy => (Refusal::Busy, "too many passwords wait to be checked"),
+    };
+    SessionError::new(refusal, Party::Client, Stage::Login, text)
+}

@@ -1,0 +1,279 @@
+//! PostgreSQL: one link, one session, one straight-line function (manual, chapter "Frontend/Backend Protocol").
+//!
+//! `server.rs` calls [`serve`] through the row [`KIND`]. Top to bottom: opening (TLS, startup, cancel) → login (the user's proof) →
+//! the session's grant → lease and connect, side by side → upstream (the injection) → the record → the good news → relay.
+
+mod cancel;
+mod framer;
+mod login;
+mod messages;
+mod opening;
+mod refuse;
+mod settings;
+mod upstream;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use keyward_auth::Grant;
+use keyward_config::{ProtocolSettings, Section};
+
+use crate::error::{Party, SessionError, Stage};
+use crate::link::{Link, Stages};
+use crate::protocol::{Kind, Probed, Served};
+use crate::refusal::Refusal;
+use crate::registry::WireId;
+use crate::relay::{Direction, End, Framing, Relay};
+use crate::server::Proxy;
+use crate::session::{Live, Session};
+use crate::stream::Stream;
+use crate::upstream::{Preface, Verified};
+use login::{Asked, Proven};
+use opening::Opening;
+use settings::{ApplicationName, ConnectionSettings, ListenerSettings, RelayMode};
+use upstream::{Failure, Ready};
+use wire::{Messages, Startup};
+
+const NAME: &str = "postgres";
+const PREFACE: Preface = Preface { default_port: 5432, alpn: &[opening::ALPN] };
+/// A login of `check` has as long as a user's.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// PostgreSQL cuts `application_name` to this (NAMEDATALEN - 1).
+const APPLICATION_NAME_MAX: usize = 63;
+/// Terminate: how a client leaves.
+const TERMINATE: &[u8] = b"X\0\0\0\x04";
+
+/// The row of PostgreSQL.
+pub const KIND: Kind = Kind {
+    settings: ProtocolSettings { name: NAME, listener: Section::of::<ListenerSettings>(), connection: Section::of::<ConnectionSettings>() },
+    preface: PREFACE,
+    alpn: &[opening::ALPN],
+    check: settings::check,
+    serve,
+    probe: |proxy, grant| probe(proxy, grant).boxed(),
+};
+
+/// What a handshake comes to.
+enum Established {
+    Probe,
+    Cancelled,
+    Session(Box<(Session<Live>, Verified, RelayMode)>),
+}
+
+fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> {
+    async move {
+        let (deadline, place, draining) = (link.deadline, link.handshake.take(), link.proxy.draining.clone());
+        // Boxed, and gone before the relay starts: an idle session does not keep the login's buffers.
+        let handshake = Box::pin(establish(link, client));
+        let established = Link::handshake(deadline, place.as_ref(), &draining, handshake).await;
+        drop(place);
+        match established {
+            Ok(Established::Probe) => Ok(Served::Probe),
+            Ok(Established::Cancelled) => Ok(Served::Request),
+            Ok(Established::Session(session)) => {
+                let (session, verified, mode) = *session;
+                Ok(Served::Session(relay(link, client, session, verified, mode).await))
+            }
+            Err(error) => {
+                refuse::tell(client, link.id, &error).await;
+                Err(error)
+            }
+        }
+    }
+    .boxed()
+}
+
+async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, SessionError> {
+    let startup = match opening::open(link, client).await? {
+        Opening::Probe => return Ok(Established::Probe),
+        Opening::Cancel { number, key } => {
+            cancel::serve(link, number, &key).await;
+            return Ok(Established::Cancelled);
+        }
+        Opening::Startup(startup) => startup,
+    };
+    let asked = Asked::of(link, &startup);
+    link.claimed.user = Some(asked.user.clone());
+    link.claimed.connection.clone_from(&asked.connection);
+    link.stages.end(Stage::Open);
+    negotiate(client, &startup).await?;
+    let proven = login::prove(link, client, &asked.user).await?;
+    link.stages.end(Stage::Login);
+
+    let Some(connection) = &asked.connection else { return Err(which(link, &proven)) };
+    let session = Session::authorise(link, &proven.identity, connection, asked.account.as_deref(), &PREFACE)?;
+    let grant = session.grant().clone();
+    let settings = settings_of(&grant)?;
+    let packet = startup_packet(&grant, settings, &asked, &startup)?;
+    let (mut session, mut verified) = session.lease(&mut link.stages, upstream::connect).await?;
+    let ready = loop {
+        let credential = session.credential_for(&verified)?;
+        let first = packet(credential.username());
+        match upstream::login(&mut verified, &credential, &first, &settings.require_auth).await {
+            Ok(ready) => break ready,
+            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Rejected(error)) => {
+                drop(credential);
+                if !session.rejected().await? {
+                    return Err(error);
+                }
+                verified = upstream::connect(session.endpoint().clone()).await?;
+            }
+        }
+    };
+    let Ready { number, key, statuses, ready, .. } = ready;
+    let wire_id = WireId { number: link.proxy.registry.free_number(), key: cancel_key(startup.minor)? };
+    let news = good_news(&proven, &statuses, &wire_id, &ready);
+    let interrupt = cancel::Cancel { endpoint: session.endpoint().clone(), number, key };
+    let session = session.established(link, verified.by, wire_id, Box::new(interrupt)).await?;
+    // Only now may the client hear that it is in. Should it have left, the relay sees it.
+    let _ = messages::write(client, &news).await;
+    Ok(Established::Session(Box::new((session, verified, settings.relay))))
+}
+
+async fn relay(link: &Link, client: &mut Stream, session: Session<Live>, verified: Verified, mode: RelayMode) -> &'static str {
+    let down = match mode {
+        RelayMode::Tracked => Direction::Tracked(Box::new(framer::Messages::default())),
+        RelayMode::Raw => Direction::Raw,
+    };
+    let mut upstream = verified.stream;
+    let relay = Relay {
+        client,
+        upstream: &mut upstream,
+        framing: Framing { up: Direction::Raw, down, goodbye: TERMINATE },
+        traffic: session.traffic(),
+        pool: &link.proxy.pool,
+    };
+    let outcome = relay.run(session.ends(), |reason| refuse::farewell(reason, link.id)).await;
+    if !outcome.orderly {
+        // The server would notice that nobody listens only when it has something to say.
+        session.registered().live().interrupt.interrupt().await;
+    }
+    drop(upstream);
+    let word = match outcome.end {
+        End::Client => "client",
+        End::Upstream => "upstream",
+        End::ClientFailed(_) => "client_failed",
+        End::UpstreamFailed(_) => "upstream_failed",
+        End::Ended(reason) => reason.word(),
+    };
+    session.close(NAME, word);
+    word
+}
+
+/// Newer minor versions and extensions that we do not speak are answered before the login, as a server does.
+async fn negotiate(client: &mut Stream, startup: &Startup) -> Result<(), SessionError> {
+    if startup.minor > wire::NEWEST_MINOR || !startup.extensions.is_empty() {
+        let minor = startup.minor.min(wire::NEWEST_MINOR);
+        let answer = messages::write(client, Messages::default().negotiate(minor, &startup.extensions)).await;
+        answer.map_err(|error| SessionError::client_io(Stage::Open, &error))?;
+    }
+    Ok(())
+}
+
+/// The user is proven and named no connection: he may know the names that he may reach.
+fn which(link: &Link, proven: &Proven) -> SessionError {
+    let names = link.proxy.gate.reachable(&proven.identity, NAME).into_iter().map(|reachable| reachable.to_string());
+    let text = "the login names no connection";
+    SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text).with_choices(names.collect())
+}
+
+fn settings_of(grant: &Grant) -> Result<&ConnectionSettings, SessionError> {
+    let settings = grant.connection().settings::<ConnectionSettings>();
+    settings.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Authorise, "a connection without its settings"))
+}
+
+/// What the upstream's startup packet says, but for the login name, which only the lease knows.
+fn startup_packet<'a>(
+    grant: &'a Grant,
+    settings: &'a ConnectionSettings,
+    asked: &'a Asked,
+    startup: &'a Startup,
+) -> Result<impl Fn(&str) -> Messages + 'a, SessionError> {
+    let forbidden = |text: &'static str| Err(SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text));
+    let database = asked.database.as_deref().unwrap_or_else(|| settings.own_database());
+    if !settings.serves(database) {
+        return forbidden("the connection does not serve this database");
+    }
+    if startup.replication.is_some() && !settings.replication {
+        return forbidden("the connection does not allow replication");
+    }
+    let name = match (&startup.application_name, settings.application_name, &startup.replication) {
+        // A standby's name decides whether it counts as synchronous.
+        (name, ApplicationName::Keep, _) | (name, ApplicationName::Prefix, Some(_)) => name.clone(),
+        (name, ApplicationName::Prefix, None) => Some(application_name(grant.user().as_str(), name.as_deref())),
+    };
+    Ok(move |user: &str| {
+        let mut parameters: Vec<(&[u8], &[u8])> =
+            startup.others.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+        parameters.extend(name.as_deref().map(|name| (b"application_name".as_slice(), name)));
+        parameters.extend(startup.replication.as_deref().map(|value| (b"replication".as_slice(), value)));
+        wire::upstream_startup(user, database, &parameters)
+    })
+}
+
+/// Tells the DBA who it is: `alice via psql`, ASCII, cut as PostgreSQL cuts it.
+fn application_name(user: &str, client: Option<&[u8]>) -> Vec<u8> {
+    let client = client.filter(|name| !name.is_empty());
+    let whole = match client {
+        Some(client) => [user.as_bytes(), b" via ", client].concat(),
+        None => user.as_bytes().to_vec(),
+    };
+    whole.into_iter().take(APPLICATION_NAME_MAX).map(|byte| if (b' '..=b'~').contains(&byte) { byte } else { b'?' }).collect()
+}
+
+/// From the CSPRNG: 4 bytes in protocol 3.0, 32 in 3.2.
+fn cancel_key(minor: u32) -> Result<Vec<u8>, SessionError> {
+    let mut key = vec![0; if minor >= 2 { 32 } else { 4 }];
+    match aws_lc_rs::rand::fill(&mut key) {
+        Ok(()) => Ok(key),
+        Err(_) => Err(SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "no random numbers")),
+    }
+}
+
+fn good_news(proven: &Proven, statuses: &Messages, wire_id: &WireId, ready: &Messages) -> Messages {
+    let mut news = Messages::default();
+    if let Some(last_word) = &proven.last_word {
+        news.authentication(login::SASL_FINAL, last_word);
+    }
+    news.authentication(0, &[]).raw(statuses.bytes()).key_data(wire_id.number, &wire_id.key).raw(ready.bytes());
+    news
+}
+
+/// Logs in upstream as a session would, and out again.
+async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
+    let attempt = async {
+        let settings = settings_of(&grant)?;
+        let mut stages = Stages::default();
+        let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+        let (session, mut verified) = session.lease(&mut stages, upstream::connect).await?;
+        let credential = session.credential_for(&verified)?;
+        let first = wire::upstream_startup(credential.username(), settings.own_database(), &[(b"application_name", b"keyward check")]);
+        let ready = upstream::login(&mut verified, &credential, &first, &settings.require_auth).await;
+        let ready = ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
+        let mut goodbye = Messages::default();
+        goodbye.raw(TERMINATE);
+        let _ = messages::write(&mut verified.stream, &goodbye).await;
+        Ok(Probed { version: ready.version, verified_by: verified.by, provenance: session.provenance().clone() })
+    };
+    match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
+        Ok(probed) => probed,
+        Err(_) => Err(SessionError::new(Refusal::TooSlow, Party::Upstream, Stage::Inject, "no login within 30 s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dba_sees_who_it_is() {
+        assert_eq!(application_name("alice", Some(b"psql")), b"alice via psql");
+        assert_eq!(application_name("alice", None), b"alice");
+        assert_eq!(application_name("alice", Some("p\u{e4}sql".as_bytes())), b"alice via p??sql");
+        assert_eq!(application_name(&"a".repeat(100), Some(b"x")).len(), APPLICATION_NAME_MAX);
+    }
+}

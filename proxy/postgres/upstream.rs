@@ -1,0 +1,217 @@
+//! The upstream's side of the login: SSLRequest, TLS, and the injection of the credential.
+
+use std::io;
+use std::time::Duration;
+
+use keyward_auth::Credential;
+use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
+use tokio::io::AsyncReadExt;
+
+use super::messages::{self, Inbox};
+use super::settings::{Method, Methods};
+use super::wire::{self, Authentication, Messages};
+use crate::error::{Party, SessionError, Stage};
+use crate::refusal::{Refusal, UpstreamRefusal};
+use crate::upstream::{Endpoint, Verified, VerifiedBy};
+
+/// The server answers an SSLRequest at once or is no server.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// ParameterStatus and NoticeResponse before the server is ready: a PostgreSQL sends about fifteen.
+const STATUSES_MAX: usize = 128 * 1024;
+
+/// A server that let us in.
+pub(super) struct Ready {
+    /// What a cancel request must say.
+    pub(super) number: u32,
+    pub(super) key: Vec<u8>,
+    /// ParameterStatus and NoticeResponse messages, for the client.
+    pub(super) statuses: Messages,
+    /// `server_version`, escaped.
+    pub(super) version: String,
+    /// ReadyForQuery and what came behind it.
+    pub(super) ready: Messages,
+}
+
+/// Why a server did not let us in.
+pub(super) enum Failure {
+    /// It rejected the credential: another one may do.
+    Rejected(SessionError),
+    /// Anything else.
+    Other(SessionError),
+}
+
+/// TCP, SSLRequest and TLS, as the connection asks for.
+pub(super) async fn connect(endpoint: Endpoint) -> Result<Verified, SessionError> {
+    let mut unverified = endpoint.connect().await?;
+    if !unverified.wants_tls() {
+        return unverified.exempt();
+    }
+    let stream = unverified.preface();
+    // Exactly one byte: more would be bytes from before TLS.
+    let asked = tokio::time::timeout(PREFACE_TIMEOUT, async {
+        messages::write(stream, &wire::ssl_request()).await?;
+        stream.read_u8().await
+    });
+    let unreachable = |error: io::Error| {
+        SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, format!("SSLRequest: {error}"))
+    };
+    match asked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)? {
+        b'S' => unverified.secure().await,
+        _ => Err(SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Connect, "the server has no TLS")),
+    }
+}
+
+/// Logs in with the credential. This is the injection.
+pub(super) async fn login(
+    upstream: &mut Verified,
+    credential: &Credential,
+    startup: &Messages,
+    methods: &Methods,
+) -> Result<Ready, Failure> {
+    let mut inbox = Inbox::default();
+    messages::write(&mut upstream.stream, startup).await.map_err(|error| broken(&error))?;
+    authenticate(upstream, &mut inbox, credential, methods).await?;
+    let mut ready = Ready { number: 0, key: Vec::new(), statuses: Messages::default(), version: String::new(), ready: Messages::default() };
+    loop {
+        let (tag, body) = inbox.next(&mut upstream.stream, wire::UPSTREAM_MAX).await.map_err(|error| broken(&error))?;
+        match tag {
+            b'S' | b'N' => {
+                if let Some(version) = body.strip_prefix(b"server_version\0".as_slice()).filter(|_| tag == b'S') {
+                    ready.version = crate::error::escaped(version.strip_suffix(b"\0".as_slice()).unwrap_or(version));
+                }
+                ready.statuses.push(tag, body);
+                if ready.statuses.bytes().len() > STATUSES_MAX {
+                    return Err(protocol("too many messages before it is ready"));
+                }
+            }
+            b'K' => {
+                let (number, key) = body.split_first_chunk::<4>().ok_or_else(|| protocol("a short BackendKeyData"))?;
+                (ready.number, ready.key) = (u32::from_be_bytes(*number), key.to_vec());
+            }
+            b'Z' => {
+                ready.ready.push(tag, body).raw(inbox.rest());
+                return Ok(ready);
+            }
+            b'E' => return Err(refused(body)),
+            _ => return Err(protocol("an unexpected message before it is ready")),
+        }
+    }
+}
+
+async fn authenticate(upstream: &mut Verified, inbox: &mut Inbox, credential: &Credential, methods: &Methods) -> Result<(), Failure> {
+    // Who is not verified by more than our word gets no password, nor a hash that is worth one.
+    let trusted = upstream.by != VerifiedBy::Insecure;
+    let password = credential.password().map(keyward_auth::Secret::expose);
+    let mut proven = false;
+    loop {
+        let (tag, body) = inbox.next(&mut upstream.stream, wire::UPSTREAM_MAX).await.map_err(|error| broken(&error))?;
+        match tag {
+            b'R' => {}
+            b'E' => return Err(refused(body)),
+            b'N' => continue,
+            b'v' => return Err(protocol("it does not speak protocol 3.0")),
+            _ => return Err(protocol("an unexpected message during the login")),
+        }
+        let asked = wire::authentication(body).map_err(|error| protocol(error.0))?;
+        let (method, reply) = match asked {
+            Authentication::Ok if proven || methods.allow(Method::None) => return Ok(()),
+            Authentication::Ok => return Err(unacceptable("it asks for no login, which require_auth does not allow")),
+            _ if proven => return Err(protocol("a second login")),
+            Authentication::Cleartext if trusted => (Method::Password, zeroize::Zeroizing::new([password.ok_or_else(no_password)?, b"\0"].concat())),
+            Authentication::Md5(salt) if trusted => {
+                let hash = md5_hash(credential.username().as_bytes(), password.ok_or_else(no_password)?, salt);
+                (Method::Md5, zeroize::Zeroizing::new([hash.as_bytes(), b"\0"].concat()))
+            }
+            Authentication::Sasl(mechanisms) => {
+                if !methods.allow(Method::Scram) {
+                    return Err(unacceptable("it asks for SCRAM, which require_auth does not allow"));
+                }
+                let plus = mechanisms.contains(&SCRAM_SHA_256_PLUS);
+                if !plus && !mechanisms.contains(&SCRAM_SHA_256) {
+                    return Err(unacceptable("it offers no SASL mechanism that we speak"));
+                }
+                scram(upstream, inbox, password.ok_or_else(no_password)?, plus).await?;
+                proven = true;
+                continue;
+            }
+            Authentication::Cleartext | Authentication::Md5(_) => {
+                return Err(unacceptable("it asks for a password or an MD5 hash, and is not verified"));
+            }
+            Authentication::SaslContinue(_) | Authentication::SaslFinal(_) | Authentication::Other(_) => {
+                return Err(unacceptable("it asks for a login that we do not speak"));
+            }
+        };
+        if !methods.allow(method) {
+            return Err(unacceptable("it asks for a login that require_auth does not allow"));
+        }
+        messages::write(&mut upstream.stream, Messages::default().push(b'p', &reply)).await.map_err(|error| broken(&error))?;
+        proven = true;
+    }
+}
+
+async fn scram(upstream: &mut Verified, inbox: &mut Inbox, password: &[u8], plus: bool) -> Result<(), Failure> {
+    // `y`: we could bind, the server says it cannot. `n`: there is nothing to bind to.
+    let (mechanism, binding) = match (&upstream.binding, plus) {
+        (Some(binding), true) => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(binding.clone())),
+        (Some(_), false) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
+        (None, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
+    };
+    let mut exchange = ScramSha256::new(password, binding);
+    let length = u32::try_from(exchange.message().len()).unwrap_or(u32::MAX);
+    let first = [mechanism.as_bytes(), b"\0", &length.to_be_bytes(), exchange.message()].concat();
+    messages::write(&mut upstream.stream, Messages::default().push(b'p', &first)).await.map_err(|error| broken(&error))?;
+    let challenge = sasl(upstream, inbox).await?;
+    exchange.update(&challenge).map_err(|_| protocol("a SCRAM challenge that is none"))?;
+    messages::write(&mut upstream.stream, Messages::default().push(b'p', exchange.message())).await.map_err(|error| broken(&error))?;
+    let signature = sasl(upstream, inbox).await?;
+    // The server proves here that it knows the password too.
+    exchange.finish(&signature).map_err(|_| {
+        Failure::Other(SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Inject, "its SCRAM signature is wrong"))
+    })
+}
+
+async fn sasl(upstream: &mut Verified, inbox: &mut Inbox) -> Result<Vec<u8>, Failure> {
+    let (tag, body) = inbox.next(&mut upstream.stream, wire::UPSTREAM_MAX).await.map_err(|error| broken(&error))?;
+    match tag {
+        b'E' => Err(refused(body)),
+        b'R' => match wire::authentication(body) {
+            Ok(Authentication::SaslContinue(message) | Authentication::SaslFinal(message)) => Ok(message.to_vec()),
+            _ => Err(protocol("another message than the next of the SASL exchange")),
+        },
+        _ => Err(protocol("another message than the next of the SASL exchange")),
+    }
+}
+
+/// What a server's ErrorResponse before it is ready means to us. Its text holds user names and hosts: it stays in the log.
+fn refused(body: &[u8]) -> Failure {
+    let fields = wire::fields(body);
+    let (upstream, again) = match fields.code.as_str() {
+        "28P01" | "28000" => (UpstreamRefusal::LoginRejected, true),
+        "3D000" => (UpstreamRefusal::NoSuchDatabase, false),
+        "53300" => (UpstreamRefusal::TooManyConnections, false),
+        "57P03" | "57P01" | "57P02" => (UpstreamRefusal::StartingUp, false),
+        _ => (UpstreamRefusal::LoginRejected, false),
+    };
+    let text = format!("{}: {}", fields.code, fields.message);
+    let error = SessionError::new(Refusal::UpstreamRefused(upstream), Party::Upstream, Stage::Inject, text);
+    if again { Failure::Rejected(error) } else { Failure::Other(error) }
+}
+
+fn unacceptable(text: &'static str) -> Failure {
+    let refusal = Refusal::UpstreamRefused(UpstreamRefusal::LoginRejected);
+    Failure::Other(SessionError::new(refusal, Party::Upstream, Stage::Inject, text))
+}
+
+fn no_password() -> Failure {
+    unacceptable("it asks for a password, and the account has none")
+}
+
+fn protocol(text: &'static str) -> Failure {
+    Failure::Other(SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, text))
+}
+
+fn broken(error: &io::Error) -> Failure {
+    let text = format!("upstream: {error}");
+    Failure::Other(SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, text))
+}

@@ -1,0 +1,287 @@
+//! The live sessions: how many there are, who they are, and the one way to end one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use keyward_auth::{Grant, SessionId};
+use keyward_config::{Limits, Name};
+use subtle::ConstantTimeEq;
+use tokio::sync::{Notify, watch};
+
+use crate::refusal::Reason;
+
+/// All sessions of the process.
+#[derive(Default)]
+pub struct Registry {
+    inner: Mutex<Inner>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    total: u32,
+    per_user: HashMap<Name, u32>,
+    per_connection: HashMap<Name, u32>,
+    live: HashMap<SessionId, Arc<Live>>,
+    by_number: HashMap<u32, SessionId>,
+}
+
+/// A place in the counts, held from the grant to the end of the session.
+pub struct Place {
+    registry: Arc<Registry>,
+    user: Name,
+    connection: Name,
+}
+
+/// A live session as others see it.
+pub struct Live {
+    /// What it is allowed by.
+    pub grant: Grant,
+    /// When it opened.
+    pub opened: Instant,
+    /// What moved.
+    pub traffic: Arc<Traffic>,
+    /// By what its client may name it on another link (a cancel).
+    pub wire_id: WireId,
+    /// Stops its running query.
+    pub interrupt: Box<dyn Interrupt>,
+    end: watch::Sender<Option<Reason>>,
+}
+
+/// What a client knows of its session on the wire.
+pub struct WireId {
+    /// PostgreSQL's process id, MySQL's connection id. Unique among live sessions.
+    pub number: u32,
+    /// Unguessable; compared in constant time. Empty where the protocol has none.
+    pub key: Vec<u8>,
+}
+
+/// How the running query of a session is stopped upstream.
+pub trait Interrupt: Send + Sync {
+    /// Asks the upstream to stop the query; returns once the upstream has dealt with it, or after a bound of its own.
+    fn interrupt(&self) -> BoxFuture<'_, ()>;
+}
+
+/// Keeps a session in the registry while it lives.
+pub struct Registered {
+    registry: Arc<Registry>,
+    live: Arc<Live>,
+    ends: watch::Receiver<Option<Reason>>,
+}
+
+/// Bytes of one session, and when the last one moved.
+pub struct Traffic {
+    start: Instant,
+    up: AtomicU64,
+    down: AtomicU64,
+    last: AtomicU64,
+}
+
+impl Registry {
+    /// Takes a place for a session, if the limits leave one.
+    #[must_use]
+    pub fn admit(self: &Arc<Self>, grant: &Grant, limits: &Limits) -> Option<Place> {
+        let connection = grant.connection();
+        let mut inner = self.lock();
+        let user = inner.per_user.get(grant.user()).copied().unwrap_or(0);
+        let on_connection = inner.per_connection.get(connection.name()).copied().unwrap_or(0);
+        let full = inner.total >= limits.sessions
+            || user >= limits.sessions_per_user
+            || connection.limits().max_sessions.is_some_and(|most| on_connection >= most);
+        if full {
+            return None;
+        }
+        inner.total = inner.total.saturating_add(1);
+        inner.per_user.insert(grant.user().clone(), user.saturating_add(1));
+        inner.per_connection.insert(connection.name().clone(), on_connection.saturating_add(1));
+        drop(inner);
+        Some(Place { registry: Arc::clone(self), user: grant.user().clone(), connection: connection.name().clone() })
+    }
+
+    /// A wire number that no live session has: random, positive as an `i32`.
+    #[must_use]
+    pub fn free_number(&self) -> u32 {
+        let inner = self.lock();
+        loop {
+            let mut bytes = [0_u8; 4];
+            // Without entropy the number is only not random; the key beside it is what cannot be guessed, and its maker fails then.
+            let _ = aws_lc_rs::rand::fill(&mut bytes);
+            let number = (u32::from_be_bytes(bytes) & 0x7fff_ffff).max(1);
+            if !inner.by_number.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
+    /// Enters a session that is about to be announced to its client.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, grant: Grant, traffic: Arc<Traffic>, wire_id: WireId, interrupt: Box<dyn Interrupt>) -> Registered {
+        let (end, ends) = watch::channel(None);
+        let number = wire_id.number;
+        let id = grant.session();
+        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, wire_id, interrupt, end });
+        let mut inner = self.lock();
+        inner.by_number.insert(number, id);
+        inner.live.insert(id, Arc::clone(&live));
+        drop(inner);
+        Registered { registry: Arc::clone(self), live, ends }
+    }
+
+    /// The one way to end a session: it stops at the next message boundary, tells its client why and closes. `false`: there is none.
+    pub fn end(&self, id: SessionId, reason: Reason) -> bool {
+        let live = self.lock().live.get(&id).cloned();
+        live.is_some_and(|live| live.end(reason))
+    }
+
+    /// Ends all sessions for which `wanted` says so; how many.
+    pub fn end_where(&self, reason: Reason, wanted: impl Fn(&Live) -> bool) -> usize {
+        self.list().iter().filter(|live| wanted(live) && live.end(reason)).count()
+    }
+
+    /// The live sessions.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Live>> {
+        self.lock().live.values().cloned().collect()
+    }
+
+    /// Sessions admitted, live or about to be.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.lock().total
+    }
+
+    /// The live session with this wire id. The key is compared in constant time.
+    #[must_use]
+    pub fn by_wire_id(&self, number: u32, key: &[u8]) -> Option<Arc<Live>> {
+        let inner = self.lock();
+        let live = inner.by_number.get(&number).and_then(|id| inner.live.get(id))?;
+        bool::from(live.wire_id.key.ct_eq(key)).then(|| Arc::clone(live))
+    }
+
+    /// Waits until no session is left, at most for `limit`; whether none is.
+    pub async fn drained(&self, limit: Duration) -> bool {
+        let empty = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.count() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, empty).await.is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it holds the lock; should it ever, the counts are still whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    fn end(&self, reason: Reason) -> bool {
+        self.end.send_if_modified(|now| now.is_none() && now.replace(reason).is_none())
+    }
+}
+
+impl Registered {
+    /// What others see of the session.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// Resolves when somebody ends the session.
+    pub async fn ended(&self) -> Reason {
+        let mut ends = self.ends.clone();
+        loop {
+            if let Some(reason) = *ends.borrow_and_update() {
+                return reason;
+            }
+            if ends.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut inner = self.registry.lock();
+        inner.live.remove(&self.live.grant.session());
+        inner.by_number.remove(&self.live.wire_id.number);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inner = self.registry.lock();
+        inner.total = inner.total.saturating_sub(1);
+        release(&mut inner.per_user, &self.user);
+        release(&mut inner.per_connection, &self.connection);
+        drop(inner);
+        self.registry.changed.notify_waiters();
+    }
+}
+
+fn release(counts: &mut HashMap<Name, u32>, name: &Name) {
+    if let Some(count) = counts.get_mut(name) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(name);
+        }
+    }
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self { start: Instant::now(), up: AtomicU64::new(0), down: AtomicU64::new(0), last: AtomicU64::new(0) }
+    }
+}
+
+impl Traffic {
+    /// Counts bytes from the client to the upstream.
+    pub fn add_up(&self, bytes: usize) {
+        self.add(&self.up, bytes);
+    }
+
+    /// Counts bytes from the upstream to the client.
+    pub fn add_down(&self, bytes: usize) {
+        self.add(&self.down, bytes);
+    }
+
+    /// Bytes from the client to the upstream, and back.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))
+    }
+
+    /// How long nothing has moved.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Resolves once nothing has moved for `limit`. Zero: never.
+    pub async fn idled(&self, limit: Duration) {
+        if limit.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let left = limit.saturating_sub(self.idle());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn add(&self, counter: &AtomicU64, bytes: usize) {
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+}

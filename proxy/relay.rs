@@ -1,0 +1,315 @@
+//! The relay: bytes between a client and an upstream until either ends or somebody ends the session.
+//!
+//! One task polls both directions in turn; they are independent: a blocked writer never stops the other one. A direction takes a buffer
+//! from the pool when there is something to read and gives it back when there is not, so that idle sessions hold none.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::refusal::Reason;
+use crate::registry::Traffic;
+use crate::stream::Stream;
+
+/// Bytes of one read. Larger costs memory per active session, smaller costs system calls.
+const BUFFER: usize = 64 * 1024;
+/// Buffers kept for the next who needs one: 16 MiB in all.
+const POOLED: usize = 256;
+/// After one side closed, the other may send its rest for this long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// A session that is being ended may finish the message that is under way for this long.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How the two directions are watched.
+pub struct Framing {
+    /// From the client to the upstream.
+    pub up: Direction,
+    /// From the upstream to the client.
+    pub down: Direction,
+    /// The last bytes of a client that leaves in an orderly way.
+    pub goodbye: &'static [u8],
+}
+
+/// How one direction is watched.
+pub enum Direction {
+    /// Bytes.
+    Raw,
+    /// Message headers are counted; bodies are streamed.
+    Tracked(Box<dyn Framer>),
+}
+
+/// A sans-I/O counter of message headers.
+pub trait Framer: Send {
+    /// These bytes passed.
+    fn pass(&mut self, bytes: &[u8]);
+
+    /// Bytes that must certainly still pass before a message boundary; 0 at one.
+    fn to_boundary(&self) -> usize;
+}
+
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed first.
+    Client,
+    /// The upstream closed first.
+    Upstream,
+    /// The client's transport failed.
+    ClientFailed(io::ErrorKind),
+    /// The upstream's transport failed.
+    UpstreamFailed(io::ErrorKind),
+    /// Keyward ended it.
+    Ended(Reason),
+}
+
+/// How a relay ended, and whether the upstream may still be at work for nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Who ended it.
+    pub end: End,
+    /// The client said goodbye, or the upstream closed: no query runs any more.
+    pub orderly: bool,
+}
+
+/// Buffers that are not in use.
+#[derive(Default)]
+pub struct Pool(Mutex<Vec<Box<[u8]>>>);
+
+impl Pool {
+    fn take(&self) -> Box<[u8]> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+    }
+
+    fn give(&self, buffer: Box<[u8]>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < POOLED {
+            kept.push(buffer);
+        }
+    }
+}
+
+/// What one session relays with.
+pub struct Relay<'a> {
+    /// The client's transport.
+    pub client: &'a mut Stream,
+    /// The upstream's transport. The caller closes it.
+    pub upstream: &'a mut Stream,
+    /// How the directions are watched.
+    pub framing: Framing,
+    /// Where bytes are counted.
+    pub traffic: &'a Traffic,
+    /// Where buffers come from.
+    pub pool: &'a Pool,
+}
+
+impl Relay<'_> {
+    /// Relays until the end. When `ends` resolves, the message that is under way is finished if the way down is tracked, `farewell` gives
+    /// the bytes that tell the client why, and the client's side is closed.
+    pub async fn run(self, ends: impl Future<Output = Reason>, farewell: impl FnOnce(Reason) -> Vec<u8>) -> Outcome {
+        let Self { client, upstream, framing, traffic, pool } = self;
+        let mut up = Pump::new(framing.up);
+        let mut down = Pump::new(framing.down);
+        let first = {
+            let mut ends = pin!(ends);
+            std::future::poll_fn(|cx| {
+                if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
+                    return Poll::Ready(End::Ended(reason));
+                }
+                if let Poll::Ready(stop) = up.poll(cx, client, upstream, pool, |bytes| traffic.add_up(bytes)) {
+                    return Poll::Ready(stop.end(End::Client, End::ClientFailed, End::UpstreamFailed));
+                }
+                if let Poll::Ready(stop) = down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes)) {
+                    return Poll::Ready(stop.end(End::Upstream, End::UpstreamFailed, End::ClientFailed));
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        match first {
+            // The upstream hears the end of the client's bytes; what it still has to say gets through.
+            End::Client => {
+                let _ = tokio::time::timeout(LAST_WORDS, async {
+                    let _ = upstream.shutdown().await;
+                    std::future::poll_fn(|cx| down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes))).await
+                })
+                .await;
+            }
+            End::Ended(reason) => {
+                let finish = std::future::poll_fn(|cx| down.poll_to_boundary(cx, upstream, client, pool, traffic));
+                // Out of the boundary, a message of ours would be taken for a part of theirs: then the client only sees the close.
+                if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(true)) {
+                    let bytes = farewell(reason);
+                    let _ = tokio::time::timeout(FAREWELL, async {
+                        client.write_all(&bytes).await?;
+                        client.flush().await
+                    })
+                    .await;
+                }
+            }
+            End::Upstream | End::ClientFailed(_) | End::UpstreamFailed(_) => {}
+        }
+        up.release(pool);
+        down.release(pool);
+        let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
+        let said_goodbye = up.tail.ends_with(framing.goodbye) && !framing.goodbye.is_empty();
+        Outcome { end: first, orderly: said_goodbye || first == End::Upstream }
+    }
+}
+
+/// Why a pump stopped.
+enum Stop {
+    Eof,
+    Read(io::ErrorKind),
+    Write(io::ErrorKind),
+}
+
+impl Stop {
+    fn end(self, eof: End, read: fn(io::ErrorKind) -> End, write: fn(io::ErrorKind) -> End) -> End {
+        match self {
+            Self::Eof => eof,
+            Self::Read(kind) => read(kind),
+            Self::Write(kind) => write(kind),
+        }
+    }
+}
+
+/// One direction.
+struct Pump {
+    framer: Option<Box<dyn Framer>>,
+    buffer: Option<Box<[u8]>>,
+    start: usize,
+    end: usize,
+    unflushed: bool,
+    tail: Tail,
+}
+
+/// The last bytes that were read.
+#[derive(Default)]
+struct Tail([u8; 8]);
+
+impl Tail {
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(last) = bytes.last_chunk() {
+            self.0 = *last;
+            return;
+        }
+        self.0.rotate_left(bytes.len());
+        let at = self.0.len().saturating_sub(bytes.len());
+        if let Some(end) = self.0.get_mut(at..) {
+            end.copy_from_slice(bytes);
+        }
+    }
+
+    fn ends_with(&self, bytes: &[u8]) -> bool {
+        self.0.ends_with(bytes)
+    }
+}
+
+impl Pump {
+    fn new(direction: Direction) -> Self {
+        let framer = match direction {
+            Direction::Raw => None,
+            Direction::Tracked(framer) => Some(framer),
+        };
+        Self { framer, buffer: None, start: 0, end: 0, unflushed: false, tail: Tail::default() }
+    }
+
+    /// Moves what can be moved; ready only when this direction has stopped.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        pool: &Pool,
+        count: impl Fn(usize),
+    ) -> Poll<Stop> {
+        // A share of turns for the other direction and for other sessions: tokio's budget ends this loop on busy sockets.
+        loop {
+            if let Err(kind) = ready!(self.poll_write(cx, to)) {
+                return Poll::Ready(Stop::Write(kind));
+            }
+            match self.poll_read(cx, from, pool, BUFFER) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Stop::Eof),
+                Poll::Ready(Ok(bytes)) => count(bytes),
+                Poll::Ready(Err(kind)) => return Poll::Ready(Stop::Read(kind)),
+                Poll::Pending => {
+                    self.release(pool);
+                    if self.unflushed {
+                        match Pin::new(&mut *to).poll_flush(cx) {
+                            Poll::Ready(Ok(())) => self.unflushed = false,
+                            Poll::Ready(Err(error)) => return Poll::Ready(Stop::Write(error.kind())),
+                            Poll::Pending => {}
+                        }
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Writes what was read and goes on to the next message boundary, not a byte further. `false`: it cannot be reached.
+    fn poll_to_boundary(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        pool: &Pool,
+        traffic: &Traffic,
+    ) -> Poll<bool> {
+        loop {
+            if ready!(self.poll_write(cx, to)).is_err() {
+                return Poll::Ready(false);
+            }
+            let left = match &self.framer {
+                None => return Poll::Ready(false),
+                Some(framer) => framer.to_boundary(),
+            };
+            if left == 0 {
+                return Poll::Ready(true);
+            }
+            match ready!(self.poll_read(cx, from, pool, left)) {
+                Ok(bytes) if bytes > 0 => traffic.add_down(bytes),
+                _ => return Poll::Ready(false),
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut Stream, pool: &Pool, most: usize) -> Poll<Result<usize, io::ErrorKind>> {
+        let buffer = self.buffer.get_or_insert_with(|| pool.take());
+        let room = buffer.get_mut(..most.min(BUFFER)).unwrap_or_default();
+        let mut space = ReadBuf::new(room);
+        ready!(Pin::new(from).poll_read(cx, &mut space)).map_err(|error| error.kind())?;
+        let bytes = space.filled();
+        self.tail.keep(bytes);
+        if let Some(framer) = &mut self.framer {
+            framer.pass(bytes);
+        }
+        (self.start, self.end) = (0, bytes.len());
+        Poll::Ready(Ok(self.end))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Stream) -> Poll<Result<(), io::ErrorKind>> {
+        while let Some(left) = self.buffer.as_deref().and_then(|buffer| buffer.get(self.start..self.end)).filter(|left| !left.is_empty()) {
+            let wrote = ready!(Pin::new(&mut *to).poll_write(cx, left)).map_err(|error| error.kind())?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero));
+            }
+            self.start = self.start.saturating_add(wrote);
+            self.unflushed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn release(&mut self, pool: &Pool) {
+        if let Some(buffer) = self.buffer.take() {
+            pool.give(buffer);
+        }
+        (self.start, self.end) = (0, 0);
+    }
+}

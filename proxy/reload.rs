@@ -1,0 +1,127 @@
+//! Reading the file, whole and checked, at the start and again while sessions live: all of it is taken over, or nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use keyward_auth::{Gate, Observer};
+use keyward_config::{Config, Kinds, Loaded, ProtocolSettings, StoreSettings};
+
+use crate::ca::LocalCa;
+use crate::metrics::Metrics;
+use crate::protocol::{self, KINDS};
+use crate::refusal::Reason;
+use crate::server::{Proxy, Server};
+use crate::upstream::Endpoint;
+
+/// With `reload: on_change`, the file is looked at this often, and taken once it has been still for twice as long. Looking works where
+/// notifications do not: network file systems, and the folders that Kubernetes swaps as a whole.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The rows of both lists, as the file's reader wants them.
+#[must_use]
+pub fn rows() -> (Vec<ProtocolSettings>, Vec<StoreSettings>) {
+    (KINDS.iter().map(|kind| kind.settings).collect(), keyward_auth::KINDS.iter().map(|kind| kind.settings).collect())
+}
+
+/// Reads the file and checks everything that can be checked without a network. Inside a runtime.
+#[must_use]
+pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
+    let (protocols, stores) = rows();
+    let mut loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
+    let Some(config) = &loaded.config else { return (loaded, None) };
+    Gate::check(config, &mut loaded.problems);
+    let gate = Gate::for_operator(config, Arc::new(Metrics::default()) as Arc<dyn Observer>, &mut loaded.problems);
+    let mut seen = BTreeSet::new();
+    for grant in gate.iter().flat_map(|gate| gate.operator_grants()) {
+        let connection = grant.connection();
+        let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };
+        (kind.check)(connection, &mut loaded.problems);
+        if let Err(text) = Endpoint::prepare(connection, &kind.preface) {
+            loaded.problems.error(None, &format!("connections.{}.tls", connection.name()), &text);
+        }
+    }
+    (loaded, gate)
+}
+
+/// Takes over a changed file.
+pub struct Reloader {
+    path: PathBuf,
+    proxy: Arc<Proxy>,
+    server: Arc<Server>,
+    ca: LocalCa,
+    current: Mutex<Config>,
+}
+
+impl Reloader {
+    /// For the process that runs with this configuration.
+    #[must_use]
+    pub fn new(path: PathBuf, proxy: Arc<Proxy>, server: Arc<Server>, ca: LocalCa, current: Config) -> Self {
+        Self { path, proxy, server, ca, current: Mutex::new(current) }
+    }
+
+    /// Takes the file as it is now. Live sessions keep the connection of their grant, and end only if they are no longer allowed. One log
+    /// line says what came of it.
+    ///
+    /// # Errors
+    /// The problems of the file, one a line, or why a listener cannot be opened; everything stays as it was.
+    pub fn reload(&self) -> Result<String, String> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.take(&mut current);
+        match &outcome {
+            Ok(text) => tracing::info!(changes = text, "reloaded"),
+            Err(text) => tracing::error!(problems = text, "reload refused; the old configuration stays in force"),
+        }
+        outcome
+    }
+
+    fn take(&self, current: &mut Config) -> Result<String, String> {
+        let (loaded, _) = load(&self.path);
+        let mut problems = loaded.problems;
+        let Some(config) = loaded.config.filter(|_| !problems.has_errors()) else { return Err(problems.to_string()) };
+        if config.state != current.state || config.audit != current.audit || config.log != current.log || config.http_address() != current.http_address() {
+            return Err("state, audit, log and http are read at the start only: restart for them".to_owned());
+        }
+        let prepared = self.server.prepare(&config, &self.ca)?;
+        let Some(replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
+        self.server.commit(prepared);
+        self.proxy.set_limits(config.limits.clone());
+        let gate = &self.proxy.gate;
+        let ended = self.proxy.registry.end_where(Reason::Withdrawn, |live| !gate.still_allowed(&live.grant));
+        let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        *current = config;
+        Ok(format!(
+            "added {}; changed {}; removed {}; ended {ended} sessions",
+            list(&replaced.added),
+            list(&replaced.changed),
+            list(&replaced.removed)
+        ))
+    }
+
+    /// Watches the file, for `reload: on_change`. Runs until dropped.
+    pub async fn watch(&self) {
+        let mut taken = stamp(&self.path);
+        let mut last = taken;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = stamp(&self.path);
+            let still = now == last;
+            last = now;
+            if still && now.is_some() && now != taken {
+                tokio::time::sleep(LOOK).await;
+                if stamp(&self.path) == now {
+                    taken = now;
+                    // Refusals are logged by `reload`; the next change is taken again.
+                    let _ = self.reload();
+                }
+            }
+        }
+    }
+}
+
+/// What tells one state of a file from another: which file, how long, and when it was written.
+fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|meta| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+}

@@ -1,0 +1,254 @@
+//! A session: one grant in use. `Authorised` → `Leased` → `Live`, the only order that compiles: no store is asked without a grant, no
+//! credential is seen without a lease, and no client is told that it is in before the audit record says so.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyward_auth::{Credential, Denied, Grant, Identity, Lease, LeaseEnd, Provenance, StoreError};
+use keyward_config::Limits;
+
+use crate::audit::{OpenRecord, Opened};
+use crate::error::{Party, SessionError, Stage};
+use crate::link::{Link, Stages};
+use crate::refusal::{Reason, Refusal};
+use crate::registry::{Interrupt, Place, Registered, Traffic, WireId};
+use crate::server::Proxy;
+use crate::upstream::{Endpoint, Preface, Verified, VerifiedBy};
+
+/// One grant in use, at a stage of its life.
+pub struct Session<S> {
+    proxy: Arc<Proxy>,
+    grant: Grant,
+    endpoint: Endpoint,
+    place: Place,
+    stage: S,
+}
+
+/// The rules allow it.
+pub struct Authorised;
+
+/// The store gave the credential.
+pub struct Leased {
+    lease: Lease,
+    retried: bool,
+}
+
+/// The record is on disk; the client may hear that it is in.
+pub struct Live {
+    // Dropped in this order: out of the registry, the record closed, and the lease given back last. The upstream is closed before,
+    // by whoever relays.
+    registered: Registered,
+    record: OpenRecord,
+    traffic: Arc<Traffic>,
+    opened: Instant,
+    limits: Arc<Limits>,
+    lease: Lease,
+}
+
+impl Session<Authorised> {
+    /// Asks the rules, and takes a place among the sessions.
+    ///
+    /// # Errors
+    /// `NotPermitted` (with the account names to choose from, where that is all that is missing), `Busy`.
+    pub fn authorise(
+        link: &mut Link,
+        identity: &Identity,
+        connection: &str,
+        account: Option<&str>,
+        preface: &Preface,
+    ) -> Result<Self, SessionError> {
+        let proxy = Arc::clone(&link.proxy);
+        let refused = |refusal, text: &'static str| SessionError::new(refusal, Party::Client, Stage::Authorise, text);
+        let grant = match proxy.gate.authorise(identity, link.door.protocol, connection, account, link.id) {
+            Ok(grant) => grant,
+            Err(Denied::NotPermitted) => return Err(refused(Refusal::NotPermitted, "no rule allows it, or there is no such connection")),
+            Err(Denied::Choose(accounts)) => {
+                return Err(refused(Refusal::NotPermitted, "an account has to be named").with_choices(accounts));
+            }
+        };
+        let place = proxy.registry.admit(&grant, &proxy.limits()).ok_or_else(|| refused(Refusal::Busy, "a limit on sessions is reached"))?;
+        let endpoint = Endpoint::of(&grant, preface)?;
+        link.stages.end(Stage::Authorise);
+        Ok(Self { proxy, grant, endpoint, place, stage: Authorised })
+    }
+
+    /// A session of `keyward check`: its grant comes from the operator's gate.
+    ///
+    /// # Errors
+    /// `UpstreamUnverified` if the connection's files cannot be read, `Busy`.
+    pub fn of_operator(proxy: &Arc<Proxy>, grant: Grant, preface: &Preface) -> Result<Self, SessionError> {
+        let endpoint = Endpoint::of(&grant, preface)?;
+        let place = proxy.registry.admit(&grant, &proxy.limits());
+        let place = place.ok_or_else(|| SessionError::new(Refusal::Busy, Party::Proxy, Stage::Authorise, "no place for a check"))?;
+        Ok(Self { proxy: Arc::clone(proxy), grant, endpoint, place, stage: Authorised })
+    }
+
+    /// What it is allowed by.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Asks the store, and meanwhile the way to the upstream, which need nothing of each other: a login costs the slower of the two.
+    /// Whichever fails first ends both; the store's request goes on by itself and what it gives is given back.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable`, or what `connect` says.
+    pub async fn lease<F>(self, stages: &mut Stages, connect: impl FnOnce(Endpoint) -> F) -> Result<(Session<Leased>, Verified), SessionError>
+    where
+        F: Future<Output = Result<Verified, SessionError>>,
+    {
+        let began = Instant::now();
+        let mut times = (Duration::ZERO, Duration::ZERO);
+        let asked = async {
+            let lease = self.proxy.gate.lease(&self.grant).await.map_err(unavailable);
+            times.0 = began.elapsed();
+            lease
+        };
+        let dialled = async {
+            let verified = connect(self.endpoint.clone()).await;
+            times.1 = began.elapsed();
+            verified
+        };
+        let (lease, verified) = tokio::try_join!(asked, dialled)?;
+        stages.beside(Stage::Lease, times.0);
+        stages.beside(Stage::Connect, times.1);
+        let Self { proxy, grant, endpoint, place, .. } = self;
+        Ok((Session { proxy, grant, endpoint, place, stage: Leased { lease, retried: false } }, verified))
+    }
+}
+
+fn unavailable(error: StoreError) -> SessionError {
+    SessionError::new(Refusal::CredentialsUnavailable, Party::Store, Stage::Lease, error.to_string())
+}
+
+impl Session<Leased> {
+    /// The credential, for this session's own upstream only.
+    ///
+    /// # Errors
+    /// `Internal`: the transport leads elsewhere.
+    pub fn credential_for(&self, upstream: &Verified) -> Result<Arc<Credential>, SessionError> {
+        let credential = self.stage.lease.credential().filter(|_| upstream.endpoint().is(&self.endpoint));
+        credential.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "a credential for another endpoint"))
+    }
+
+    /// Where the credential came from.
+    #[must_use]
+    pub fn provenance(&self) -> &Provenance {
+        self.stage.lease.provenance()
+    }
+
+    /// Where the session leads.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The upstream rejected the credential. `true`: try once more, with a value that changed in the store, or with a dynamic account
+    /// that may need a moment to be known everywhere. At most once.
+    ///
+    /// # Errors
+    /// `CredentialsUnavailable`: the store was asked again and did not answer.
+    pub async fn rejected(&mut self) -> Result<bool, SessionError> {
+        /// An account younger than this may not have reached the server that we asked.
+        const YOUNG: Duration = Duration::from_secs(5);
+        if std::mem::replace(&mut self.stage.retried, true) {
+            return Ok(false);
+        }
+        if self.stage.lease.is_leased() {
+            let young = self.stage.lease.age() < YOUNG;
+            if young {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            return Ok(young);
+        }
+        let changed = self.proxy.gate.refetch(&self.grant, &self.stage.lease).await.map_err(unavailable)?;
+        let again = changed.is_some();
+        if let Some(lease) = changed {
+            self.stage.lease = lease;
+        }
+        Ok(again)
+    }
+
+    /// The upstream let us in: writes `opened`, enters the registry, and lets go of the credential.
+    ///
+    /// # Errors
+    /// `AuditUnavailable`.
+    pub async fn established(
+        self,
+        link: &mut Link,
+        verified_by: VerifiedBy,
+        wire_id: WireId,
+        interrupt: Box<dyn Interrupt>,
+    ) -> Result<Session<Live>, SessionError> {
+        let Self { proxy, grant, endpoint, place, stage: Leased { mut lease, .. } } = self;
+        link.stages.end(Stage::Inject);
+        let traffic = Arc::new(Traffic::default());
+        let opened = Opened {
+            grant: &grant,
+            protocol: link.door.protocol,
+            peer: &link.peer,
+            provenance: lease.provenance(),
+            verified_by,
+            stages: link.stages.taken(),
+        };
+        let record = proxy.audit.opened(&opened, Arc::clone(&traffic)).await;
+        let record = record.map_err(|text| SessionError::new(Refusal::AuditUnavailable, Party::Proxy, Stage::Audit, text))?;
+        link.stages.end(Stage::Audit);
+        lease.forget_credential();
+        let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), wire_id, interrupt);
+        proxy.metrics.session_opened(link.door.protocol, grant.connection().name().as_str());
+        let limits = proxy.limits();
+        let stage = Live { registered, record, traffic, opened: Instant::now(), limits, lease };
+        Ok(Session { proxy, grant, endpoint, place, stage })
+    }
+}
+
+impl Session<Live> {
+    /// What moves.
+    #[must_use]
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.stage.traffic
+    }
+
+    /// What others see of it.
+    #[must_use]
+    pub fn registered(&self) -> &Registered {
+        &self.stage.registered
+    }
+
+    /// Resolves when the session has to end: somebody ends it, nothing moved for too long, it is too old, or its lease ends.
+    pub async fn ends(&self) -> Reason {
+        let own = self.grant.connection().limits();
+        let limits = &self.stage.limits;
+        let idle = own.idle_timeout.unwrap_or(limits.idle_timeout).get();
+        let lifetime = own.max_lifetime.unwrap_or(limits.max_lifetime).get();
+        let too_old = async {
+            if lifetime.is_zero() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(lifetime.saturating_sub(self.stage.opened.elapsed())).await;
+        };
+        tokio::select! {
+            reason = self.stage.registered.ended() => reason,
+            () = self.stage.traffic.idled(idle) => Reason::Idle,
+            () = too_old => Reason::Lifetime,
+            end = self.stage.lease.ended() => match end {
+                LeaseEnd::Expired => Reason::LeaseEnd,
+                LeaseEnd::Lost | LeaseEnd::TokenDied => Reason::LeaseLost,
+            },
+        }
+    }
+
+    /// Ends the session's life: the record is closed, the lease is given back. Call it once the upstream is closed.
+    pub fn close(self, protocol: &'static str, outcome: &'static str) {
+        let Self { proxy, grant, place, stage, .. } = self;
+        let Live { registered, record, traffic, lease, .. } = stage;
+        drop(registered);
+        record.close(outcome);
+        proxy.metrics.session_closed(protocol, grant.connection().name().as_str(), outcome, traffic.bytes());
+        drop(lease);
+        drop(place);
+    }
+}

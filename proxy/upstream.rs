@@ -1,0 +1,235 @@
+//! The way to an upstream: `Endpoint` → `Unverified` → `Verified`. Whatever writes a credential takes a `Verified`, so that no secret
+//! reaches a server that did not prove who it is.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyward_auth::{Connection, Grant};
+use keyward_config::{TlsMode, UpstreamAddress};
+use rustls_pki_types::ServerName;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+
+use crate::error::{Party, SessionError, Stage};
+use crate::refusal::Refusal;
+use crate::stream::{self, Stream};
+use crate::tls::{self, UpstreamVerification};
+
+/// One address is tried for this long before the next.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a protocol knows of the way to its servers.
+#[derive(Clone, Copy)]
+pub struct Preface {
+    /// Where the address names no port.
+    pub default_port: u16,
+    /// ALPN names to offer in TLS.
+    pub alpn: &'static [&'static [u8]],
+}
+
+/// Where an upstream is and how it is verified. Comes from a grant or from a live session; carries no secret.
+#[derive(Clone)]
+pub struct Endpoint(Arc<Inner>);
+
+struct Inner {
+    place: Place,
+    verification: UpstreamVerification,
+    insecure: bool,
+}
+
+enum Place {
+    Tcp { host: String, port: u16 },
+    Unix(PathBuf),
+}
+
+/// A transport to a server that has proven nothing yet.
+pub struct Unverified {
+    endpoint: Endpoint,
+    stream: Stream,
+    local: bool,
+}
+
+/// A transport to a server that may be given a secret.
+pub struct Verified {
+    endpoint: Endpoint,
+    /// The transport.
+    pub stream: Stream,
+    /// By what the server is verified.
+    pub by: VerifiedBy,
+    /// `tls-server-end-point` of the server's certificate, inside TLS.
+    pub binding: Option<Vec<u8>>,
+}
+
+/// By what a server is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifiedBy {
+    /// Its certificate: chain and name.
+    Certificate,
+    /// Its certificate's chain, not its name.
+    Chain,
+    /// Its pinned public key.
+    PinnedKey,
+    /// It is on this machine: loopback by resolved address, or a unix socket.
+    Local,
+    /// By nothing: the connection says `insecure`.
+    Insecure,
+}
+
+impl VerifiedBy {
+    /// A fixed word, for the audit record and `check`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Chain => "chain",
+            Self::PinnedKey => "pinned_key",
+            Self::Local => "local",
+            Self::Insecure => "insecure",
+        }
+    }
+}
+
+impl Endpoint {
+    /// The endpoint of a grant's connection.
+    ///
+    /// # Errors
+    /// `Internal` if the files that the connection names cannot be read any more.
+    pub fn of(grant: &Grant, preface: &Preface) -> Result<Self, SessionError> {
+        Self::prepare(grant.connection(), preface)
+            .map_err(|text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text))
+    }
+
+    /// The same, once per connection: certificates are read at the first use and at every reload.
+    pub(crate) fn prepare(connection: &Connection, preface: &Preface) -> Result<Self, String> {
+        if let Some(ready) = connection.prepared().get().and_then(|slot| slot.downcast_ref::<Self>()) {
+            return Ok(ready.clone());
+        }
+        let place = match connection.address() {
+            UpstreamAddress::Tcp { host, port } => Place::Tcp { host: host.clone(), port: port.unwrap_or(preface.default_port) },
+            UpstreamAddress::Unix(path) => Place::Unix(path.clone()),
+        };
+        let verification = UpstreamVerification::open(connection.tls(), preface.alpn)?;
+        let made = Self(Arc::new(Inner { place, verification, insecure: connection.insecure().is_some() }));
+        // Two first users may both prepare; the first stays, and both endpoints are equal.
+        let _ = connection.prepared().set(Arc::new(made.clone()));
+        Ok(made)
+    }
+
+    /// TCP or the unix socket only. Every resolved address is tried, 5 s each; the caller's deadline bounds them all.
+    ///
+    /// # Errors
+    /// `UpstreamUnreachable`.
+    pub async fn connect(&self) -> Result<Unverified, SessionError> {
+        let unreachable = |error: io::Error| {
+            SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, format!("connect: {error}"))
+        };
+        let stream = match &self.0.place {
+            Place::Unix(path) => Stream::Unix(UnixStream::connect(path).await.map_err(unreachable)?),
+            Place::Tcp { host, port } => Stream::Tcp(connect_any(host, *port).await.map_err(unreachable)?),
+        };
+        let local = stream.peer().is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+        Ok(Unverified { endpoint: self.clone(), stream, local })
+    }
+
+    /// Whether the other is the same endpoint.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match tokio::time::timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => {
+                stream::tune(&socket)?;
+                return Ok(socket);
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+impl Unverified {
+    /// Whether TLS is to be asked for.
+    #[must_use]
+    pub fn wants_tls(&self) -> bool {
+        match self.endpoint.0.verification.mode {
+            Some(TlsMode::Disable) => false,
+            Some(_) => !matches!(self.stream, Stream::Unix(_)),
+            None => !self.local,
+        }
+    }
+
+    /// The bare stream, for the protocol's preface.
+    pub fn preface(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// TLS, after the protocol's preface asked for it.
+    ///
+    /// # Errors
+    /// `UpstreamUnverified`: the certificate is not what the connection asks for.
+    pub async fn secure(self) -> Result<Verified, SessionError> {
+        let refused = |text: String| SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Connect, text);
+        let verification = &self.endpoint.0.verification;
+        let (Place::Tcp { host, .. }, Stream::Tcp(socket)) = (&self.endpoint.0.place, self.stream) else {
+            return Err(refused("TLS on something that is not TCP".to_owned()));
+        };
+        let name = verification.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| refused("the server's name fits no certificate".to_owned()))?;
+        let connector = TlsConnector::from(Arc::clone(&verification.config));
+        let secured = tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, socket)).await;
+        let tls = secured.map_err(|_| refused("TLS: too slow".to_owned()))?.map_err(|error| refused(format!("TLS: {error}")))?;
+        let binding = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(tls::end_point);
+        let by = match verification.mode {
+            _ if verification.pinned => VerifiedBy::PinnedKey,
+            Some(TlsMode::VerifyFull) | None => VerifiedBy::Certificate,
+            Some(TlsMode::VerifyCa) => VerifiedBy::Chain,
+            Some(TlsMode::Require | TlsMode::Disable) => exemption(self.local, self.endpoint.0.insecure)?,
+        };
+        Ok(Verified { endpoint: self.endpoint, stream: Stream::TlsClient(Box::new(tls)), by, binding })
+    }
+
+    /// No TLS: only on this machine, or where the connection says `insecure`.
+    ///
+    /// # Errors
+    /// `UpstreamUnverified`.
+    pub fn exempt(self) -> Result<Verified, SessionError> {
+        let by = exemption(self.local, self.endpoint.0.insecure)?;
+        Ok(Verified { endpoint: self.endpoint, stream: self.stream, by, binding: None })
+    }
+
+    /// The bare stream, for a request that carries no credential of the store (a cancel).
+    #[must_use]
+    pub fn into_unverified_stream(self) -> Stream {
+        self.stream
+    }
+}
+
+fn exemption(local: bool, insecure: bool) -> Result<VerifiedBy, SessionError> {
+    match (local, insecure) {
+        (true, _) => Ok(VerifiedBy::Local),
+        (false, true) => Ok(VerifiedBy::Insecure),
+        (false, false) => Err(SessionError::new(
+            Refusal::UpstreamUnverified,
+            Party::Upstream,
+            Stage::Connect,
+            "the server cannot be verified and the connection does not say `insecure`",
+        )),
+    }
+}
+
+impl Verified {
+    /// Where it leads.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
