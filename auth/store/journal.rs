@@ -108,6 +108,13 @@ impl Journal {
         Ok((Self(Some(sender)), open))
     }
 
+    /// Appends a record some time soon, if there is room for it. For what does no harm if it is lost.
+    pub(crate) fn note(&self, number: u64, event: Event) {
+        if let Some(sender) = &self.0 {
+            let _ = sender.try_send(Command::Record { number, event, durable: false, done: None });
+        }
+    }
+
     /// Appends a record and waits until it is written; with `durable` until it is on disk.
     ///
     /// # Errors

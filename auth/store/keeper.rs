@@ -272,4 +272,5 @@ fn hash(lease: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

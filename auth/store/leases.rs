@@ -25,6 +25,9 @@ const REVOKING: usize = 4;
 /// Leases of a former process given back per second, so that a restart is no storm.
 const RECOVERY_PACE: Duration = Duration::from_millis(250);
 
+/// Seconds after which an ended lease needs no revocation: clocks differ, and stores take their time.
+const ENDED_FOR: u64 = 600;
+
 /// How many leases there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeaseStats {
@@ -72,6 +75,7 @@ impl Leases {
             Some(state) => Journal::open(state)?,
             None => (Journal::in_memory(), BTreeMap::new()),
         };
+        let recovered = without_ended(recovered, &journal);
         let next = recovered.keys().next_back().map_or(1, |last| last.saturating_add(1));
         Ok(Arc::new(Self {
             journal,
@@ -196,6 +200,15 @@ impl Drop for Counted {
             *count = count.saturating_sub(1);
         });
     }
+}
+
+/// Leaves out the leases that their stores have surely ended by themselves.
+fn without_ended(mut recovered: Recovered, journal: &Journal) -> Recovered {
+    let ended = |open: &mut Open| open.issued.as_ref().is_some_and(|(_, until)| until.saturating_add(ENDED_FOR) < unix_now());
+    for (number, _) in recovered.extract_if(.., |_, open| ended(open)) {
+        journal.note(number, Event::Expired);
+    }
+    recovered
 }
 
 /// Seconds since 1970, for the journal: a monotonic clock does not outlive the process.

@@ -45,8 +45,10 @@ pub struct Kind {
     /// Its word and its keys in the file.
     pub settings: StoreSettings,
     /// Opens a store of this kind. Does no I/O: the first request logs in.
-    pub(crate) open: fn(&keyward_config::Store, Arc<dyn Observer>) -> Result<Arc<dyn Store>, String>,
+    pub(crate) open: Open,
 }
+
+type Open = fn(&keyward_config::Store, Arc<dyn Observer>) -> Result<Arc<dyn Store>, String>;
 
 /// What the stores tell those who count. No value, no token, no path ever goes here: labels are the store's name and fixed words.
 pub trait Observer: Send + Sync {

@@ -310,7 +310,7 @@ mod tests {
     fn a_text_that_is_none_is_refused_and_never_repeated() {
         let canary = "hunter2-canary";
         for text in [
-            format!("{canary}"),
+            canary.to_owned(),
             format!("{canary}/"),
             format!("/{canary}/x"),
             format!("a//{canary}"),

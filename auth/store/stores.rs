@@ -44,7 +44,7 @@ impl Stores {
         previous: Option<&Self>,
         problems: &mut Problems,
     ) -> Self {
-        check(config, problems);
+        Self::check(config, problems);
         let mut open = BTreeMap::new();
         for store in config.stores.values().filter(|store| store.enabled) {
             let name = store.name.value.as_str();
@@ -69,6 +69,26 @@ impl Stores {
             }
         }
         Self { open, leases: Arc::clone(leases) }
+    }
+
+    /// What the semantics of the file want of stores: a connection that needs one names one, and it is switched on.
+    pub(crate) fn check(config: &Config, problems: &mut Problems) {
+        for (name, connection) in &config.connections {
+            // Their own problems are told by whoever reads them for use.
+            let mut unheard = Problems::new(&config.file);
+            let plans = connection.accounts.values().filter_map(|account| CredentialPlan::read(account, "", &mut unheard));
+            if !plans.into_iter().any(|plan| plan.needs_store()) {
+                continue;
+            }
+            let at = format!("connections.{name}.store");
+            match &connection.store {
+                None => problems.error(Some(connection.name.span), at, "its references need a store: say which one with `store:`"),
+                Some(store) if config.stores.get(&store.value).is_some_and(|store| !store.enabled) => {
+                    problems.error(Some(store.span), at, format!("the store {} is switched off (`enabled: false`)", store.value));
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// The credential of a grant.
@@ -151,26 +171,6 @@ impl Stores {
         };
         let reads = reads.into_iter().map(|(path, read, _)| (path.clone(), read.serial)).collect();
         Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
-    }
-}
-
-/// What the semantics of the file want of stores: a connection that needs one names one, and it is switched on.
-pub(crate) fn check(config: &Config, problems: &mut Problems) {
-    for (name, connection) in &config.connections {
-        // Their own problems are told by whoever reads them for use.
-        let mut unheard = Problems::new(&config.file);
-        let plans = connection.accounts.values().filter_map(|account| CredentialPlan::read(account, "", &mut unheard));
-        if !plans.into_iter().any(|plan| plan.needs_store()) {
-            continue;
-        }
-        let at = format!("connections.{name}.store");
-        match &connection.store {
-            None => problems.error(Some(connection.name.span), at, "its references need a store: say which one with `store:`"),
-            Some(store) if config.stores.get(&store.value).is_some_and(|store| !store.enabled) => {
-                problems.error(Some(store.span), at, format!("the store {} is switched off (`enabled: false`)", store.value));
-            }
-            Some(_) => {}
-        }
     }
 }
 

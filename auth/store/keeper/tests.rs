@@ -288,6 +288,8 @@ async fn what_a_killed_process_left_is_given_back_by_the_next_one() {
             (4, Event::Asked(asked("fake"))),
             (4, issued("given back")),
             (4, Event::Done),
+            (5, Event::Asked(asked("fake"))),
+            (5, Event::Issued { lease: "long over".into(), until: unix_now() - 3600 }),
         ] {
             journal.record(number, event, true).await.unwrap();
         }

@@ -12,6 +12,7 @@ mod lease;
 mod login;
 mod mount;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod real;
 mod settings;
 mod status;

@@ -67,7 +67,7 @@ impl Vault {
         let call = Call { session: Some(session), ..Call::get("mount", &api) };
         let mut answer = match self.request(&call, Retry::Idempotent).await {
             Ok((answer, _)) => answer,
-            Err(Failure::Refused(refused)) if matches!(refused.status, 403 | 404 | 405) => return Ok(None),
+            Err(Failure::Refused(refused)) if matches!(refused.status, 403..=405) => return Ok(None),
             Err(failure) => return Err(failed(format_args!("looking up the mount of {path}"))(failure)),
         };
         let mount = read(&answer.take_data()).filter(|mount| path.as_str().starts_with(&mount.path));

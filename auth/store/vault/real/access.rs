@@ -38,7 +38,10 @@ impl Role {
 
     fn bed(&self) -> Bed {
         let (p, other) = (self.keys("p"), self.keys("other"));
-        Bed::open(&self.auth(&self.secret_id), &[("db", &p), ("forbidden", &other), ("again", &format!("credential: {}/data/p", self.secrets))])
+        Bed::open(
+            &self.auth(&self.secret_id),
+            &[("db", &p), ("forbidden", &other), ("again", &format!("credential: {}/data/p", self.secrets))],
+        )
     }
 
     async fn kill_tokens(&self) {

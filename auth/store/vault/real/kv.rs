@@ -5,7 +5,8 @@ use crate::store::StoreErrorKind;
 
 #[tokio::test]
 async fn every_form_of_reference_gives_its_value() {
-    let secret = json!({"username": "app", "password": "first", "port": 3306, "deep": {"a": {"b": "below"}}, "dot.ted": "flat", "list": ["x", "y"]});
+    let secret =
+        json!({"username": "app", "password": "first", "port": 3306, "deep": {"a": {"b": "below"}}, "dot.ted": "flat", "list": ["x", "y"]});
     let two = kv("2", "team/mysql", secret.clone()).await;
     put(&two, "2", "team/mysql", json!({"username": "app2", "password": "second"})).await;
     put(&two, "2", "odd name@x", secret.clone()).await;

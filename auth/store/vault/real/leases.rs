@@ -12,7 +12,9 @@ async fn database(default_ttl: u64, max_ttl: u64) -> String {
     let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable", postgres());
     let config = json!({"plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url, "username": "postgres", "password": "any"});
     post(&format!("{mount}/config/pg"), config).await;
-    let create = format!("CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'; COMMENT ON ROLE \"{{{{name}}}}\" IS '{mount}'");
+    let create = format!(
+        "CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'; COMMENT ON ROLE \"{{{{name}}}}\" IS '{mount}'"
+    );
     let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": default_ttl, "max_ttl": max_ttl});
     post(&format!("{mount}/roles/r"), role).await;
     post(&format!("{mount}/static-roles/s"), json!({"db_name": "pg", "username": static_user, "rotation_period": 3600})).await;

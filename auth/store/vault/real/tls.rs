@@ -1,0 +1,75 @@
+//! TLS to the store: its authority, its name, and nothing sent to anyone else.
+
+use super::*;
+use crate::store::StoreErrorKind;
+
+/// The port of an OpenBao with TLS for `localhost` and `127.0.0.1`, and the file of its authority.
+fn server() -> (u16, PathBuf) {
+    static SERVER: OnceLock<(u16, tempfile::TempDir)> = OnceLock::new();
+    let (port, folder) = SERVER.get_or_init(|| {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let mut command = with_us(&binary());
+        command.args(["server", "-dev", "-dev-tls", "-dev-no-store-token"]).arg(format!("-dev-root-token-id={ROOT}"));
+        command.arg(format!("-dev-tls-cert-dir={}", folder.path().display())).arg(format!("-dev-listen-address=127.0.0.1:{port}"));
+        command.env("HOME", folder.path());
+        run_for_ever(command);
+        wait_until("OpenBao with TLS", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        (port, folder)
+    });
+    (*port, authority(folder.path()))
+}
+
+fn authority(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().filter_map(Result::ok).map(|file| file.path());
+    files.into_iter().find(|file| file.to_string_lossy().ends_with("-ca.pem")).expect("the server wrote its authority")
+}
+
+async fn status(host: &str, keys: &str) -> Result<crate::StoreStatus, StoreError> {
+    let auth = format!("{{ method: token, token: {ROOT} }}");
+    let text = format!("stores: {{ corp: {{ type: vault, address: 'https://{host}', auth: {auth}{keys} }} }}\n");
+    let (config, mut problems) = sample::config(&text);
+    let gate = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
+    gate.store_status("corp").await
+}
+
+#[tokio::test]
+async fn only_a_server_that_its_authority_and_its_name_vouch_for_gets_the_token() {
+    use base64::Engine;
+    let (port, ca) = server();
+    let (host, ca_cert) = (format!("127.0.0.1:{port}"), format!(", ca_cert: '{}'", ca.display()));
+    let in_base64 = base64::engine::general_purpose::STANDARD.encode(std::fs::read(&ca).unwrap());
+    for keys in [
+        ca_cert.clone(),
+        format!(", ca_cert_base64: {in_base64}"),
+        format!("{ca_cert}, tls_server_name: localhost"),
+        ", insecure: 'a test'".to_owned(),
+    ] {
+        let status = status(&host, &keys).await.unwrap_or_else(|error| panic!("{keys}: {error}"));
+        assert!(status.version.starts_with('2'), "{status:?}");
+    }
+    for (keys, says) in [(String::new(), "certificate"), (format!("{ca_cert}, tls_server_name: somebody.example"), "certificate")] {
+        let error = status(&host, &keys).await.unwrap_err();
+        assert_eq!(error.kind, StoreErrorKind::Unavailable);
+        assert!(error.detail.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn settings_that_would_show_the_token_are_problems() {
+    for (keys, says) in [
+        ("address: 'http://vault.example:8200'", "plain http"),
+        ("address: 'https://user:pass-canary@v:8200'", "only a scheme"),
+        ("address: 'ftp://v'", "https://"),
+        ("address: 'pass-canary'", "https://"),
+        ("address: 'https://v', ca_cert: '/nowhere/ca.pem'", "/nowhere/ca.pem"),
+        ("address: 'https://v', ca_cert_base64: 'pass-canary!'", "not base64"),
+        ("address: 'https://v', client_cert: '/x'", "belong together"),
+    ] {
+        let text = format!("stores: {{ corp: {{ type: vault, {keys}, auth: {{ method: token, token: t }} }} }}\n");
+        let (config, mut problems) = sample::config(&text);
+        let leases = tokio::runtime::Runtime::new().unwrap().block_on(async { crate::store::Leases::open(None).unwrap() });
+        crate::store::Stores::open(&config, &leases, &sample::nobody(), None, &mut problems);
+        let problems = problems.to_string();
+        assert!(problems.contains(says) && !problems.contains("canary"), "{keys}: {problems}");
+    }
+}
