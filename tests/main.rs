@@ -7,5 +7,7 @@
 #![allow(clippy::print_stderr, unreachable_pub, missing_docs)]
 
 mod bed;
+mod dynamic_lease;
+mod operator;
 mod postgres_session;
 mod servers;

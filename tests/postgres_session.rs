@@ -1,5 +1,6 @@
 //! psql reaches PostgreSQL through Keyward: the life of one session, from the user's password to the upstream's rows.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::bed::{Config, Dsn, Keyward, Kv, Login, Method, Postgres, Psql, bao, canary, eventually, postgres15, postgres18, psql, psql18};
@@ -16,6 +17,11 @@ struct Scene {
 
 impl Scene {
     fn new(postgres: &Postgres, method: Method) -> Self {
+        Self::with(postgres, method, "")
+    }
+
+    /// `line` is a top-level entry of the config.
+    fn with(postgres: &Postgres, method: Method, line: &str) -> Self {
         let (kv, app, database, alice) = (bao().mount_kv2(), postgres.login(method), postgres.database(), canary());
         kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
         let path = kv.path("orders");
@@ -28,7 +34,8 @@ impl Scene {
             .user("alice", &alice)
             .user("bob", &canary())
             .allow("alice", "orders*")
-            .allow("bob", "*");
+            .allow("bob", "*")
+            .line(line);
         Self { keyward: Keyward::start(&config), kv, app, database, config, alice }
     }
 
@@ -162,6 +169,40 @@ fn a_rotated_password_is_used_by_the_next_login() {
     postgres15().sql("postgres", &format!("ALTER ROLE {} PASSWORD '{next}'", scene.app.name));
     scene.kv.put("orders", &[("username", &scene.app.name), ("password", &next)]);
     assert_eq!(psql(&scene.dsn(), "SELECT current_user").ok(), scene.app.name);
+}
+
+#[test]
+fn both_sides_may_be_unix_sockets() {
+    let (kv, app, alice) = (bao().mount_kv2(), postgres15().login(Method::Scram), canary());
+    kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+    let (path, socket) = (kv.path("orders"), postgres15().socket().display().to_string());
+    let body =
+        format!("address: \"{socket}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"");
+    let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body);
+    let config = config.listener("protocol: postgres, address: GIVEN/.s.PGSQL.5432").user("alice", &alice).allow("alice", "orders");
+    let keyward = Keyward::start(&config);
+    let folder = keyward.given().display().to_string();
+    let dsn = Dsn::new(&alice, &[("host", &folder), ("port", "5432"), ("user", "alice"), ("dbname", "orders")]);
+    assert_eq!(psql(&dsn, "SELECT current_user, inet_client_addr() IS NULL").ok(), format!("{}|t", app.name));
+    assert_eq!(keyward.until_audit("opened", 1)[0]["user"], "alice");
+}
+
+#[test]
+fn a_frozen_upstream_is_refused_in_time_and_a_dead_one_at_once() {
+    let postgres = Postgres::own("postgres-debian");
+    let scene = Scene::with(&postgres, Method::Scram, "limits: { handshake_timeout: 3s }");
+    scene.keyward.expect_log("WARN").expect_log("ERROR");
+    psql(&scene.dsn(), "SELECT 1").ok();
+    postgres.signal(Signal::STOP);
+    let frozen = psql(&scene.dsn(), "SELECT 1").refused().to_owned();
+    postgres.signal(Signal::CONT);
+    postgres.kill9();
+    let dead = psql(&scene.dsn(), "SELECT 1").refused().to_owned();
+    for said in [frozen, dead] {
+        assert!(said.contains("FATAL") && !said.contains(&scene.app.name) && !said.contains(&postgres.address()), "{said}");
+    }
+    postgres.start();
+    assert_eq!(psql(&scene.dsn(), "SELECT 1").ok(), "1");
 }
 
 #[test]

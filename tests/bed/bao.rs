@@ -30,7 +30,6 @@ pub struct Bao {
 
 /// What Keyward logs in with.
 pub struct AppRole {
-    pub name: String,
     pub role_id: String,
     pub secret_id: String,
 }
@@ -137,7 +136,7 @@ impl Bao {
         let secret_id = self.call("POST", &format!("auth/approle/role/{name}/secret-id"), Value::Null).json();
         let secret_id = text(&secret_id["data"]["secret_id"]);
         remember(&secret_id);
-        AppRole { name, role_id: text(&role_id["data"]["role_id"]), secret_id }
+        AppRole { role_id: text(&role_id["data"]["role_id"]), secret_id }
     }
 
     /// A call as root that must succeed.

@@ -93,6 +93,11 @@ impl Keyward {
         self.folder.join("state")
     }
 
+    /// The folder that the config calls `GIVEN`.
+    pub fn given(&self) -> PathBuf {
+        self.folder.join("given")
+    }
+
     /// Runs another command of the binary on the same config (`sessions`, `kill ID`, `reload`, `check --offline`).
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> Output {
@@ -116,12 +121,6 @@ impl Keyward {
         self
     }
 
-    /// Waits for a record of the log with this text.
-    #[track_caller]
-    pub fn until_log(&self, text: &str) {
-        eventually(&format!("a log line with {text:?}"), || self.lines().iter().any(|line| line.contains(text)).then_some(()));
-    }
-
     /// Every record of the audit file so far.
     pub fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.state().join("audit.jsonl")).unwrap_or_default();
@@ -142,11 +141,8 @@ impl Keyward {
         http::request(&format!("127.0.0.1:{}", self.port("http")), "GET", path, &[], "").expect("the HTTP listener answers")
     }
 
-    /// The value of a metric, given as it stands in the text (`name{label="…"}`); 0 if it is not there.
-    pub fn metric(&self, name: &str) -> f64 {
-        let metrics = self.http("/metrics").body;
-        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-        metrics.lines().find_map(value).unwrap_or(0.0)
+    pub fn pid(&self) -> u32 {
+        self.server.child().id()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -210,7 +206,13 @@ impl Drop for Keyward {
 
 fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-    command.args(arguments).arg("--config").arg(folder.join("keyward.yaml")).current_dir(folder).env_remove("RUST_LOG");
+    command
+        .args(arguments)
+        .arg("--config")
+        .arg(folder.join("keyward.yaml"))
+        .current_dir(folder)
+        .env_remove("RUST_LOG")
+        .env_remove("KEYWARD_CONFIG");
     command
 }
 

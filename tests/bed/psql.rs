@@ -38,20 +38,10 @@ impl Dsn {
         self
     }
 
-    /// The value of a key; empty if it has none.
-    pub fn get(&self, key: &str) -> &str {
-        self.pairs.iter().find(|(other, _)| *other == key).map_or("", |(_, value)| value)
-    }
-
     /// libpq's spelling, without the password.
     pub fn text(&self) -> String {
         let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
         self.pairs.iter().map(|(key, value)| format!("{key}='{}' ", quoted(value))).collect()
-    }
-
-    /// The password, for a driver that takes it as an argument.
-    pub fn password(&self) -> &str {
-        &self.password
     }
 }
 

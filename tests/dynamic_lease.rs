@@ -1,0 +1,159 @@
+//! A dynamic credential: one role in PostgreSQL for one session, and gone with it, however it ends.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::bed::{Bao, Config, Database, Dsn, Keyward, Postgres, Psql, bao, canary, eventually, postgres15, psql};
+
+/// alice may reach `orders_rw`, whose credential is a lease.
+fn config(bao: &Bao, database: &Database<'_>, postgres: &Postgres, alice: &str) -> Config {
+    let creds = database.creds();
+    let body = format!("address: \"{}\", database: postgres, store: corp, credential: {creds}", postgres.address());
+    Config::new().store("corp", bao, &bao.approle(&[&creds])).connection("orders_rw", &body).user("alice", alice).allow("alice", "orders*")
+}
+
+fn start(database: &Database<'_>) -> (Keyward, Dsn) {
+    let alice = canary();
+    let keyward = Keyward::start(&config(bao(), database, postgres15(), &alice));
+    let dsn = keyward.dsn("alice", &alice, "orders_rw");
+    (keyward, dsn)
+}
+
+fn until_gone(role: &str) {
+    eventually(&format!("the role {role} is gone"), || (!postgres15().has_role(role)).then_some(()));
+}
+
+#[test]
+fn a_dynamic_role_lives_as_long_as_its_session() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let (keyward, dsn) = start(&database);
+    let (one, other) = (Psql::open(&dsn), Psql::open(&dsn));
+    let (role, another) = (one.ask("SELECT current_user"), other.ask("SELECT current_user"));
+    assert_ne!(role, another, "each session has its own");
+    assert!(role.starts_with("v-approle-") && postgres15().has_role(&role));
+    assert_eq!(one.end(), "");
+    until_gone(&role);
+    assert!(postgres15().has_role(&another));
+    assert_eq!(other.end(), "");
+    until_gone(&another);
+    eventually("no lease is left", || (database.leases() == 0).then_some(()));
+    let opened = keyward.until_audit("opened", 2);
+    assert!(opened[0]["lease"].is_string() && opened[0]["lease"] != opened[1]["lease"], "{opened:?}");
+}
+
+#[test]
+fn a_killed_client_gives_its_lease_back() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let (_keyward, dsn) = start(&database);
+    let client = Psql::open(&dsn);
+    let role = client.ask("SELECT current_user");
+    client.kill9();
+    until_gone(&role);
+}
+
+#[test]
+fn a_client_killed_in_the_middle_of_a_query_gives_its_lease_back() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let (_keyward, dsn) = start(&database);
+    let client = Psql::open(&dsn);
+    let role = client.ask("SELECT current_user");
+    client.tell("SELECT pg_sleep(600);");
+    eventually("the query runs", || (postgres15().sessions_of(&role) == 1).then_some(()));
+    client.kill9();
+    until_gone(&role);
+    assert_eq!(postgres15().sessions_of(&role), 0);
+}
+
+#[test]
+fn what_a_killed_keyward_left_is_given_back_at_the_next_start() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let (keyward, dsn) = start(&database);
+    let client = Psql::open(&dsn);
+    let role = client.ask("SELECT current_user");
+    keyward.kill9();
+    assert!(postgres15().has_role(&role), "nobody was there to give it back");
+    let next = keyward.start_again();
+    until_gone(&role);
+    eventually("no lease is left", || (database.leases() == 0).then_some(()));
+    let closed = next.until_audit("closed", 1);
+    assert_eq!(closed[0]["outcome"], "crashed");
+    drop(client);
+}
+
+#[test]
+fn a_terminated_keyward_gives_its_leases_back_before_it_ends() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let alice = canary();
+    let config = config(bao(), &database, postgres15(), &alice).line("limits: { drain_timeout: 1s }");
+    let keyward = Keyward::start(&config);
+    let client = Psql::open(&keyward.dsn("alice", &alice, "orders_rw"));
+    let role = client.ask("SELECT current_user");
+    keyward.sigterm();
+    assert!(keyward.until_ended().success());
+    assert!(!postgres15().has_role(&role), "the drain waits for the revocation");
+    assert_eq!(database.leases(), 0);
+}
+
+#[test]
+fn a_lease_is_renewed_while_its_session_lives() {
+    let database = bao().enable_database(postgres15(), "3s", "1h");
+    let (_keyward, dsn) = start(&database);
+    let client = Psql::open(&dsn);
+    let role = client.ask("SELECT current_user");
+    let begin = Instant::now();
+    // Three times its life: the role is still there and still usable.
+    eventually("three lives of the lease have passed", || {
+        assert_eq!(client.ask("SELECT current_user"), role);
+        (begin.elapsed() > Duration::from_secs(9)).then_some(())
+    });
+    assert_eq!(client.end(), "");
+    until_gone(&role);
+}
+
+#[test]
+fn a_session_ends_before_the_last_second_of_its_lease() {
+    let database = bao().enable_database(postgres15(), "4s", "4s");
+    let (keyward, dsn) = start(&database);
+    keyward.expect_log("lease");
+    let client = Psql::open(&dsn);
+    let role = client.ask("SELECT current_user");
+    eventually("the session is ended", || (postgres15().sessions_of(&role) == 0).then_some(()));
+    until_gone(&role);
+    keyward.until_audit("closed", 1);
+}
+
+#[test]
+fn a_store_that_is_down_at_the_end_of_a_session_gets_the_lease_back_later() {
+    let bao = Bao::own();
+    let database = bao.enable_database(postgres15(), "1h", "2h");
+    let alice = canary();
+    let keyward = Keyward::start(&config(&bao, &database, postgres15(), &alice));
+    keyward.expect_log("WARN").expect_log("ERROR");
+    let client = Psql::open(&keyward.dsn("alice", &alice, "orders_rw"));
+    let role = client.ask("SELECT current_user");
+    bao.kill9();
+    assert_eq!(client.ask("SELECT 1"), "1", "a live session does not need the store");
+    assert_eq!(client.end(), "");
+    keyward.until_audit("closed", 1);
+    bao.start_again();
+    until_gone(&role);
+}
+
+#[test]
+fn a_frozen_store_refuses_a_login_in_time_and_leaves_no_role_behind() {
+    let bao = Bao::own();
+    let database = bao.enable_database(postgres15(), "1h", "2h");
+    let alice = canary();
+    let config = config(&bao, &database, postgres15(), &alice).line("limits: { handshake_timeout: 3s }");
+    let keyward = Keyward::start(&config);
+    keyward.expect_log("WARN").expect_log("ERROR");
+    let dsn = keyward.dsn("alice", &alice, "orders_rw");
+    psql(&dsn, "SELECT 1").ok();
+    bao.signal(Signal::STOP);
+    let said = psql(&dsn, "SELECT 1").refused().to_owned();
+    assert!(!said.contains(&bao.address()), "{said}");
+    bao.signal(Signal::CONT);
+    eventually("no lease is left", || (database.leases() == 0).then_some(()));
+    psql(&dsn, "SELECT 1").ok();
+}

@@ -1,0 +1,125 @@
+//! What an operator does with a running Keyward: look at it, reload it, end a session, drain it.
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::bed::{Config, Dsn, Keyward, Method, Psql, bao, canary, eventually, postgres15, psql};
+
+struct Scene {
+    keyward: Keyward,
+    config: Config,
+    alice: String,
+}
+
+impl Scene {
+    /// alice may reach `orders` and `orders_old`; `change` adds what the test is about.
+    fn new(change: impl FnOnce(Config) -> Config) -> Self {
+        let (kv, app, alice) = (bao().mount_kv2(), postgres15().login(Method::Scram), canary());
+        kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+        let path = kv.path("orders");
+        let body = format!(
+            "address: \"{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"",
+            postgres15().address()
+        );
+        let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body);
+        let config = change(config.connection("orders_old", &body).user("alice", &alice));
+        Self { keyward: Keyward::start(&config), config, alice }
+    }
+
+    fn dsn(&self, connection: &str) -> Dsn {
+        self.keyward.dsn("alice", &self.alice, connection)
+    }
+
+    fn sessions(&self) -> Vec<Value> {
+        serde_json::from_str(self.keyward.cli(&["sessions", "--format", "json"]).ok()).unwrap()
+    }
+}
+
+#[test]
+fn a_reload_that_withdraws_access_ends_those_sessions_and_no_others() {
+    let scene = Scene::new(|config| config);
+    scene.keyward.rewrite(&scene.config.clone().allow("alice", "*"));
+    scene.keyward.cli(&["reload"]).ok();
+    let (stays, goes) = (Psql::open(&scene.dsn("orders")), Psql::open(&scene.dsn("orders_old")));
+    scene.keyward.rewrite(&scene.config.clone().allow("alice", "orders"));
+    scene.keyward.cli(&["reload"]).ok();
+    scene.keyward.until_audit("closed", 1);
+    assert!(goes.end().contains("terminating connection"));
+    assert_eq!(stays.ask("SELECT 1"), "1");
+    psql(&scene.dsn("orders_old"), "SELECT 1").refused();
+}
+
+#[test]
+fn a_reload_of_a_broken_file_keeps_everything_as_it_was() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    let client = Psql::open(&scene.dsn("orders"));
+    scene.keyward.rewrite(&scene.config.clone().line("colour: green"));
+    scene.keyward.expect_log("WARN").expect_log("ERROR");
+    let said = scene.keyward.cli(&["reload"]);
+    assert!(said.code != Some(0) && said.stderr.contains("colour"), "{said:?}");
+    assert_eq!(client.ask("SELECT 1"), "1");
+    assert_eq!(psql(&scene.dsn("orders"), "SELECT 1").ok(), "1");
+    // SIGHUP takes the same way.
+    scene.keyward.rewrite(&scene.config.clone().line("limits: { sessions: 1 }"));
+    scene.keyward.signal(Signal::HUP);
+    eventually("the new limit holds", || psql(&scene.dsn("orders"), "SELECT 1").stderr.contains("too many").then_some(()));
+}
+
+#[test]
+fn sessions_lists_a_session_and_kill_ends_it() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    assert_eq!(scene.sessions(), Vec::<Value>::new());
+    let client = Psql::open(&scene.dsn("orders"));
+    let rows = scene.sessions();
+    assert_eq!((rows.len(), &rows[0]["user"], &rows[0]["connection"]), (1, &Value::from("alice"), &Value::from("orders")));
+    scene.keyward.cli(&["kill", rows[0]["session"].as_str().unwrap()]).ok();
+    assert!(client.end().contains("terminating connection"));
+    assert_eq!(scene.sessions(), Vec::<Value>::new());
+    let unknown = scene.keyward.cli(&["kill", "0123456789abcdef"]);
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+}
+
+#[test]
+fn the_http_listener_tells_life_readiness_and_metrics() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    assert_eq!((scene.keyward.http("/livez").status, scene.keyward.http("/readyz").status), (200, 200));
+    assert_eq!(scene.keyward.http("/nothing").status, 404);
+    let client = Psql::open(&scene.dsn("orders"));
+    let metrics = scene.keyward.http("/metrics").body;
+    assert!(metrics.lines().any(|line| line.starts_with("keyward_sessions") && line.ends_with(" 1")), "{metrics}");
+    assert!(metrics.contains("# EOF"), "OpenMetrics ends with a mark: {metrics}");
+    drop(client);
+}
+
+#[test]
+fn a_second_process_on_the_same_state_says_who_holds_it() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    let second = scene.keyward.cli(&["run"]);
+    assert_eq!(second.code, Some(1), "{second:?}");
+    let said = format!("{}{}", second.stdout, second.stderr);
+    assert!(said.contains(&scene.keyward.pid().to_string()), "{said}");
+}
+
+#[test]
+fn check_finds_nothing_wrong_with_a_config_that_works() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    let offline = scene.keyward.cli(&["check", "--offline"]);
+    offline.ok();
+    let online = scene.keyward.cli(&["check", "--format", "json"]);
+    serde_json::from_str::<Value>(online.ok()).expect("one JSON document");
+    scene.keyward.cli(&["check"]).ok();
+}
+
+#[test]
+fn check_names_the_connection_whose_secret_cannot_be_read() {
+    let scene = Scene::new(|config| {
+        let body = format!(
+            "address: \"{}\", store: corp, username: \"nowhere/data/x?username\", password: \"nowhere/data/x?password\"",
+            postgres15().address()
+        );
+        config.connection("broken", &body).allow("alice", "*")
+    });
+    let said = scene.keyward.cli(&["check"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.lines().any(|line| line.contains("broken") && line.contains("nowhere/data/x")), "{said:?}");
+}
