@@ -97,6 +97,15 @@ impl Gate {
         self.hashing.verify(verifier, password, source, attempt).await
     }
 
+    /// Somebody named a session that is not there, with a key that he had to guess: costs his address what a wrong password does, and
+    /// waits as long.
+    pub async fn missed(&self, source: Source) {
+        // No user has the empty name: only the address is slowed.
+        if let Ok(attempt) = Attempt::begin(&self.lockout, "", source).await {
+            attempt.failed();
+        }
+    }
+
     /// Grants or denies what was asked for, by the names as they came. `protocol` is the listener's: a connection of another
     /// protocol does not exist there. Without an account: `default` if that is allowed, else the only one that is.
     ///

@@ -80,7 +80,7 @@ impl Reloader {
         let (loaded, _) = load(&self.path);
         let mut problems = loaded.problems;
         let Some(config) = loaded.config.filter(|_| !problems.has_errors()) else { return Err(problems.to_string()) };
-        if config.state != current.state || config.audit != current.audit || config.log != current.log || config.http_address() != current.http_address() {
+        if config.state != current.state || config.audit != current.audit || config.log != current.log || config.http != current.http {
             return Err("state, audit, log and http are read at the start only: restart for them".to_owned());
         }
         let prepared = self.server.prepare(&config, &self.ca)?;

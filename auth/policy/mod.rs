@@ -26,3 +26,11 @@ pub struct Reachable {
     /// The account's name on it.
     pub account: String,
 }
+
+/// As a login names it: `orders`, or `web+deploy` for an account that is not the default.
+impl std::fmt::Display for Reachable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.connection)?;
+        if self.account == Account::DEFAULT { Ok(()) } else { write!(f, "+{}", self.account) }
+    }
+}

@@ -118,7 +118,7 @@ fn token(status: &StoreStatus) -> String {
 }
 
 fn people(problems: &Problems, rows: &[Row]) {
-    if problems.iter().next().is_some() {
+    if !problems.is_empty() {
         println!("{problems}");
     }
     if !rows.is_empty() {
@@ -133,16 +133,7 @@ fn people(problems: &Problems, rows: &[Row]) {
 }
 
 fn programs(problems: &Problems, rows: &[Row]) {
-    let problems: Vec<Value> = problems
-        .iter()
-        .map(|problem| {
-            let (line, column) = problem.span.map_or((None, None), |span| (Some(span.line), Some(span.column)));
-            json!({
-                "severity": if problem.is_error() { "error" } else { "warning" },
-                "line": line, "column": column, "path": problem.path, "message": problem.message,
-            })
-        })
-        .collect();
+    let problems: Vec<_> = problems.iter().collect();
     let rows: Vec<Value> = rows
         .iter()
         .map(|row| json!({ "kind": row.kind, "name": row.name, "ok": row.ok, "stage": row.stage, "detail": row.detail }))

@@ -62,14 +62,14 @@ async fn serve(path: &Path, config: Config) -> Result<(), String> {
     let state = StateFolder::open(&config.state)?;
     let ca = LocalCa::open(state.path())?;
     let metrics = Arc::new(Metrics::default());
-    let mut problems = Problems::default();
+    let mut problems = Problems::new(path);
     let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
     let gate = Gate::open(&config, state.path(), observer, &mut problems).ok_or_else(|| problems.to_string())?;
     let record = config.audit.file.clone().unwrap_or_else(|| audit::default_file(state.path()));
     let audit = Audit::open(&record, config.audit.on_failure, Arc::clone(&metrics))?;
     let proxy = Proxy::new(gate, audit, metrics, config.limits.clone());
 
-    let http = match config.http_address() {
+    let http = match config.http.map(|http| http.address) {
         Some(address) => Some(TcpListener::bind(address).await.map_err(|error| format!("http {address}: {error}"))?),
         None => None,
     };

@@ -92,7 +92,8 @@ impl Inbox {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.bytes.drain(..self.start.min(self.bytes.len()));
+        let read_already = self.start.min(self.bytes.len());
+        self.bytes.drain(..read_already);
         self.start = 0;
         self.bytes.extend_from_slice(chunk.get(..read).unwrap_or_default());
         Ok(())

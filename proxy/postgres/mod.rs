@@ -4,7 +4,7 @@
 //! the session's grant → lease and connect, side by side → upstream (the injection) → the record → the good news → relay.
 
 mod cancel;
-mod framer;
+pub mod framer;
 mod login;
 mod messages;
 mod opening;

@@ -11,16 +11,16 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 /// A listener that speaks PostgreSQL.
 #[derive(serde::Deserialize, JsonSchema, Default)]
 #[serde(default)]
-pub struct ListenerSettings {
+pub(super) struct ListenerSettings {
     /// How users prove who they are: `scram` (SCRAM-SHA-256, with channel binding inside TLS) or `cleartext` (the password itself, inside
     /// TLS, for users whose stored form is argon2id). Default `scram`.
-    pub login: LoginMethod,
+    pub(super) login: LoginMethod,
 }
 
 /// How users prove who they are.
 #[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
-pub enum LoginMethod {
+pub(super) enum LoginMethod {
     /// SCRAM-SHA-256 and SCRAM-SHA-256-PLUS.
     #[default]
     Scram,
@@ -31,27 +31,27 @@ pub enum LoginMethod {
 /// A connection to PostgreSQL.
 #[derive(serde::Deserialize, JsonSchema, Default)]
 #[serde(default)]
-pub struct ConnectionSettings {
+pub(super) struct ConnectionSettings {
     /// The database on the server. Default `postgres`.
-    pub database: Option<String>,
+    pub(super) database: Option<String>,
     /// Other databases that a user may ask for when the login or the listener names the connection: a list, or `any`. Default: none.
-    pub databases: Databases,
+    pub(super) databases: Databases,
     /// What the server sees as `application_name`: `prefix` puts the user before the client's own (`alice via psql`), `keep` leaves
     /// it. Default `prefix`; replication is always left alone.
-    pub application_name: ApplicationName,
+    pub(super) application_name: ApplicationName,
     /// Whether replication connections are allowed. Default `false`.
-    pub replication: bool,
+    pub(super) replication: bool,
     /// The logins that the server may ask for, in libpq's words: `scram-sha-256`, `md5`, `password`, `none`. Default: any, and `md5` and
     /// `password` only of a verified server.
-    pub require_auth: Methods,
+    pub(super) require_auth: Methods,
     /// `tracked` knows message boundaries, for notices and a clean end; `raw` only moves bytes. Default `tracked`.
-    pub relay: RelayMode,
+    pub(super) relay: RelayMode,
 }
 
 /// What the server sees as `application_name`.
 #[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
-pub enum ApplicationName {
+pub(super) enum ApplicationName {
     /// `alice via psql`.
     #[default]
     Prefix,
@@ -62,7 +62,7 @@ pub enum ApplicationName {
 /// How much the relay knows.
 #[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
-pub enum RelayMode {
+pub(super) enum RelayMode {
     /// Message boundaries from the server.
     #[default]
     Tracked,
@@ -72,7 +72,7 @@ pub enum RelayMode {
 
 /// Databases that users may ask for.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Databases {
+pub(super) enum Databases {
     /// Whatever the server has.
     Any,
     /// These, beside the connection's own.
@@ -81,12 +81,12 @@ pub enum Databases {
 
 /// The logins that a server may ask for.
 #[derive(Default, PartialEq, Eq, Debug)]
-pub struct Methods(Option<Vec<Method>>);
+pub(super) struct Methods(Option<Vec<Method>>);
 
 /// A login that a server asks for, in libpq's words.
 #[derive(serde::Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
+pub(super) enum Method {
     /// SCRAM-SHA-256, with or without channel binding.
     #[serde(rename = "scram-sha-256")]
     Scram,
@@ -101,13 +101,13 @@ pub enum Method {
 impl ConnectionSettings {
     /// The database on the server.
     #[must_use]
-    pub fn own_database(&self) -> &str {
+    pub(super) fn own_database(&self) -> &str {
         self.database.as_deref().unwrap_or("postgres")
     }
 
     /// Whether a user may ask for this database.
     #[must_use]
-    pub fn serves(&self, database: &str) -> bool {
+    pub(super) fn serves(&self, database: &str) -> bool {
         database == self.own_database()
             || match &self.databases {
                 Databases::Any => true,
@@ -119,7 +119,7 @@ impl ConnectionSettings {
 impl Methods {
     /// Whether the server may ask for this.
     #[must_use]
-    pub fn allow(&self, method: Method) -> bool {
+    pub(super) fn allow(&self, method: Method) -> bool {
         self.0.as_ref().is_none_or(|allowed| allowed.contains(&method))
     }
 }
