@@ -142,21 +142,20 @@ impl Keeper {
     ) {
         let mut renew_at = life.renew_at();
         let mut retry = FIRST_RETRY;
+        let mut by_token = before_end_of(token_end);
         loop {
-            let margin = MARGIN.min(life.granted.checked_div(10).unwrap_or_default());
-            let (by_lease, by_token) = (life.end, token_end.borrow_and_update().map(Instant::from_std));
-            let (end, reason) = match (by_lease, by_token) {
+            let by_lease = life.end.map(|end| before(end, life.granted));
+            let (warn_at, reason) = match (by_lease, by_token) {
                 (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
                 (lease, _) => (lease, LeaseEnd::Expired),
             };
-            let warn_at = end.map(|end| end.checked_sub(margin).unwrap_or(end));
             tokio::select! {
                 () = until(warn_at) => {
                     ended.send_replace(Some(reason));
                     return;
                 }
-                () = changed(token_end) => {}
-                () = until(renew_at) => match self.renew(lease, life).await {
+                () = changed(token_end) => by_token = before_end_of(token_end),
+                () = until(renew_at) => match self.renew(lease, life, warn_at).await {
                     Ok(()) => { renew_at = life.renew_at(); retry = FIRST_RETRY; }
                     Err(StoreErrorKind::LeaseLost) => {
                         ended.send_replace(Some(LeaseEnd::Lost));
@@ -173,9 +172,11 @@ impl Keeper {
         }
     }
 
-    async fn renew(&self, lease: &str, life: &mut Life) -> Result<(), StoreErrorKind> {
+    async fn renew(&self, lease: &str, life: &mut Life, warn_at: Option<Instant>) -> Result<(), StoreErrorKind> {
         let asked_at = Instant::now();
-        let answer = timeout(RENEW_LIMIT, self.from.store.renew(lease, life.wanted)).await;
+        // Nobody looks at the end while the store is asked.
+        let limit = warn_at.map_or(RENEW_LIMIT, |at| at.saturating_duration_since(asked_at).min(RENEW_LIMIT));
+        let answer = timeout(limit, self.from.store.renew(lease, life.wanted)).await;
         let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the renewal was not answered in time");
         let granted = answer.map_err(late).and_then(|answer| answer).map_err(|error| {
             let (store, session) = (&self.from.name, &self.asked.session);
@@ -247,6 +248,18 @@ async fn until(then: Option<Instant>) {
         Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,
     }
+}
+
+/// A little before an end that is, or was, `time` away.
+fn before(end: Instant, time: Duration) -> Instant {
+    let margin = MARGIN.min(time.checked_div(10).unwrap_or_default());
+    end.checked_sub(margin).unwrap_or(end)
+}
+
+/// A little before the token's end, by what it has left now: a token of a few seconds is renewed every few seconds.
+fn before_end_of(token: &mut watch::Receiver<Option<std::time::Instant>>) -> Option<Instant> {
+    let end = token.borrow_and_update().map(Instant::from_std)?;
+    Some(before(end, end.saturating_duration_since(Instant::now())))
 }
 
 /// The token's end moved. Once nobody can move it any more, never.

@@ -1,8 +1,8 @@
 //! Secret stores: what one must do, what is issued, and the list of kinds.
 //!
-//! `Gate` calls [`Stores`] (stores.rs), which turns a grant into a [`Lease`]: it reads secrets without a lease through the cache
-//! (cache.rs), and asks for leased ones in a task that no vanishing client can cancel, with a place in the revoker reserved before and a
-//! journal line on disk before anybody uses it (lease.rs, journal.rs).
+//! `Gate` calls [`Stores`] (stores.rs), which turns a grant into a [`Lease`] by the account's plan (plan.rs, reference.rs). Secrets
+//! without a lease are read through the cache (cache.rs). Leased ones are asked for, renewed and given back by a task of their own
+//! (leases.rs, keeper.rs) that no vanishing client can cancel, and are on disk before anybody uses them (journal.rs).
 //!
 //! Adding a store: a folder here, a `mod` line, a row in [`KINDS`].
 

@@ -153,3 +153,6 @@ pub(crate) fn copy(input: &SecretInput) -> SecretInput {
         SecretInput::Env(name) => SecretInput::Env(name.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -247,3 +247,6 @@ fn shown(plan: &CredentialPlan) -> Vec<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

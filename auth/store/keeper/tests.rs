@@ -24,6 +24,8 @@ struct Fake {
     /// An issue waits for this, if it is there.
     hold: Option<Notify>,
     token: watch::Sender<Option<std::time::Instant>>,
+    /// A renewal is never answered.
+    hangs: bool,
     log: Mutex<Vec<String>>,
     calls: watch::Sender<usize>,
 }
@@ -37,6 +39,7 @@ impl Fake {
             failure: Mutex::default(),
             hold: None,
             token: watch::Sender::new(None),
+            hangs: false,
             log: Mutex::default(),
             calls: watch::Sender::new(0),
         }
@@ -84,6 +87,9 @@ impl Store for Fake {
 
     fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
         self.say(format!("renew {lease_id} {}", increment.as_secs()));
+        if self.hangs {
+            return Box::pin(std::future::pending());
+        }
         let answer = Self::next(&self.renewals).unwrap_or(Ok(increment.as_secs())).map(Duration::from_secs);
         Box::pin(std::future::ready(answer))
     }
@@ -229,6 +235,27 @@ async fn a_lease_ends_with_the_token_that_issued_it_however_long_it_is() {
     bed.store.token.send_replace(from_now(0));
     assert_eq!(lease.unwrap().ended().await, LeaseEnd::TokenDied);
     assert_eq!(began.elapsed().as_secs(), 190);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_a_few_seconds_that_is_renewed_in_time_ends_nothing() {
+    let bed = Bed::in_memory(Fake::new(3600));
+    let lease = bed.issue().await.unwrap();
+    for renewals in 1..10 {
+        bed.store.token.send_replace(Some((Instant::now() + Duration::from_secs(20)).into_std()));
+        let ended = tokio::time::timeout(Duration::from_secs(14), lease.ended()).await;
+        assert!(ended.is_err(), "after {renewals} renewals");
+    }
+    assert_eq!(lease.ended().await, LeaseEnd::TokenDied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_answer_a_renewal_does_not_hide_the_end() {
+    let bed = Bed::in_memory(Fake { hangs: true, ..Fake::new(30) });
+    let began = Instant::now();
+    let lease = bed.issue().await.unwrap();
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
+    assert_eq!(began.elapsed().as_secs(), 27);
 }
 
 #[tokio::test(start_paused = true)]

@@ -384,3 +384,7 @@ impl Refused {
         Self { status, errors, body, retry_after: None, location: None }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests;

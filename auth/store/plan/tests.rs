@@ -1,0 +1,51 @@
+use super::*;
+use crate::sample;
+
+fn read(keys: &str) -> (Option<CredentialPlan>, String) {
+    let text = format!("connections:\n  db: {{ protocol: postgres, address: 'pg:5432', {keys} }}\n");
+    let (config, mut problems) = sample::config(&text);
+    let account = config.connections.values().next().unwrap().accounts.values().next().unwrap();
+    let plan = CredentialPlan::read(account, "connections.db", &mut problems);
+    (plan, problems.to_string())
+}
+
+#[test]
+fn each_form_of_account_has_its_plan() {
+    assert!(matches!(read("credential: m/creds/r").0, Some(CredentialPlan::Leased(_))));
+    assert!(matches!(read("account: m/creds/r").0, Some(CredentialPlan::Leased(_))), "an old spelling");
+    assert!(matches!(read("credential: m/static-creds/r").0, Some(CredentialPlan::Whole(_))));
+    assert!(matches!(read("credential: m/data/p").0, Some(CredentialPlan::Whole(_))));
+    let (plan, problems) = read("username: 'm/data/p?u', password: { literal: x }");
+    assert!(plan.unwrap().needs_store() && problems.is_empty(), "{problems}");
+    let (plan, _) = read("username: { literal: u }, private_key: { file: /k }, passphrase: { env: P }");
+    assert!(!plan.unwrap().needs_store());
+    let (plan, problems) = read("username: 'm/data/p?u'");
+    assert!(plan.is_some() && problems.contains("warning") && problems.contains("asks for no proof"), "{problems}");
+}
+
+#[test]
+fn what_cannot_be_a_credential_is_a_problem_with_its_place_and_without_its_value() {
+    for (keys, at, says) in [
+        ("credential: 'm/data/p?password'", "connections.db.credential", "without `?key`"),
+        ("credential: { literal: hidden-canary }", "connections.db.credential", "is a reference"),
+        ("credential: hidden-canary", "connections.db.credential", "not a reference"),
+        ("username: m/creds/r, password: 'm/data/p?x'", "connections.db.username", "`credential:`"),
+        ("username: m/static-creds/r, password: 'm/data/p?x'", "connections.db.username", "`?username`"),
+        ("username: m/data/p, password: 'm/data/p?x'", "connections.db.username", "mount/data/path?key"),
+        ("username: 'm/data/p?u', password: hidden-canary", "connections.db.password", "literal password"),
+        ("username: 'm/data/p?u', password: 'vault.secret(canary:a.b'", "connections.db.password", "not closed"),
+        ("password: 'm/data/p?x'", "connections.db", "no `username`"),
+        ("username: 'm/data/p?u', password: 'm/data/p?x', passphrase: 'm/data/p?y'", "connections.db.passphrase", "there is none"),
+    ] {
+        let (plan, problems) = read(keys);
+        assert!(plan.is_none(), "{keys}");
+        assert!(problems.contains(at) && problems.contains(says), "{keys}: {problems}");
+        assert!(problems.contains("keyward.yaml:") && !problems.contains("canary"), "{problems}");
+    }
+}
+
+#[test]
+fn both_ways_at_once_are_a_problem() {
+    let (plan, problems) = read("credential: m/creds/r, password: 'm/data/p?x'");
+    assert!(plan.is_none() && problems.contains("connections.db.password"), "{problems}");
+}

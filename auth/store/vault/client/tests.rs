@@ -1,0 +1,171 @@
+//! What a server, a load balancer or a stranger may answer; each as bytes on a socket.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::sample;
+use crate::store::vault::errors::explain;
+
+/// A server that gives these answers, one per connection, the last one again and again.
+struct Server {
+    address: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start(answers: impl FnOnce(&str) -> Vec<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (answers, seen, next) = (answers(&address), Arc::clone(&requests), AtomicUsize::new(0));
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let answer = &answers[next.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+                let mut request = Vec::new();
+                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    let mut buffer = [0; 4096];
+                    let length = client.read(&mut buffer).await.unwrap();
+                    request.extend_from_slice(&buffer[..length]);
+                }
+                seen.lock().unwrap().push(String::from_utf8(request).unwrap());
+                let _ = client.write_all(answer.as_bytes()).await;
+                let _ = client.shutdown().await;
+            }
+        });
+        Self { address, requests }
+    }
+
+    async fn answering(answers: &[String]) -> Self {
+        let answers = answers.to_vec();
+        Self::start(|_| answers).await
+    }
+
+    fn client(&self) -> Client {
+        let settings = json!({"address": self.address, "namespace": "/team/a/", "auth": {"method": "approle"}, "timeout": null});
+        let settings: Settings = serde_json::from_value(settings).unwrap();
+        Client::new("corp", &settings, sample::nobody()).unwrap()
+    }
+
+    async fn call(&self, retry: Retry) -> Result<Answer, Failure> {
+        let token = HeaderValue::from_static("s.canary");
+        let call = Call { session: Some(SessionId::random()), ..Call::get("kv_read", "kv/data/x") };
+        self.client().call(&call, Some(&token), retry).await
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len())
+}
+
+fn fine() -> String {
+    answer("200 OK", "", r#"{"request_id":"r","data":{"k":"v"}}"#)
+}
+
+#[tokio::test]
+async fn a_request_carries_what_the_server_wants_to_know() {
+    let server = Server::answering(&[fine()]).await;
+    let mut answer = server.call(Retry::Idempotent).await.ok().unwrap();
+    assert_eq!(answer.take_data(), json!({"k": "v"}));
+    let request = server.requests().remove(0).to_lowercase();
+    assert!(request.starts_with("get /v1/kv/data/x http/1.1\r\n"), "{request}");
+    for header in
+        ["x-vault-token: s.canary", "x-vault-request: true", "x-vault-namespace: team/a", "user-agent: keyward/", "x-correlation-id: "]
+    {
+        assert!(request.contains(header), "{header}: {request}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_be_repeated_is_and_what_may_have_run_is_not() {
+    let sealed = answer("503 Service Unavailable", "", r#"{"errors":["Vault is sealed"]}"#);
+    let gateway = answer("502 Bad Gateway", "", "<html>a load balancer</html>");
+    let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"da".to_owned();
+    for (first, retry, tries, succeeds) in [
+        (&sealed, Retry::Idempotent, 2, true),
+        (&sealed, Retry::Unsent, 2, true),
+        (&gateway, Retry::Idempotent, 2, true),
+        (&gateway, Retry::Unsent, 1, false),
+        (&cut, Retry::Idempotent, 2, true),
+        (&cut, Retry::Unsent, 1, false),
+    ] {
+        let server = Server::answering(&[first.clone(), fine()]).await;
+        let result = server.call(retry).await;
+        assert_eq!((server.requests().len(), result.is_ok()), (tries, succeeds), "{first}");
+        if let Err(failure) = result {
+            let error = explain("x", failure);
+            assert!(error.ambiguous, "an account may exist: {error}");
+            assert!(!error.detail.contains("canary") && !error.detail.contains("html"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_retry_helps_a_refusal_and_none_waits_longer_than_the_budget() {
+    for refusal in [answer("400 Bad Request", "", "{}"), answer("403 Forbidden", "", "{}"), answer("404 Not Found", "", r#"{"errors":[]}"#)]
+    {
+        let server = Server::answering(&[refusal]).await;
+        assert!(matches!(server.call(Retry::Idempotent).await, Err(Failure::Refused(_))));
+        assert_eq!(server.requests().len(), 1);
+    }
+    let busy = answer("429 Too Many Requests", "retry-after: 60\r\n", r#"{"errors":["rate limit quota exceeded"]}"#);
+    let server = Server::answering(&[busy]).await;
+    assert!(matches!(server.call(Retry::Idempotent).await, Err(Failure::Refused(Refused { status: 429, .. }))));
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_answer_is_an_outage() {
+    for body in ["<html></html>".to_owned(), "x".repeat(MAX_BODY + 1)] {
+        let server = Server::answering(&[answer("200 OK", "", &body)]).await;
+        assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unanswered(_))));
+    }
+    // Without a length, too.
+    let endless = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", "y".repeat(MAX_BODY + 1));
+    let server = Server::answering(&[endless]).await;
+    assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unanswered(_))));
+    // Nobody there at all: it certainly did not run.
+    let gone = Server { address: "http://127.0.0.1:1".to_owned(), requests: Arc::default() };
+    assert!(matches!(gone.call(Retry::Unsent).await, Err(Failure::Unreached(_))));
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_to_the_leader_and_to_nobody_else() {
+    let to = |location: &str| answer("307 Temporary Redirect", &format!("location: {location}\r\n"), "");
+    let leader = Server::answering(&[fine()]).await;
+    let standby = Server::answering(&[to(&format!("{}/v1/kv/data/x", leader.address))]).await;
+    assert!(standby.call(Retry::Unsent).await.is_ok());
+    assert!(leader.requests().remove(0).contains("s.canary"));
+    for elsewhere in ["http://192.0.2.1/v1/kv/data/x", "https://127.0.0.1:1/v1/x", "/v1/other", "ftp://127.0.0.1/x"] {
+        let server = Server::answering(&[to(elsewhere)]).await;
+        assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unreached(_))), "{elsewhere}");
+    }
+    let circle = Server::start(|own| vec![to(&format!("{own}/v1/kv/data/x"))]).await;
+    assert!(matches!(circle.call(Retry::Unsent).await, Err(Failure::Unreached(_))));
+    assert_eq!(circle.requests().len(), 4 * 3, "three requests in each of four tries");
+}
+
+#[tokio::test]
+async fn a_fresh_read_asks_for_the_newest_state_that_was_seen() {
+    let server = Server::answering(&[answer("200 OK", "x-vault-index: abc\r\n", "{}"), fine()]).await;
+    let client = server.client();
+    for fresh in [false, true] {
+        let call = Call { fresh, ..Call::get("kv_read", "kv/data/x") };
+        assert!(client.call(&call, None, Retry::Idempotent).await.is_ok());
+    }
+    let requests = server.requests();
+    assert!(!requests[0].contains("x-vault-index"));
+    assert!(requests[1].contains("x-vault-index: abc") && requests[1].contains("x-vault-inconsistent: forward-active-node"));
+}
+
+#[test]
+fn segments_are_encoded_one_by_one() {
+    assert_eq!(encode(["m", "data", "a b", "ü", "x@y"]), "m/data/a%20b/%C3%BC/x@y");
+}
