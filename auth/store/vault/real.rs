@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::store::{Credential, Observer, StoreError};
 use crate::{Gate, Grant, Lease, sample};
 
+const PG_FOLDER: &str = "keyward-test-pg-";
 const ROOT: &str = "root-token-of-the-test";
 
 /// A server's process, which dies with this one: its parent is a thread that does nothing but wait for it.
@@ -199,10 +200,11 @@ fn password(credential: &Credential) -> &str {
 /// The PostgreSQL of this run: trusts everybody on loopback. Its port.
 fn postgres() -> u16 {
     static SERVER: OnceLock<u16> = OnceLock::new();
-    static FOLDER: Mutex<Option<tempfile::TempDir>> = Mutex::new(None);
     *SERVER.get_or_init(|| {
-        let folder = tempfile::Builder::new().prefix("keyward-pg").tempdir_in("/tmp").unwrap();
-        let data = folder.path().join("data");
+        remove_old_folders();
+        let folder = std::env::temp_dir().join(format!("{PG_FOLDER}{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let data = folder.join("data");
         std::fs::create_dir(&data).unwrap();
         let as_postgres = |program: &str| {
             let program = pg_program(program);
@@ -215,7 +217,7 @@ fn postgres() -> u16 {
             command
         };
         if rustix::process::geteuid().is_root() {
-            assert!(Command::new("chown").args(["-R", "postgres"]).arg(folder.path()).status().unwrap().success());
+            assert!(Command::new("chown").args(["-R", "postgres"]).arg(&folder).status().unwrap().success());
         }
         let made = as_postgres("initdb").args(["-A", "trust", "-U", "postgres", "-N", "-D"]).arg(&data).status().unwrap();
         assert!(made.success(), "initdb failed");
@@ -223,10 +225,20 @@ fn postgres() -> u16 {
         let mut server = as_postgres("postgres");
         server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-c", "fsync=off", "-c", "unix_socket_directories="]);
         run_for_ever(server);
-        *FOLDER.lock().unwrap() = Some(folder);
         wait_until("PostgreSQL", || try_sql(port, "postgres", "select 1").is_some());
         port
     })
+}
+
+/// A server that dies with its run cannot clear up after itself: the next run does.
+fn remove_old_folders() {
+    for folder in std::fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok) {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let over = name.strip_prefix(PG_FOLDER).is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+        if over {
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
+    }
 }
 
 fn pg_program(name: &str) -> PathBuf {
