@@ -204,7 +204,7 @@ show() {
 
   say "alice → Keyward → PostgreSQL, with a login made for this session (connection: orders_rw)"
   who=$(alice orders_rw "SELECT current_user")
-  [[ $who == v-*orders_rw* ]] || die "expected a short-lived login upstream, and was '$who'"
+  [[ $who == v-approle-orders_* ]] || die "expected a short-lived login upstream, and was '$who'"
   printf 'alice was %s there\n' "$who"
   until_true 10 "that login is gone from pg_roles" role_is_gone "$who"
   printf 'gone from pg_roles: %s\n' "$who"

@@ -44,7 +44,8 @@ fn a_reload_that_withdraws_access_ends_those_sessions_and_no_others() {
     scene.keyward.rewrite(&scene.config.clone().allow("alice", "orders"));
     scene.keyward.cli(&["reload"]).ok();
     scene.keyward.until_audit("closed", 1);
-    assert!(goes.end().contains("terminating connection"));
+    let said = goes.last_words();
+    assert!(said.contains("the permission for this session was withdrawn"), "{said}");
     assert_eq!(stays.ask("SELECT 1"), "1");
     psql(&scene.dsn("orders_old"), "SELECT 1").refused();
 }
@@ -73,7 +74,8 @@ fn sessions_lists_a_session_and_kill_ends_it() {
     let rows = scene.sessions();
     assert_eq!((rows.len(), &rows[0]["user"], &rows[0]["connection"]), (1, &Value::from("alice"), &Value::from("orders")));
     scene.keyward.cli(&["kill", rows[0]["session"].as_str().unwrap()]).ok();
-    assert!(client.end().contains("terminating connection"));
+    let said = client.last_words();
+    assert!(said.contains("the session was ended by an administrator"), "{said}");
     assert_eq!(scene.sessions(), Vec::<Value>::new());
     let unknown = scene.keyward.cli(&["kill", "0123456789abcdef"]);
     assert_eq!(unknown.code, Some(1), "{unknown:?}");

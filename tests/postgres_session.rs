@@ -48,7 +48,8 @@ impl Scene {
 fn psql_reaches_postgres_with_a_kv_credential() {
     let scene = Scene::new(postgres15(), Method::Scram);
     assert_eq!(psql(&scene.dsn(), "SELECT current_user, current_database()").ok(), format!("{}|{}", scene.app.name, scene.database));
-    assert_eq!(psql18(&scene.dsn(), "SELECT 6 * 7").ok(), "42");
+    // This psql was built without TLS; on loopback a login by password may do without.
+    assert_eq!(psql18(&scene.dsn().with("sslmode", "disable"), "SELECT 6 * 7").ok(), "42");
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn a_wrong_password_is_refused_like_an_unknown_user() {
     let unknown =
         psql(&scene.dsn().with("user", "mallory").with_password("wrong"), "SELECT 1").refused().replace("\"mallory\"", "\"USER\"");
     assert_eq!(without_session_id(&wrong), without_session_id(&unknown));
-    assert!(wrong.contains("password authentication failed"), "{wrong}");
+    assert!(wrong.contains("login failed"), "{wrong}");
     // The store was not asked, and the upstream saw nobody.
     assert_eq!(postgres15().sessions_of(&scene.app.name), 0);
     scene.keyward.until_audit("denied", 1);

@@ -90,7 +90,10 @@ impl Psql {
         quiet(&mut command).env("PGPASSWORD", &dsn.password).args(["-d", &dsn.text()]);
         let server = Server::start(&command, "KILL", &[], [Stdio::piped(), Stdio::piped(), Stdio::piped()]);
         let (tell, lines) = mpsc::channel();
-        let (stdout, stderr) = (server.child().stdout.take().unwrap(), server.child().stderr.take().unwrap());
+        let (stdout, stderr) = {
+            let mut child = server.child();
+            (child.stdout.take().unwrap(), child.stderr.take().unwrap())
+        };
         let also = tell.clone();
         thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
         thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|line| also.send(line)));
@@ -118,6 +121,13 @@ impl Psql {
     pub fn tell(&self, text: &str) {
         let mut child = self.server.child();
         writeln!(child.stdin.as_mut().unwrap(), "{text}").expect("psql reads");
+    }
+
+    /// What it says when it tries once more, in a session that was ended from the other side: psql looks only when it has to.
+    #[track_caller]
+    pub fn last_words(&self) -> String {
+        self.tell("SELECT 1;");
+        self.end()
     }
 
     /// What it printed until it ended.
