@@ -42,3 +42,20 @@ pub fn random_hex(bytes: usize) -> String {
     rand::fill(&mut random).unwrap();
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[test]
+#[should_panic(expected = "a secret (canary")]
+fn a_planted_canary_is_found() {
+    must_be_absent("this text", &format!("before {} after", canary()));
+}
+
+#[test]
+#[should_panic(expected = "a password that OpenBao made")]
+fn a_password_that_openbao_made_is_found() {
+    must_be_absent("this text", &format!("before {} after", "QZ7".repeat(8)));
+}
+
+#[test]
+fn a_text_without_a_secret_is_fine() {
+    must_be_absent("this text", &format!("{}canary {}", "QZ7".repeat(7), random_hex(12)));
+}
