@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -104,9 +105,8 @@ fn named(common_name: &str) -> DistinguishedName {
 fn lasting(params: &mut CertificateParams, days: i64) {
     // Backdated a day: clients' clocks differ. The calendar comes from jiff, since rcgen's setter takes year, month and day.
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let day = |date: jiff::civil::Date| {
-        rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
-    };
+    let day =
+        |date: jiff::civil::Date| rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs());
     params.not_before = day(today.saturating_sub(jiff::Span::new().days(1)));
     params.not_after = day(today.saturating_add(jiff::Span::new().days(days)));
 }

@@ -140,7 +140,12 @@ impl Metrics {
         registry.register("cancels", "Cancel requests, by whether a session was found", self.cancels.clone());
         registry.register("store_calls", "Requests to stores", self.store_calls.clone());
         registry.register_with_unit("store_call", "Time of requests to stores", Unit::Seconds, self.store_time.clone());
-        registry.register_with_unit("store_token_left", "Life left in the store's token; absent: for ever", Unit::Seconds, self.token_left.clone());
+        registry.register_with_unit(
+            "store_token_left",
+            "Life left in the store's token; absent: for ever",
+            Unit::Seconds,
+            self.token_left.clone(),
+        );
         registry.register("store_cache", "Reads of secrets, by whether the cache had them", self.cache.clone());
         registry.register("leases", "What happened to leases", self.leases.clone());
         registry.register("leases_live", "Leases that sessions hold", self.leases_live.clone());
@@ -186,8 +191,7 @@ impl Metrics {
 
     /// A login was refused.
     pub fn refusal(&self, protocol: &'static str, error: &SessionError) {
-        let labels =
-            ByRefusal { protocol, refusal: error.refusal.word(), party: error.party.word(), stage: error.stage.word() };
+        let labels = ByRefusal { protocol, refusal: error.refusal.word(), party: error.party.word(), stage: error.stage.word() };
         self.refusals.get_or_create(&labels).inc();
     }
 

@@ -221,14 +221,7 @@ impl Pump {
     }
 
     /// Moves what can be moved; ready only when this direction has stopped.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut Stream,
-        to: &mut Stream,
-        pool: &Pool,
-        count: impl Fn(usize),
-    ) -> Poll<Stop> {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, pool: &Pool, count: impl Fn(usize)) -> Poll<Stop> {
         // A share of turns for the other direction and for other sessions: tokio's budget ends this loop on busy sockets.
         loop {
             if let Err(kind) = ready!(self.poll_write(cx, to)) {
@@ -254,14 +247,7 @@ impl Pump {
     }
 
     /// Writes what was read and goes on to the next message boundary, not a byte further. `false`: it cannot be reached.
-    fn poll_to_boundary(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut Stream,
-        to: &mut Stream,
-        pool: &Pool,
-        traffic: &Traffic,
-    ) -> Poll<bool> {
+    fn poll_to_boundary(&mut self, cx: &mut Context<'_>, from: &mut Stream, to: &mut Stream, pool: &Pool, traffic: &Traffic) -> Poll<bool> {
         loop {
             if ready!(self.poll_write(cx, to)).is_err() {
                 return Poll::Ready(false);

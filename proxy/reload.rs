@@ -39,7 +39,7 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
         let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };
         (kind.check)(connection, &mut loaded.problems);
         if let Err(text) = Endpoint::prepare(connection, &kind.preface) {
-            loaded.problems.error(None, &format!("connections.{}.tls", connection.name()), &text);
+            loaded.problems.error(None, format!("connections.{}.tls", connection.name()), text);
         }
     }
     (loaded, gate)

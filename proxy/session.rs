@@ -67,7 +67,8 @@ impl Session<Authorised> {
                 return Err(refused(Refusal::NotPermitted, "an account has to be named").with_choices(accounts));
             }
         };
-        let place = proxy.registry.admit(&grant, &proxy.limits()).ok_or_else(|| refused(Refusal::Busy, "a limit on sessions is reached"))?;
+        let place =
+            proxy.registry.admit(&grant, &proxy.limits()).ok_or_else(|| refused(Refusal::Busy, "a limit on sessions is reached"))?;
         let endpoint = Endpoint::of(&grant, preface)?;
         link.stages.end(Stage::Authorise);
         Ok(Self { proxy, grant, endpoint, place, stage: Authorised })
@@ -95,7 +96,11 @@ impl Session<Authorised> {
     ///
     /// # Errors
     /// `CredentialsUnavailable`, or what `connect` says.
-    pub async fn lease<F>(self, stages: &mut Stages, connect: impl FnOnce(Endpoint) -> F) -> Result<(Session<Leased>, Verified), SessionError>
+    pub async fn lease<F>(
+        self,
+        stages: &mut Stages,
+        connect: impl FnOnce(Endpoint) -> F,
+    ) -> Result<(Session<Leased>, Verified), SessionError>
     where
         F: Future<Output = Result<Verified, SessionError>>,
     {

@@ -27,8 +27,7 @@ pub fn tune(socket: &TcpStream) -> io::Result<()> {
     use std::time::Duration;
     let socket = socket2::SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
-    let keepalive =
-        socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
+    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(Duration::from_secs(90)))
 }

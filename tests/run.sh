@@ -19,7 +19,7 @@ main() {
     *) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   esac
   results=$(mktemp)
-  trap 'rm -f "$results"; allow_services; finish' EXIT
+  trap 'ended $?' EXIT
 
   say "versions"
   grep -v '^#' "$versions"
@@ -51,6 +51,13 @@ begin() { finish; stage=$1 since=$SECONDS; say "$stage"; }
 finish() {
   if [[ $stage ]]; then say "$stage: $((SECONDS - since)) s"; fi
   stage=
+}
+
+ended() {
+  allow_services
+  rm -f "$results"
+  if [[ $stage ]]; then say "$stage: FAILED after $((SECONDS - since)) s"; fi
+  exit "$1"
 }
 
 # One run of all test programs, so that a failure in one does not hide those of the others.

@@ -25,11 +25,8 @@ struct Shared {
 /// Serves until dropped.
 pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
     let shared = Arc::new(Shared { proxy, last: Mutex::default() });
-    let routes = Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(shared);
+    let routes =
+        Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready)).route("/metrics", get(metrics)).with_state(shared);
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "the HTTP listener ended");
     }

@@ -47,10 +47,7 @@ impl Writer {
         }
         let (queue, entries) = mpsc::channel(QUEUE);
         let path = path.to_owned();
-        std::thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || write_all(file, &path, entries, &metrics))
-            .map_err(shown)?;
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, &path, entries, &metrics)).map_err(shown)?;
         Ok(Self { queue })
     }
 

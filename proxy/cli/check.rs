@@ -83,7 +83,13 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     }
     let left = gate.drain(GIVE_BACK).await;
     if left > 0 {
-        rows.push(Row { kind: "lease", name: "of the check".to_owned(), ok: false, stage: "revoke", detail: format!("{left} not given back") });
+        rows.push(Row {
+            kind: "lease",
+            name: "of the check".to_owned(),
+            ok: false,
+            stage: "revoke",
+            detail: format!("{left} not given back"),
+        });
     }
     Ok(rows)
 }

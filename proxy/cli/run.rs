@@ -101,8 +101,7 @@ async fn serve(path: &Path, config: Config) -> Result<(), String> {
 /// Serves signals until a drain is over, or a second signal cuts it short.
 async fn until_told_to_end(proxy: &Arc<Proxy>, reloader: &Arc<Reloader>) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut term, mut int, mut hup) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let (mut term, mut int, mut hup) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     loop {
         tokio::select! {
             _ = term.recv() => break,

@@ -207,8 +207,7 @@ fn startup_packet<'a>(
         (name, ApplicationName::Prefix, None) => Some(application_name(grant.user().as_str(), name.as_deref())),
     };
     Ok(move |user: &str| {
-        let mut parameters: Vec<(&[u8], &[u8])> =
-            startup.others.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+        let mut parameters: Vec<(&[u8], &[u8])> = startup.others.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
         parameters.extend(name.as_deref().map(|name| (b"application_name".as_slice(), name)));
         parameters.extend(startup.replication.as_deref().map(|value| (b"replication".as_slice(), value)));
         wire::upstream_startup(user, database, &parameters)

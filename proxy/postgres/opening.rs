@@ -44,7 +44,11 @@ pub(super) async fn open(link: &Link, client: &mut Stream) -> Result<Opening, Se
     loop {
         // Exactly one packet: bytes that came before TLS must never be taken for bytes that came inside it (CVE-2021-23214).
         let Some(packet) = messages::read_packet(client).await.map_err(failed)? else {
-            return if client.is_tls() || asked_ssl || asked_gss { Err(failed(io::ErrorKind::UnexpectedEof.into())) } else { Ok(Opening::Probe) };
+            return if client.is_tls() || asked_ssl || asked_gss {
+                Err(failed(io::ErrorKind::UnexpectedEof.into()))
+            } else {
+                Ok(Opening::Probe)
+            };
         };
         match wire::first(&packet).map_err(|error| SessionError::malformed(Stage::Open, error.0))? {
             First::Ssl if !asked_ssl && !client.is_tls() => {

@@ -64,7 +64,9 @@ fn words(refusal: Refusal) -> (&'static str, &'static str) {
         Refusal::UpstreamRefused(UpstreamRefusal::LoginRejected) => ("08004", "the server behind this connection refused the login"),
         Refusal::UpstreamRefused(UpstreamRefusal::NoSuchDatabase) => ("3D000", "the server behind this connection has no such database"),
         Refusal::UpstreamRefused(UpstreamRefusal::TooManyConnections) => ("53300", "the server behind this connection has no place left"),
-        Refusal::UpstreamRefused(UpstreamRefusal::StartingUp) => ("57P03", "the server behind this connection is starting up or shutting down"),
+        Refusal::UpstreamRefused(UpstreamRefusal::StartingUp) => {
+            ("57P03", "the server behind this connection is starting up or shutting down")
+        }
         Refusal::SessionEnded(Reason::Idle) => ("57P05", "the session was idle for too long"),
         Refusal::SessionEnded(Reason::Lifetime) => ("57P01", "the session reached its longest lifetime"),
         Refusal::SessionEnded(Reason::LeaseEnd) => ("57P01", "the session's credential has come to its end; connect again"),

@@ -53,9 +53,8 @@ pub(super) async fn connect(endpoint: Endpoint) -> Result<Verified, SessionError
         messages::write(stream, &wire::ssl_request()).await?;
         stream.read_u8().await
     });
-    let unreachable = |error: io::Error| {
-        SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, format!("SSLRequest: {error}"))
-    };
+    let unreachable =
+        |error: io::Error| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, format!("SSLRequest: {error}"));
     match asked.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(unreachable)? {
         b'S' => unverified.secure().await,
         _ => Err(SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Connect, "the server has no TLS")),
@@ -118,7 +117,9 @@ async fn authenticate(upstream: &mut Verified, inbox: &mut Inbox, credential: &C
             Authentication::Ok if proven || methods.allow(Method::None) => return Ok(()),
             Authentication::Ok => return Err(unacceptable("it asks for no login, which require_auth does not allow")),
             _ if proven => return Err(protocol("a second login")),
-            Authentication::Cleartext if trusted => (Method::Password, zeroize::Zeroizing::new([password.ok_or_else(no_password)?, b"\0"].concat())),
+            Authentication::Cleartext if trusted => {
+                (Method::Password, zeroize::Zeroizing::new([password.ok_or_else(no_password)?, b"\0"].concat()))
+            }
             Authentication::Md5(salt) if trusted => {
                 let hash = md5_hash(credential.username().as_bytes(), password.ok_or_else(no_password)?, salt);
                 (Method::Md5, zeroize::Zeroizing::new([hash.as_bytes(), b"\0"].concat()))

@@ -26,8 +26,18 @@ fn a_startup_message_is_taken_apart() {
 
 #[test]
 fn replication_that_is_off_is_none() {
-    for (value, wanted) in [("false", None), ("off", None), ("0", None), ("no", None), ("true", Some("true")), ("database", Some("database")), ("1", Some("1"))] {
-        let First::Startup(startup) = first(&packet(3 << 16, &[("user", "u"), ("replication", value)])).unwrap() else { panic!("no startup") };
+    for (value, wanted) in [
+        ("false", None),
+        ("off", None),
+        ("0", None),
+        ("no", None),
+        ("true", Some("true")),
+        ("database", Some("database")),
+        ("1", Some("1")),
+    ] {
+        let First::Startup(startup) = first(&packet(3 << 16, &[("user", "u"), ("replication", value)])).unwrap() else {
+            panic!("no startup")
+        };
         assert_eq!(startup.replication.as_deref(), wanted.map(str::as_bytes), "{value}");
     }
 }
