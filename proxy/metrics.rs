@@ -30,6 +30,13 @@ struct ByConnection {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByVerification {
+    protocol: &'static str,
+    connection: String,
+    verified_by: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByRefusal {
     protocol: &'static str,
     refusal: &'static str,
@@ -78,7 +85,7 @@ pub struct Metrics {
     registry: Registry,
     links: Family<ByProtocol, Counter>,
     probes: Family<ByProtocol, Counter>,
-    opened: Family<ByConnection, Counter>,
+    opened: Family<ByVerification, Counter>,
     live: Family<ByConnection, Gauge>,
     closed: Family<ByOutcome, Counter>,
     refusals: Family<ByRefusal, Counter>,
@@ -131,7 +138,11 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register("links", "Links accepted", self.links.clone());
         registry.register("probes", "Links that closed before their first byte", self.probes.clone());
-        registry.register("sessions_opened", "Sessions opened", self.opened.clone());
+        registry.register(
+            "sessions_opened",
+            "Sessions opened, by what their upstream was verified by (`insecure`: by nothing)",
+            self.opened.clone(),
+        );
         registry.register("sessions", "Live sessions", self.live.clone());
         registry.register("sessions_closed", "Sessions closed, by what ended them", self.closed.clone());
         registry.register("refusals", "Logins refused and sessions broken, by reason, fault and stage", self.refusals.clone());
@@ -175,10 +186,10 @@ impl Metrics {
     }
 
     /// A session opened.
-    pub fn session_opened(&self, protocol: &'static str, connection: &str) {
-        let labels = ByConnection { protocol, connection: connection.to_owned() };
-        self.opened.get_or_create(&labels).inc();
-        self.live.get_or_create(&labels).inc();
+    pub fn session_opened(&self, protocol: &'static str, connection: &str, verified_by: &'static str) {
+        let connection = connection.to_owned();
+        self.opened.get_or_create(&ByVerification { protocol, connection: connection.clone(), verified_by }).inc();
+        self.live.get_or_create(&ByConnection { protocol, connection }).inc();
     }
 
     /// A session closed.

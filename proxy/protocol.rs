@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use keyward_auth::{Connection, Grant};
-use keyward_config::{Problems, ProtocolSettings};
+use keyward_config::{Config, Listener, Problems, ProtocolSettings};
 
 use crate::error::SessionError;
 use crate::link::Link;
@@ -24,8 +24,10 @@ pub struct Kind {
     pub preface: Preface,
     /// ALPN names that its listeners accept.
     pub alpn: &'static [&'static [u8]],
-    /// Checks what the settings types cannot say by themselves.
+    /// Checks of a connection what the settings types cannot say by themselves.
     pub check: fn(&Connection, &mut Problems),
+    /// Checks of a listener, with the users of the file, what the settings types cannot say by themselves.
+    pub check_listener: fn(&Listener, &Config, &mut Problems),
     /// Serves one client from its first byte to its last. Says what to tell the client by itself.
     pub serve: for<'a> fn(&'a mut Link, &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>>,
     /// Logs in upstream for real and out again, with an operator's grant.

@@ -158,7 +158,8 @@ impl Relay<'_> {
         down.release(pool);
         let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
         let said_goodbye = up.tail.ends_with(framing.goodbye) && !framing.goodbye.is_empty();
-        Outcome { end: first, orderly: said_goodbye || first == End::Upstream }
+        let upstream_gone = matches!(first, End::Upstream | End::UpstreamFailed(_));
+        Outcome { end: first, orderly: said_goodbye || upstream_gone }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Reading the file, whole and checked, at the start and again while sessions live: all of it is taken over, or nothing.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use keyward_auth::{Gate, Observer};
-use keyward_config::{Config, Kinds, Loaded, ProtocolSettings, StoreSettings};
+use keyward_auth::{Connection, Gate, Observer};
+use keyward_config::{Config, Kinds, Loaded, Problems, ProtocolSettings, StoreSettings, TlsMode, UpstreamAddress};
 
 use crate::ca::LocalCa;
 use crate::metrics::Metrics;
@@ -32,17 +33,43 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     let mut loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
     let Some(config) = &loaded.config else { return (loaded, None) };
     Gate::check(config, &mut loaded.problems);
+    for listener in &config.listeners {
+        if let Some(kind) = protocol::kind(listener.protocol) {
+            (kind.check_listener)(listener, config, &mut loaded.problems);
+        }
+    }
     let gate = Gate::for_operator(config, Arc::new(Metrics::default()) as Arc<dyn Observer>, &mut loaded.problems);
     let mut seen = BTreeSet::new();
     for grant in gate.iter().flat_map(|gate| gate.operator_grants()) {
         let connection = grant.connection();
         let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };
         (kind.check)(connection, &mut loaded.problems);
+        check_verification(connection, &mut loaded.problems);
         if let Err(text) = Endpoint::prepare(connection, &kind.preface) {
             loaded.problems.error(None, format!("connections.{}.tls", connection.name()), text);
         }
     }
     (loaded, gate)
+}
+
+/// Says where a server is not verified: a secret goes there only if the connection says `insecure`, or never.
+fn check_verification(connection: &Connection, problems: &mut Problems) {
+    let at = format!("connections.{}", connection.name());
+    if connection.insecure().is_some() {
+        problems.warning(None, at, "insecure: the server behind it is given secrets without being verified");
+        return;
+    }
+    let UpstreamAddress::Tcp { host, .. } = connection.address() else { return };
+    let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    let unverified =
+        connection.tls().is_some_and(|tls| matches!(tls.mode, TlsMode::Disable | TlsMode::Require) && tls.pinned_key.is_none());
+    if unverified && !local {
+        problems.warning(
+            None,
+            at,
+            "tls: nothing verifies this server; it is sent no secret unless it is on this machine or the connection says `insecure`",
+        );
+    }
 }
 
 /// Takes over a changed file.

@@ -22,12 +22,12 @@ use tracing::Instrument;
 use crate::audit::{Audit, Denied};
 use crate::budget::Handshakes;
 use crate::ca::LocalCa;
-use crate::error::{Party, SessionError};
+use crate::error::{Party, SessionError, Stage};
 use crate::link::{Claimed, Doorway, Link, Stages};
 use crate::metrics::Metrics;
 use crate::protocol::{self, Kind, Served};
 use crate::proxy_protocol;
-use crate::refusal::Reason;
+use crate::refusal::{Reason, Refusal};
 use crate::registry::Registry;
 use crate::relay::Pool;
 use crate::stream::{self, Stream};
@@ -289,7 +289,9 @@ async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Opti
     let socket_ip = peer.map(|peer| peer.ip().to_canonical());
     let behind_proxy = socket_ip.is_some_and(|ip| door.proxies.iter().any(|net| net.contains(&ip)));
     // Behind a balancer the address is known only after its header: until then the link counts in all, not per address.
-    let Some(mut handshake) = proxy.handshakes.admit(throttle(socket_ip).filter(|_| !behind_proxy), &limits) else { return };
+    let Some(mut handshake) = proxy.handshakes.admit(throttle(socket_ip).filter(|_| !behind_proxy), &limits) else {
+        return turned_away(&proxy, protocol);
+    };
     let mut client = peer;
     if behind_proxy {
         let header = tokio::time::timeout_at(deadline.into(), proxy_protocol::read(&mut stream)).await;
@@ -300,7 +302,7 @@ async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Opti
             Err(_) => return,
         }
         let ip = client.map(|client| client.ip().to_canonical());
-        let Some(own) = proxy.handshakes.admit(throttle(ip), &limits) else { return };
+        let Some(own) = proxy.handshakes.admit(throttle(ip), &limits) else { return turned_away(&proxy, protocol) };
         handshake = own;
     }
     let ip = client.map(|client| client.ip().to_canonical());
@@ -335,6 +337,12 @@ async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Opti
 
 fn throttle(ip: Option<IpAddr>) -> Option<ThrottleKey> {
     ip.map(|ip| Source::tcp(ip).throttle_key())
+}
+
+/// No place among the handshakes: the socket is closed without a word, and counted only. Anything more would cost us more than it costs
+/// whoever floods us.
+fn turned_away(proxy: &Proxy, protocol: &'static str) {
+    proxy.metrics.refusal(protocol, &SessionError::new(Refusal::Busy, Party::Client, Stage::Open, "no place among the handshakes"));
 }
 
 /// The one place that logs, counts and records why a login was refused.

@@ -39,11 +39,29 @@ pub struct Live {
     // Dropped in this order: out of the registry, the record closed, and the lease given back last. The upstream is closed before,
     // by whoever relays.
     registered: Registered,
-    record: OpenRecord,
+    closing: Closing,
     traffic: Arc<Traffic>,
     opened: Instant,
     limits: Arc<Limits>,
     lease: Lease,
+}
+
+/// Closes the record and the counts of a session exactly once, also where it is dropped without a word: in a panic, or when the
+/// handshake's deadline passed while its client was told the good news.
+struct Closing {
+    proxy: Arc<Proxy>,
+    grant: Grant,
+    record: OpenRecord,
+    traffic: Arc<Traffic>,
+    outcome: &'static str,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let connection = self.grant.connection();
+        self.record.close(self.outcome);
+        self.proxy.metrics.session_closed(connection.protocol(), connection.name().as_str(), self.outcome, self.traffic.bytes());
+    }
 }
 
 impl Session<Authorised> {
@@ -202,10 +220,11 @@ impl Session<Leased> {
         let record = record.map_err(|text| SessionError::new(Refusal::AuditUnavailable, Party::Proxy, Stage::Audit, text))?;
         link.stages.end(Stage::Audit);
         lease.forget_credential();
+        proxy.metrics.session_opened(link.door.protocol, grant.connection().name().as_str(), verified_by.word());
+        let closing =
+            Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, traffic: Arc::clone(&traffic), outcome: "aborted" };
         let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), wire_id, interrupt);
-        proxy.metrics.session_opened(link.door.protocol, grant.connection().name().as_str());
-        let limits = proxy.limits();
-        let stage = Live { registered, record, traffic, opened: Instant::now(), limits, lease };
+        let stage = Live { registered, closing, traffic, opened: Instant::now(), limits: proxy.limits(), lease };
         Ok(Session { proxy, grant, endpoint, place, stage })
     }
 }
@@ -246,14 +265,8 @@ impl Session<Live> {
         }
     }
 
-    /// Ends the session's life: the record is closed, the lease is given back. Call it once the upstream is closed.
-    pub fn close(self, protocol: &'static str, outcome: &'static str) {
-        let Self { proxy, grant, place, stage, .. } = self;
-        let Live { registered, record, traffic, lease, .. } = stage;
-        drop(registered);
-        record.close(outcome);
-        proxy.metrics.session_closed(protocol, grant.connection().name().as_str(), outcome, traffic.bytes());
-        drop(lease);
-        drop(place);
+    /// Ends the session's life: out of the registry, the record closed, the lease given back. Call it once the upstream is closed.
+    pub fn close(mut self, outcome: &'static str) {
+        self.stage.closing.outcome = outcome;
     }
 }

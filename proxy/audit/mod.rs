@@ -38,11 +38,12 @@ pub struct Audit {
     left_out: AtomicU64,
 }
 
-/// An open record: closed with an outcome, or, should the session be dropped without one, as `aborted`.
+/// An open record, to be closed once.
 pub struct OpenRecord {
     id: SessionId,
     opened: Instant,
     traffic: Arc<Traffic>,
+    /// The place of `closed` in the queue; `None` if there is no record and the session went on all the same.
     place: Option<OwnedPermit<Entry>>,
 }
 
@@ -107,21 +108,11 @@ impl Audit {
 }
 
 impl OpenRecord {
-    /// Writes `closed`.
-    pub fn close(mut self, outcome: &'static str) {
-        self.write(outcome);
-    }
-
-    fn write(&mut self, outcome: &'static str) {
+    /// Writes `closed`, if that has not been done.
+    pub fn close(&mut self, outcome: &'static str) {
         if let Some(place) = self.place.take() {
             place.send(Entry::line(record::closed(self.id, outcome, self.opened.elapsed(), self.traffic.bytes())));
         }
-    }
-}
-
-impl Drop for OpenRecord {
-    fn drop(&mut self) {
-        self.write("aborted");
     }
 }
 

@@ -12,7 +12,7 @@ use crate::registry::Interrupt;
 use crate::upstream::Endpoint;
 
 /// Dial, ask, and wait until the server has dealt with it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a session's query is stopped upstream: by a cancel request of our own.
 pub(super) struct Cancel {

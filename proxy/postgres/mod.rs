@@ -52,6 +52,7 @@ pub const KIND: Kind = Kind {
     preface: PREFACE,
     alpn: &[opening::ALPN],
     check: settings::check,
+    check_listener: settings::check_listener,
     serve,
     probe: |proxy, grant| probe(proxy, grant).boxed(),
 };
@@ -160,7 +161,7 @@ async fn relay(link: &Link, client: &mut Stream, session: Session<Live>, verifie
         End::UpstreamFailed(_) => "upstream_failed",
         End::Ended(reason) => reason.word(),
     };
-    session.close(NAME, word);
+    session.close(word);
     word
 }
 

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use keyward_auth::Connection;
-use keyward_config::Problems;
+use keyward_auth::{Connection, Verifier};
+use keyward_config::{Config, Listener, Problems};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
@@ -133,6 +133,18 @@ pub(super) fn check(connection: &Connection, problems: &mut Problems) {
         && connection.insecure().is_some()
     {
         problems.warning(None, &at, "require_auth: `password` is never sent to a server that is not verified (`insecure`)");
+    }
+}
+
+/// Names the users who cannot log in here: an argon2id hash cannot serve SCRAM.
+pub(super) fn check_listener(listener: &Listener, config: &Config, problems: &mut Problems) {
+    let scram = listener.settings.downcast_ref::<ListenerSettings>().is_none_or(|settings| settings.login == LoginMethod::Scram);
+    for (name, user) in config.users.iter().filter(|_| scram) {
+        let Some(password) = &user.password else { continue };
+        if Verifier::parse(password.expose()).is_ok_and(|verifier| !verifier.serves_scram()) {
+            let text = format!("cannot log in at the listener {}: an argon2id hash needs `login: cleartext` there", listener.address.value);
+            problems.warning(password.span, format!("users.{name}.password"), text);
+        }
     }
 }
 

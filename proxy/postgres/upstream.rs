@@ -17,6 +17,8 @@ use crate::upstream::{Endpoint, Verified, VerifiedBy};
 
 /// The server answers an SSLRequest at once or is no server.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// PostgreSQL's default is 4096; more than this would let a server keep a core of ours busy for seconds.
+const ITERATIONS_MAX: u32 = 200_000;
 /// ParameterStatus and NoticeResponse before the server is ready: a PostgreSQL sends about fifteen.
 const STATUSES_MAX: usize = 128 * 1024;
 
@@ -163,6 +165,9 @@ async fn scram(upstream: &mut Verified, inbox: &mut Inbox, password: &[u8], plus
     let first = [mechanism.as_bytes(), b"\0", &length.to_be_bytes(), exchange.message()].concat();
     messages::write(&mut upstream.stream, Messages::default().push(b'p', &first)).await.map_err(|error| broken(&error))?;
     let challenge = sasl(upstream, inbox).await?;
+    if wire::scram_iterations(&challenge).is_none_or(|iterations| iterations > ITERATIONS_MAX) {
+        return Err(protocol("a SCRAM challenge without an iteration count, or with one beyond reason"));
+    }
     exchange.update(&challenge).map_err(|_| protocol("a SCRAM challenge that is none"))?;
     messages::write(&mut upstream.stream, Messages::default().push(b'p', exchange.message())).await.map_err(|error| broken(&error))?;
     let signature = sasl(upstream, inbox).await?;

@@ -1,8 +1,6 @@
 //! The keys of a store of `type: vault`. Their comments are the schema's descriptions.
 
-use std::path::PathBuf;
-
-use keyward_config::{Period, SecretInput};
+use keyward_config::{FilePath, Period, SecretInput};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,16 +14,16 @@ pub(crate) struct Settings {
     pub(crate) namespace: Option<String>,
     /// PEM file of the only authorities to trust, instead of the system's.
     #[serde(default)]
-    pub(crate) ca_cert: Option<PathBuf>,
+    pub(crate) ca_cert: Option<FilePath>,
     /// The same as text: base64 of PEM or DER.
     #[serde(default)]
     pub(crate) ca_cert_base64: Option<String>,
     /// PEM file of the certificate chain to show to the server.
     #[serde(default)]
-    pub(crate) client_cert: Option<PathBuf>,
+    pub(crate) client_cert: Option<FilePath>,
     /// PEM file of the key to `client_cert`.
     #[serde(default)]
-    pub(crate) client_key: Option<PathBuf>,
+    pub(crate) client_key: Option<FilePath>,
     /// The name to ask for and to verify, instead of the host in `address`.
     #[serde(default)]
     pub(crate) tls_server_name: Option<String>,
