@@ -96,7 +96,7 @@ install_rust() {
   ! rust_is_new_enough || return 0
   if ! command -v rustup > /dev/null; then
     as_root apt-get -qq update
-    apt-cache show rustup > /dev/null 2>&1 || die "Rust $rust_version or newer is needed, and Debian $(cat /etc/debian_version) has no rustup: see https://rustup.rs"
+    apt-cache show rustup > /dev/null 2>&1 || die "Rust $rust_version or newer is needed, and Debian $(cat /etc/debian_version) has no rustup"
     install_debian rustup
   fi
   say "installing Rust $rust_version"

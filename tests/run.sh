@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold: formatting, lints, licences, every test against real servers, the fuzz targets.
+# Everything that must hold: formatting, lints, licences, every test against real servers, the demo, the fuzz targets.
 #
 #   tests/run.sh           all of it
 #   tests/run.sh --quick   without the licence check and without fuzzing
@@ -37,6 +37,8 @@ main() {
   cargo build --workspace --all-targets --quiet
   begin "test"
   test_workspace || failed=yes
+  begin "demo"
+  docker/demo.sh --once --debug || failed=yes
   if [[ $quick == no && -d tests/fuzz/fuzz_targets ]]; then
     begin "fuzz"
     fuzz || failed=yes

@@ -125,7 +125,7 @@ fn token(status: &StoreStatus) -> String {
 
 fn people(problems: &Problems, rows: &[Row]) {
     if !problems.is_empty() {
-        println!("{problems}");
+        print!("{problems}");
     }
     if !rows.is_empty() {
         let cells = |row: &Row| {

@@ -181,7 +181,7 @@ fn read(path: &Path) -> Option<Config> {
     let loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
     let usable = !loaded.problems.has_errors();
     if !usable {
-        eprintln!("{}", loaded.problems);
+        eprint!("{}", loaded.problems);
     }
     loaded.config.filter(|_| usable)
 }

@@ -33,7 +33,7 @@ pub(super) fn run(path: &Path) -> u8 {
     runtime.block_on(async {
         let loaded = reload::load(path).0;
         let Some(config) = loaded.config.filter(|_| !loaded.problems.has_errors()) else {
-            eprintln!("{}", loaded.problems);
+            eprint!("{}", loaded.problems);
             return WRONG;
         };
         if let Err(text) = logging::start(&config.log) {

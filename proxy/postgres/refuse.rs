@@ -86,7 +86,7 @@ mod tests {
     fn a_refusal_is_a_fatal_error_with_the_session_id() {
         let id: SessionId = "0123456789abcdef".parse().unwrap();
         let message = message(Refusal::NotAuthenticated, id, None);
-        let wanted = b"E\0\0\0\x4bSFATAL\0VFATAL\0C28P01\0Mkeyward: login failed (session 0123456789abcdef)\0\0";
+        let wanted = b"E\0\0\0\x4cSFATAL\0VFATAL\0C28P01\0Mkeyward: login failed (session 0123456789abcdef)\0\0";
         assert_eq!(String::from_utf8_lossy(message.bytes()), String::from_utf8_lossy(wanted));
     }
 }
