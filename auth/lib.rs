@@ -21,6 +21,9 @@ mod sample;
 mod secret;
 mod store;
 
+#[cfg(feature = "fuzzing")]
+pub use store::fuzzing;
+
 pub use gate::{Gate, Replaced};
 pub use grant::{Grant, SessionId};
 pub use identity::{AuthFailure, Identity, Proof, ScramServer, Source, ThrottleKey, Verifier};

@@ -195,13 +195,7 @@ impl Writer {
 
     /// Writes the open entries to a new file and puts it in the place of the old one.
     fn compact(&mut self) -> Result<(), String> {
-        let mut text = Vec::new();
-        for (number, entry) in &self.open {
-            write_line(&mut text, *number, &Event::Asked(entry.asked.clone()))?;
-            if let Some((lease, until)) = &entry.issued {
-                write_line(&mut text, *number, &Event::Issued { lease: lease.clone(), until: *until })?;
-            }
-        }
+        let text = written(&self.open)?;
         let fresh = self.path.with_extension("journal.new");
         let replaced = (|| {
             match std::fs::remove_file(&fresh) {
@@ -233,6 +227,18 @@ fn open_file(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// The open entries as a journal of their own.
+pub(super) fn written(open: &Recovered) -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    for (number, entry) in open {
+        write_line(&mut text, *number, &Event::Asked(entry.asked.clone()))?;
+        if let Some((lease, until)) = &entry.issued {
+            write_line(&mut text, *number, &Event::Issued { lease: lease.clone(), until: *until })?;
+        }
+    }
+    Ok(text)
+}
+
 fn write_line(text: &mut Vec<u8>, number: u64, event: &Event) -> Result<(), String> {
     serde_json::to_writer(&mut *text, &Line { n: number, event: event.clone() }).map_err(|error| error.to_string())?;
     text.push(b'\n');
@@ -253,7 +259,7 @@ fn replay(file: &mut File) -> std::io::Result<Recovered> {
     Ok(open)
 }
 
-fn replay_bytes(bytes: &[u8]) -> (Recovered, usize) {
+pub(super) fn replay_bytes(bytes: &[u8]) -> (Recovered, usize) {
     let mut open = Recovered::new();
     let mut broken = 0_usize;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').and_then(|end| bytes.get(..end)).unwrap_or_default();

@@ -9,6 +9,8 @@
 mod cache;
 mod credential;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod journal;
 mod keeper;
 mod lease;

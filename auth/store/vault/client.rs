@@ -233,15 +233,10 @@ impl Client {
         let retry_after = header(&answer, "retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let location = header(&answer, "location").map(str::to_owned);
         let bytes = tokio::time::timeout(BODY, read_body(answer)).await.map_err(late)??;
-        let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
-        if status.is_success() {
-            let body = body.map_err(|_| Failure::Unanswered("the answer is not JSON".to_owned()))?;
-            return Ok(Answer { body, asked });
+        match decode(status, &bytes, asked) {
+            Err(Failure::Refused(refused)) => Err(Failure::Refused(Refused { retry_after, location, ..refused })),
+            decoded => decoded,
         }
-        let body: Value = body.unwrap_or_default();
-        let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten();
-        let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
-        Err(Failure::Refused(Refused { status: status.as_u16(), errors, body, retry_after, location }))
     }
 
     fn headers(&self, call: &Call<'_>, token: Option<&HeaderValue>) -> HeaderMap {
@@ -273,6 +268,19 @@ impl Client {
         let known = here.eq_ignore_ascii_case(there) || (is_loopback(here) && is_loopback(there));
         (known && target.scheme() == self.base.scheme()).then_some(target)
     }
+}
+
+/// Reads the body of an answer.
+pub(super) fn decode(status: StatusCode, bytes: &[u8], asked: Instant) -> Result<Answer, Failure> {
+    let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(bytes) };
+    if status.is_success() {
+        let body = body.map_err(|_| Failure::Unanswered("the answer is not JSON".to_owned()))?;
+        return Ok(Answer { body, asked });
+    }
+    let body: Value = body.unwrap_or_default();
+    let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten();
+    let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
+    Err(Failure::Refused(Refused { status: status.as_u16(), errors, body, retry_after: None, location: None }))
 }
 
 /// The segments of a path, each percent-encoded.

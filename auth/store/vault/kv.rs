@@ -72,7 +72,7 @@ fn place(path: &SecretPath, mount: Option<&Mount>) -> Result<Place, StoreError> 
     }
 }
 
-fn document(mut answer: Answer, path: &SecretPath, version_2: bool) -> Result<Document, StoreError> {
+pub(super) fn document(mut answer: Answer, path: &SecretPath, version_2: bool) -> Result<Document, StoreError> {
     let request_id = answer.text("request_id").to_owned();
     let advisory = answer.seconds("lease_duration");
     let asked = answer.asked;
@@ -96,7 +96,7 @@ fn document(mut answer: Answer, path: &SecretPath, version_2: bool) -> Result<Do
 }
 
 /// Why a secret is not there: never was, deleted, destroyed, or another engine (§7.3).
-fn absent(refused: &Refused, path: &SecretPath) -> StoreError {
+pub(super) fn absent(refused: &Refused, path: &SecretPath) -> StoreError {
     let metadata = refused.body.get("data").and_then(|data| data.get("metadata"));
     let text = |key: &str| metadata.and_then(|metadata| metadata.get(key)).and_then(Value::as_str).filter(|text| !text.is_empty());
     let destroyed = metadata.and_then(|metadata| metadata.get("destroyed")).and_then(Value::as_bool).unwrap_or_default();

@@ -7,6 +7,8 @@
 mod client;
 mod database;
 mod errors;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod kv;
 mod lease;
 mod login;

@@ -78,7 +78,7 @@ impl Vault {
     }
 }
 
-fn read(data: &Value) -> Option<Mount> {
+pub(super) fn read(data: &Value) -> Option<Mount> {
     let path = data.get("path")?.as_str()?;
     let path = format!("{}/", path.trim_matches('/'));
     let version = data.get("options").and_then(|options| options.get("version")).and_then(Value::as_str);

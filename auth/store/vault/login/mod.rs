@@ -106,7 +106,7 @@ fn header(text: &str) -> Result<HeaderValue, StoreError> {
 }
 
 /// Reads the `auth` of a login's answer.
-fn granted(answer: &Answer) -> Result<Granted, StoreError> {
+pub(super) fn granted(answer: &Answer) -> Result<Granted, StoreError> {
     let refuse = |why: &str| StoreError::new(StoreErrorKind::LoginFailed, why);
     let auth = answer.body.get("auth").filter(|auth| auth.is_object()).ok_or_else(|| refuse("the answer to the login has no token"))?;
     let number = |key: &str| auth.get(key).and_then(serde_json::Value::as_i64).unwrap_or_default();
