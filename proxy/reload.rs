@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::protocol::{self, KINDS};
 use crate::refusal::Reason;
 use crate::server::{Proxy, Server};
+use crate::tls::ServerIdentity;
 use crate::upstream::Endpoint;
 
 /// With `reload: on_change`, the file is looked at this often, and taken once it has been still for twice as long. Looking works where
@@ -33,6 +34,13 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     let mut loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
     let Some(config) = &loaded.config else { return (loaded, None) };
     Gate::check(config, &mut loaded.problems);
+    for (number, listener) in config.listeners.iter().enumerate() {
+        if let Some(tls) = &listener.tls
+            && let Err(text) = ServerIdentity::check(tls)
+        {
+            loaded.problems.error(tls.span, format!("listeners[{number}].tls"), text);
+        }
+    }
     for listener in &config.listeners {
         if let Some(kind) = protocol::kind(listener.protocol) {
             (kind.check_listener)(listener, config, &mut loaded.problems);

@@ -29,11 +29,22 @@ impl ServerIdentity {
     /// # Errors
     /// A text for the operator.
     pub fn open(tls: Option<&ServerTls>, address: &ListenAddress, ca: &LocalCa, alpn: &[&[u8]]) -> Result<Self, String> {
-        let given = tls.and_then(|tls| tls.certificate.as_deref().zip(tls.private_key.as_deref()));
-        let leaf = match given {
-            Some((certificate, key)) => Leaf { chain: certificates(certificate)?, key: private_key(key)? },
+        let leaf = match given(tls)? {
+            Some(leaf) => leaf,
             None => ca.leaf(&own_names(tls, address))?,
         };
+        Self::showing(leaf, alpn)
+    }
+
+    /// Whether the admin's certificate, if there is one, can be used. Makes nothing.
+    ///
+    /// # Errors
+    /// A text for the operator.
+    pub fn check(tls: &ServerTls) -> Result<(), String> {
+        given(Some(tls))?.map_or(Ok(()), |leaf| Self::showing(leaf, &[]).map(drop))
+    }
+
+    fn showing(leaf: Leaf, alpn: &[&[u8]]) -> Result<Self, String> {
         let first = leaf.chain.first().ok_or("no certificate")?;
         let binding = end_point(first).into();
         let mut config = ServerConfig::builder()
@@ -43,6 +54,11 @@ impl ServerIdentity {
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), binding })
     }
+}
+
+fn given(tls: Option<&ServerTls>) -> Result<Option<Leaf>, String> {
+    let files = tls.and_then(|tls| tls.certificate.as_deref().zip(tls.private_key.as_deref()));
+    files.map(|(certificate, key)| Ok(Leaf { chain: certificates(certificate)?, key: private_key(key)? })).transpose()
 }
 
 fn own_names(tls: Option<&ServerTls>, address: &ListenAddress) -> Vec<String> {
