@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::Grant;
 use keyward_config::{ProtocolSettings, Section};
+use tokio::io::AsyncWriteExt;
 
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
@@ -73,7 +74,11 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
         drop(place);
         match established {
             Ok(Established::Probe) => Ok(Served::Probe),
-            Ok(Established::Cancelled) => Ok(Served::Request),
+            Ok(Established::Cancelled) => {
+                // libpq takes a TLS end without close_notify for a failed cancel.
+                let _ = tokio::time::timeout(refuse::PATIENCE, client.shutdown()).await;
+                Ok(Served::Request)
+            }
             Ok(Established::Session(session)) => {
                 let (session, verified, mode) = *session;
                 Ok(Served::Session(relay(link, client, session, verified, mode).await))

@@ -13,7 +13,7 @@ use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
 
 /// A client that does not read its refusal is not waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Names that a user is told at the most.
 const NAMES: usize = 50;
 
