@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::stream::Stream;
 
+const V1_START: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// A version 1 line, with its end (§2.1).
 const V1_MAX: usize = 107;
@@ -18,8 +19,15 @@ const V2_MAX: usize = 2048;
 /// # Errors
 /// `UnexpectedEof` if the peer left; `InvalidData` if there is no header.
 pub async fn read(stream: &mut Stream) -> io::Result<Option<SocketAddr>> {
-    let mut header = vec![0_u8; V2_SIGNATURE.len()];
-    stream.read_exact(&mut header).await?;
+    let mut header = Vec::with_capacity(V1_MAX);
+    // Byte by byte, as far as it can still be one: the first packet of a client that sends none may be shorter than this.
+    while header.len() < V2_SIGNATURE.len() {
+        header.push(stream.read_u8().await?);
+        let v1 = V1_START.starts_with(&header) || header.starts_with(V1_START);
+        if !v1 && !V2_SIGNATURE.starts_with(&header) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it begins with something else"));
+        }
+    }
     if header == V2_SIGNATURE {
         let mut rest = [0_u8; 4];
         stream.read_exact(&mut rest).await?;
