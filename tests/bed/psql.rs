@@ -38,6 +38,13 @@ impl Dsn {
         self
     }
 
+    /// libpq's environment variables, the password too; most drivers read them.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let name = |key: &str| if key == "dbname" { "PGDATABASE".to_owned() } else { format!("PG{}", key.to_uppercase()) };
+        let pairs = self.pairs.iter().map(|(key, value)| (name(key), value.clone()));
+        pairs.chain([("PGPASSWORD".to_owned(), self.password.clone())]).collect()
+    }
+
     /// libpq's spelling, without the password.
     pub fn text(&self) -> String {
         let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
