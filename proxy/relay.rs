@@ -300,3 +300,66 @@ impl Pump {
         (self.start, self.end) = (0, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    const PIECE: usize = 64 * 1024;
+
+    /// A relay without an end of its own between two sockets: the client's and the upstream's.
+    fn relayed() -> (UnixStream, UnixStream) {
+        let ((client, ours), (theirs, upstream)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+        tokio::spawn(async move {
+            let (mut client, mut upstream) = (Stream::Unix(ours), Stream::Unix(theirs));
+            let (traffic, pool) = (Arc::<Traffic>::default(), Pool::default());
+            let framing = Framing { up: Direction::Raw, down: Direction::Raw, goodbye: b"" };
+            let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
+            relay.run(std::future::pending(), |_| Vec::new()).await
+        });
+        (client, upstream)
+    }
+
+    async fn flood(mut to: impl AsyncWrite + Unpin) {
+        while to.write_all(&[0; PIECE]).await.is_ok() {}
+    }
+
+    async fn drink(mut from: impl AsyncRead + Unpin) {
+        let mut buffer = vec![0; PIECE];
+        while from.read(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {}
+    }
+
+    /// One side floods the other, which speaks all the while and reads only if it `drinks`.
+    async fn words_beside_a_flood(flood_is_down: bool, drinks: bool) {
+        let (client, upstream) = relayed();
+        let (flooder, other) = if flood_is_down { (upstream, client) } else { (client, upstream) };
+        let ((mut reader, out), (into, mut writer)) = (flooder.into_split(), other.into_split());
+        let flooding = tokio::spawn(flood(out));
+        let drinking = drinks.then_some(into).map(|into| tokio::spawn(drink(into)));
+        for word in 0..100 {
+            writer.write_all(&[word]).await.unwrap();
+            let heard = tokio::time::timeout(Duration::from_secs(10), reader.read_u8()).await;
+            assert_eq!(heard.expect("the word is not held up").unwrap(), word);
+        }
+        assert!(!flooding.is_finished(), "the flood went on");
+        flooding.abort();
+        drinking.inspect(tokio::task::JoinHandle::abort);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn a_word_gets_through_beside_a_flood_the_other_way() {
+        words_beside_a_flood(true, true).await;
+        words_beside_a_flood(false, true).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn a_blocked_writer_does_not_stop_the_other_direction() {
+        words_beside_a_flood(true, false).await;
+        words_beside_a_flood(false, false).await;
+    }
+}
