@@ -224,6 +224,10 @@ impl Session<Leased> {
         let closing =
             Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, traffic: Arc::clone(&traffic), outcome: "aborted" };
         let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), wire_id, interrupt);
+        // Entered first, asked second: a reload that took the permission away while we logged in finds the session, or is found here.
+        if !proxy.gate.still_allowed(&grant) {
+            proxy.registry.end(grant.session(), Reason::Withdrawn);
+        }
         let stage = Live { registered, closing, traffic, opened: Instant::now(), limits: proxy.limits(), lease };
         Ok(Session { proxy, grant, endpoint, place, stage })
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::bed::{Bao, Config, Database, Dsn, Keyward, Postgres, Psql, bao, canary, eventually, postgres15, psql};
+use crate::bed::{Bao, Config, Database, Dsn, Keyward, Postgres, Psql, bao, canary, eventually, postgres15, psql, within};
 
 /// alice may reach `orders_rw`, whose credential is a lease.
 fn config(bao: &Bao, database: &Database<'_>, postgres: &Postgres, alice: &str) -> Config {
@@ -156,4 +156,20 @@ fn a_frozen_store_refuses_a_login_in_time_and_leaves_no_role_behind() {
     bao.signal(Signal::CONT);
     eventually("no lease is left", || (database.leases() == 0).then_some(()));
     psql(&dsn, "SELECT 1").ok();
+}
+
+#[test]
+fn a_postgres_killed_under_a_session_ends_it_and_the_role_goes_once_postgres_is_back() {
+    let postgres = Postgres::own("postgres-debian");
+    let database = bao().enable_database(&postgres, "1h", "2h");
+    let alice = canary();
+    let keyward = Keyward::start(&config(bao(), &database, &postgres, &alice));
+    let client = Psql::open(&keyward.dsn("alice", &alice, "orders_rw"));
+    let role = client.ask("SELECT current_user");
+    postgres.kill9();
+    keyward.until_audit("closed", 1);
+    postgres.start();
+    // The store took the lease back while PostgreSQL was down, and tries to drop the role again in its own time: after about 10 s, then 20.
+    within(Duration::from_secs(90), "PostgreSQL has recovered and the store has dropped the role", || (!postgres.has_role(&role)).then_some(()));
+    drop(client);
 }

@@ -133,3 +133,34 @@ pub fn checked(file: &Path, grant: &Grant, outcome: &'static str, provenance: Op
 pub fn default_file(state: &Path) -> PathBuf {
     state.join("audit.jsonl")
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests {
+    use super::*;
+    use crate::error::{Party, SessionError, Stage};
+    use crate::refusal::Refusal;
+
+    #[tokio::test]
+    async fn denied_logins_are_recorded_at_a_bounded_rate_and_those_left_out_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.jsonl");
+        let audit = Audit::open(&file, OnFailure::Refuse, Arc::new(Metrics::default())).unwrap();
+        let error = SessionError::new(Refusal::NotAuthenticated, Party::Client, Stage::Login, "no");
+        let denied = || {
+            let session = SessionId::random();
+            audit.denied(&Denied { session, protocol: "postgres", peer: "x", user: Some("a\nb"), connection: None, error: &error });
+        };
+        (0..500).for_each(|_| denied());
+        // The next second's first line carries the count.
+        audit.window.store(u64::MAX, Ordering::Relaxed);
+        denied();
+        audit.finish().await;
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+        assert_eq!(lines.len() as u64 + left_out, 501);
+        assert!(left_out >= 501 - 3 * DENIED_PER_SECOND, "{left_out}");
+        assert_eq!(lines[0]["user"], "a\\nb", "what a stranger typed is escaped");
+    }
+}

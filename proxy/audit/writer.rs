@@ -114,6 +114,10 @@ fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    if !file.metadata()?.is_file() {
+        // A pipe to a collector, say: what went into it cannot be read back.
+        return Ok(Vec::new());
+    }
     let mut open = HashSet::new();
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();

@@ -72,7 +72,14 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     let record = config.audit.file.clone().unwrap_or_else(|| audit::default_file(&config.state));
     for grant in gate.operator_grants() {
         let Some(kind) = protocol::kind(grant.connection().protocol()) else { continue };
-        let probed = (kind.probe)(Arc::clone(&proxy), grant.clone()).await;
+        let probed = tokio::select! {
+            probed = (kind.probe)(Arc::clone(&proxy), grant.clone()) => probed,
+            // Ctrl-C must not leave an account behind: what was leased is given back below.
+            _ = tokio::signal::ctrl_c() => {
+                rows.push(Row { kind: "check", name: String::new(), ok: false, stage: "interrupted", detail: String::new() });
+                break;
+            }
+        };
         let outcome = probed.as_ref().map_or_else(|error| error.refusal.word(), |_| "ok");
         let from: Option<&Provenance> = probed.as_ref().ok().map(|probed| &probed.provenance);
         if let Err(error) = audit::checked(&record, &grant, outcome, from) {

@@ -1,0 +1,76 @@
+//! The audit record: no session without it, and none left open in it.
+
+use rustix::process::Signal;
+
+use crate::bed::{Config, Keyward, Psql, bao, canary, eventually, postgres15, psql};
+
+/// alice may reach `orders`, a connection with a KV credential; `line` is added to the file.
+fn start(line: &str) -> (Keyward, crate::bed::Dsn) {
+    let (alice, login) = (canary(), postgres15().login(crate::bed::Method::Scram));
+    let kv = bao().mount_kv2();
+    kv.put("postgres", &[("username", &login.name), ("password", &login.password)]);
+    let path = kv.path("postgres");
+    let body = format!(
+        "address: \"{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"",
+        postgres15().address()
+    );
+    let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body).user("alice", &alice);
+    let keyward = Keyward::start(&config.allow("alice", "orders").line(line));
+    let dsn = keyward.dsn("alice", &alice, "orders");
+    (keyward, dsn)
+}
+
+#[test]
+fn without_a_record_there_is_no_session() {
+    let (keyward, dsn) = start("audit: { file: /dev/full }");
+    keyward.expect_log("the audit record cannot be written").expect_log("audit_unavailable");
+    let refused = psql(&dsn, "SELECT 1");
+    assert!(refused.refused().contains("the audit record cannot be written"), "{}", refused.refused());
+    assert!(keyward.http("/metrics").body.contains("keyward_audit_failures_total"));
+}
+
+#[test]
+fn the_file_may_say_that_sessions_go_on_without_a_record() {
+    let (keyward, dsn) = start("audit: { file: /dev/full, on_failure: continue }");
+    keyward.expect_log("the audit record cannot be written");
+    assert_eq!(psql(&dsn, "SELECT 7").ok(), "7");
+}
+
+#[test]
+fn a_record_that_was_moved_away_is_opened_anew_on_sighup() {
+    let (keyward, dsn) = start("");
+    let live = Psql::open(&dsn);
+    let (record, moved) = (keyward.state().join("audit.jsonl"), keyward.state().join("audit.jsonl.1"));
+    std::fs::rename(&record, &moved).unwrap();
+    keyward.signal(Signal::HUP);
+    eventually("a new record", || record.exists().then_some(()));
+    assert_eq!(live.ask("SELECT 1"), "1", "a reload without changes leaves sessions alone");
+    assert_eq!(live.end(), "");
+    let closed = keyward.until_audit("closed", 1);
+    let old = std::fs::read_to_string(&moved).unwrap();
+    assert!(old.contains(closed[0]["session"].as_str().unwrap()), "its opening is in the old one: {old}");
+}
+
+#[test]
+fn a_record_says_who_what_and_with_which_secret_and_never_the_secret() {
+    let (keyward, dsn) = start("");
+    assert_eq!(psql(&dsn, "SELECT 1").ok(), "1");
+    let opened = keyward.until_audit("opened", 1).remove(0);
+    assert_eq!(
+        (opened["user"].as_str(), opened["connection"].as_str(), opened["account"].as_str()),
+        (Some("alice"), Some("orders"), Some("default"))
+    );
+    assert_eq!((opened["proof"].as_str(), opened["verified_by"].as_str()), (Some("scram-sha-256-plus"), Some("local")));
+    assert!(opened["source"].as_str().unwrap().starts_with("127.0.0.1:"), "{opened}");
+    let secrets = opened["secrets"].as_array().unwrap();
+    assert!(secrets.iter().any(|name| name.as_str().unwrap().ends_with("?username")), "{opened}");
+    assert_eq!(opened["version"], 1);
+    assert!(!opened["store_request"].as_str().unwrap().is_empty(), "{opened}");
+    let stages = opened["stages_ms"].as_object().unwrap();
+    for stage in ["open", "login", "authorise", "lease", "connect", "inject"] {
+        assert!(stages[stage].as_f64().unwrap() >= 0.0, "{stage}: {opened}");
+    }
+    let closed = keyward.until_audit("closed", 1).remove(0);
+    assert_eq!((&closed["session"], closed["outcome"].as_str()), (&opened["session"], Some("client")));
+    assert!(closed["bytes_down"].as_u64().unwrap() > 0);
+}
