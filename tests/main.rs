@@ -6,8 +6,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 #![allow(clippy::print_stderr, unreachable_pub, missing_docs)]
 
+mod audit;
 mod bed;
+mod bulk;
+mod documents;
+mod drivers;
 mod dynamic_lease;
+mod flow;
+mod limits;
 mod operator;
 mod postgres_session;
+mod protocol;
+mod refusals;
 mod servers;
+mod service;
+mod tls;

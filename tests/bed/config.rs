@@ -50,7 +50,14 @@ impl Config {
     /// A user with the SCRAM verifier of this password.
     #[must_use]
     pub fn user(mut self, name: &str, password: &str) -> Self {
-        self.users += &format!("  {name}: {{ password: \"{}\" }}\n", verifier(password));
+        self.users += &format!("  {name}: {{ password: \"{}\" }}\n", verifier(password, &[]));
+        self
+    }
+
+    /// A user with the argon2id verifier of this password.
+    #[must_use]
+    pub fn user_with_argon2(mut self, name: &str, password: &str) -> Self {
+        self.users += &format!("  {name}: {{ password: \"{}\" }}\n", verifier(password, &["--argon2"]));
         self
     }
 
@@ -104,8 +111,8 @@ impl Config {
 }
 
 /// What `keyward user hash` makes of a password.
-pub fn verifier(password: &str) -> String {
+pub fn verifier(password: &str, options: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
-    command.args(["user", "hash"]);
+    command.args(["user", "hash"]).args(options);
     run(command, &format!("{password}\n"), Duration::from_secs(30)).ok().to_owned()
 }

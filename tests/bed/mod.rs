@@ -7,23 +7,37 @@
 //! process.rs       children that end with us, deadlines, scratch folders      http.rs          a request to OpenBao or to the metrics
 //! canary.rs        passwords that must never be seen anywhere                 certificates.rs  a CA and a leaf for PostgreSQL
 //! bao.rs postgres.rs   the servers        psql.rs   the client        config.rs keyward.rs   the YAML, and the process under test
+//! raw.rs           a client that may break the rules                     scene.rs         alice, `orders` and a Keyward between them
+//! dialogue.rs      any other client, a step at a time                     rust_client.rs  tokio-postgres
+//! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
 
 mod bao;
 mod canary;
 mod certificates;
 mod config;
+mod dialogue;
 mod http;
 mod keyward;
 mod postgres;
 mod process;
 mod psql;
+mod raw;
+mod rust_client;
+mod scene;
+mod stage;
 
 pub use bao::{Bao, Database, Kv, bao};
 pub use canary::canary;
+pub use certificates::write as certificate;
 pub use config::Config;
+pub use dialogue::{Dialogue, client_command};
 pub use http::request;
 pub use keyward::Keyward;
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
-pub use process::eventually;
+pub use process::{SOON, eventually, installed, run, scratch, within};
 pub use psql::{Dsn, Psql, psql, psql18};
+pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packet, startup};
+pub use rust_client::RustClient;
+pub use scene::Scene;
+pub use stage::Stage;
