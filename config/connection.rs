@@ -9,7 +9,7 @@ use crate::entry::{Entry, joined, row};
 use crate::protected::{GivenKeys, given_schema};
 use crate::read::TextOr;
 use crate::upstream_tls::TlsInput;
-use crate::{Kinds, Name, Node, Period, Problems, SecretInput, Settings, Spanned, UpstreamAddress, UpstreamTls};
+use crate::{Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, UpstreamAddress, UpstreamTls};
 
 /// A registered asset as the file declares it. The generic keys; those of its protocol are in `settings`.
 pub struct Connection {
@@ -24,7 +24,7 @@ pub struct Connection {
     /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets.
     pub tls: Option<Spanned<UpstreamTls>>,
     /// Why an upstream that cannot be verified may still be given a secret.
-    pub insecure: Option<Spanned<String>>,
+    pub insecure: Option<Spanned<Reason>>,
     /// Named logins, at least one. A connection that names none has `default`.
     pub accounts: BTreeMap<Name, Account>,
     /// Limits of its own.
@@ -120,7 +120,7 @@ pub(crate) struct ConnectionKeys {
     /// How the server is verified: a mode, or a mapping. Default: `verify-full`; `disable` on loopback and unix sockets.
     tls: Option<Spanned<TlsInput>>,
     /// Why an upstream that cannot be verified may still be given a secret.
-    insecure: Option<Spanned<String>>,
+    insecure: Option<Spanned<Reason>>,
     /// Named logins. Instead of them, one login's keys stand in the connection itself; its name is then `default`.
     accounts: Option<Spanned<BTreeMap<Name, Account>>>,
     /// Limits of this connection.
@@ -139,9 +139,6 @@ impl Connection {
             return None;
         }
         let keys = keys?;
-        if let Some(reason) = keys.insecure.as_ref().filter(|reason| reason.trim().is_empty()) {
-            problems.error(reason.span, joined(path, "insecure"), "expected the reason in words");
-        }
         let accounts = accounts(own?, keys.accounts, node, path, problems)?;
         Some(Self {
             name,

@@ -63,7 +63,11 @@ impl de::Error for Failure {
         Self::one_of(words)
     }
 
+    /// Only strict mappings come here, `{ literal: … }` before all: `password: { s3cret }` has its secret where the key stands. Near a known word it is a slip.
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
+        if suggest::did_you_mean(key, known.iter().copied()).is_empty() {
+            return Self::custom(format_args!("unknown key; expected one of {}", known.join(", ")));
+        }
         Self::custom(unknown_key(key, known.iter().copied()))
     }
 

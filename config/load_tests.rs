@@ -171,6 +171,23 @@ fn a_key_is_unknown_only_if_neither_part_knows_it() {
 }
 
 #[test]
+fn nothing_that_may_mean_no_switches_verification_off() {
+    let insecure = |written: &str| {
+        let text = format!("{HEAD}connections: {{ a: {{ protocol: mysql, address: h, credential: c, insecure: {written} }} }}\n");
+        let loaded = read(&text);
+        let insecure =
+            loaded.config.and_then(|config| config.connections.get("a")?.insecure.clone()).map(|reason| reason.value.to_string());
+        (loaded.problems.has_errors(), insecure)
+    };
+    for no in ["false", "true", "no", "No", "'no'", "'false'", "off", "0", "1", "0.5", "\"\"", "'  '", "'-'", "[x]", "{ why: x }"] {
+        assert_eq!(insecure(no), (true, None), "{no}");
+    }
+    assert_eq!(insecure("~"), (false, None), "as good as left out");
+    assert_eq!(insecure("old server until March"), (false, Some("old server until March".into())));
+    assert_eq!(insecure("' a test '"), (false, Some("a test".into())));
+}
+
+#[test]
 fn a_missing_protocol_is_told_with_the_words() {
     let found = problems("state: /s\nlisteners: [{ address: '127.0.0.1:1' }, 5]\n");
     assert_eq!(found[0], "2:13: listeners[0]: the key \"protocol\" is missing: one of postgres, mysql");
@@ -198,6 +215,11 @@ fn a_value_is_never_echoed() {
         "connections: { c: { protocol: mysql, address: h, password: [canary-s3cret] } }",
         "connections: { c: { protocol: mysql, address: h, store: 'canary-s3cret with blanks', credential: a } }",
         "users: { u: { password: [canary-s3cret] } }",
+        "users: { u: { password: { canary-s3cret } } }",
+        "connections: { c: { protocol: mysql, address: h, username: a?b, password: { canary-s3cret } } }",
+        "connections: { c: { protocol: mysql, address: h, username: a?b, password: { canary-s3cret: x, literal: y } } }",
+        "connections: { c: { protocol: mysql, address: h, credential: a?b, insecure: [canary-s3cret] } }",
+        "stores: { s: { type: vault, address: a, auth: { method: token, token: { canary-s3cret } } } }",
         "users: { u: canary-s3cret }",
         "audit: \"canary-s3cret",
         "audit: *canary-s3cret",

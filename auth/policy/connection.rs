@@ -4,7 +4,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use keyward_config::{ConnectionLimits, Name, Node, Problems, Settings, UpstreamAddress, UpstreamTls};
+use keyward_config::{ConnectionLimits, Name, Node, Problems, Reason, Settings, UpstreamAddress, UpstreamTls};
 
 use crate::store::CredentialPlan;
 
@@ -14,7 +14,7 @@ pub struct Connection {
     protocol: &'static str,
     address: UpstreamAddress,
     tls: Option<UpstreamTls>,
-    insecure: Option<String>,
+    insecure: Option<Reason>,
     store: Option<Name>,
     limits: ConnectionLimits,
     settings: Settings,
@@ -80,7 +80,7 @@ impl Connection {
     /// Why an upstream that cannot be verified may still be given a secret.
     #[must_use]
     pub fn insecure(&self) -> Option<&str> {
-        self.insecure.as_deref()
+        self.insecure.as_ref().map(Reason::as_str)
     }
 
     /// The store of its references, where they name none.

@@ -53,7 +53,7 @@ fn open(store: &keyward_config::Store, observer: Arc<dyn Observer>) -> Result<Ar
     let login = login::Login::from_settings(&settings.auth)?;
     let client = Arc::new(Client::new(name, settings, observer)?);
     if let Some(reason) = &settings.insecure {
-        tracing::warn!(store = name, reason, "this store's server is not verified");
+        tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
     let identity = format!("vault {} {}", client.address(), settings.namespace());
     Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))

@@ -1,6 +1,6 @@
 //! The keys of a store of `type: vault`. Their comments are the schema's descriptions.
 
-use keyward_config::{FilePath, Period, SecretInput};
+use keyward_config::{FilePath, Period, Reason, SecretInput};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) tls_server_name: Option<String>,
     /// Why this server need not be verified: no certificate is checked, and plain http is allowed to anywhere.
     #[serde(default)]
-    pub(crate) insecure: Option<String>,
+    pub(crate) insecure: Option<Reason>,
     /// How long one call may take until its answer begins. Default 10 s.
     #[serde(default)]
     pub(crate) timeout: Option<Period>,

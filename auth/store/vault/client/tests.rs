@@ -166,6 +166,20 @@ async fn a_fresh_read_asks_for_the_newest_state_that_was_seen() {
 }
 
 #[test]
+fn a_store_is_verified_unless_its_settings_say_why_not_in_words() {
+    let settings = |insecure: serde_json::Value| {
+        let text = json!({"address": "http://vault.internal:8200", "auth": {"method": "approle"}, "insecure": insecure});
+        serde_json::from_value::<Settings>(text)
+    };
+    for no in [json!(false), json!(true), json!("no"), json!("false"), json!(""), json!(0)] {
+        assert!(settings(no.clone()).is_err(), "{no}");
+    }
+    let plain = |insecure| Client::new("corp", &settings(insecure).unwrap(), sample::nobody()).err();
+    assert!(plain(json!(null)).unwrap().contains("plain http would show every secret"));
+    assert!(plain(json!("a test on one machine")).is_none());
+}
+
+#[test]
 fn segments_are_encoded_one_by_one() {
     assert_eq!(encode(["m", "data", "a b", "ü", "x@y"]), "m/data/a%20b/%C3%BC/x@y");
 }
