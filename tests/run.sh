@@ -27,6 +27,7 @@ main() {
   install_all
   begin "format"
   cargo fmt --all --check
+  rustfmt --edition 2024 --check tests/fuzz/fuzz_targets/*.rs
   begin "lint"
   cargo clippy --workspace --all-targets --quiet -- -D warnings
   if [[ $quick == no ]]; then
@@ -57,7 +58,7 @@ finish() {
 
 ended() {
   allow_services
-  rm -f "$results"
+  rm -f "$results" "$results.fuzz"
   if [[ $stage ]]; then say "$stage: FAILED after $((SECONDS - since)) s"; fi
   exit "$1"
 }
@@ -67,14 +68,18 @@ test_workspace() {
   cargo test --workspace --no-fail-fast 2>&1 | tee "$results"
 }
 
-# libFuzzer's instrumentation is an unstable flag of rustc; the variable lets the pinned stable compiler take it.
+# libFuzzer's instrumentation is an unstable flag of rustc; the variable lets the pinned stable compiler take it. What a run finds new is
+# kept in the cache, and the next one begins with it; an input that fails is left in tests/fuzz/artifacts.
 fuzz() {
-  local target
+  local -x RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$KEYWARD_CACHE/fuzz-target
+  local target found
+  cargo fuzz build --fuzz-dir tests/fuzz 2> "$results.fuzz" || { cat "$results.fuzz" >&2; return 1; }
   for target in tests/fuzz/fuzz_targets/*.rs; do
-    target=$(basename "$target" .rs)
+    target=$(basename "$target" .rs) found=$KEYWARD_CACHE/fuzz-corpus/$target
+    mkdir -p "$found"
     say "fuzz $target"
-    RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$KEYWARD_CACHE/fuzz-target \
-      cargo fuzz run --fuzz-dir tests/fuzz "$target" -- -max_total_time="$fuzz_seconds" -rss_limit_mb=1024 -verbosity=0 || return
+    cargo fuzz run --fuzz-dir tests/fuzz "$target" "$found" "$PWD/tests/fuzz/seeds/$target" -- \
+      -max_total_time="$fuzz_seconds" -timeout=20 -rss_limit_mb=1024 -verbosity=0 || return
   done
 }
 
