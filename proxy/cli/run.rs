@@ -10,7 +10,7 @@ use keyward_auth::{Gate, Observer};
 use keyward_config::{Config, Problems, Reload};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{DONE, FAILED, WRONG, failed, runtime};
 use crate::admin::{http, socket};
@@ -59,6 +59,7 @@ fn harden() -> Result<(), String> {
 }
 
 async fn serve(path: &Path, config: Config) -> Result<(), String> {
+    let signals = Signals::listen()?;
     let state = StateFolder::open(&config.state)?;
     let ca = LocalCa::open(state.path())?;
     let metrics = Arc::new(Metrics::default());
@@ -92,16 +93,30 @@ async fn serve(path: &Path, config: Config) -> Result<(), String> {
     let protocols: Vec<&str> = protocol::KINDS.iter().map(|kind| kind.settings.name).collect();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), protocols = protocols.join(","), "ready");
     notify_service_manager("READY=1");
-    until_told_to_end(&proxy, &reloader).await?;
+    until_told_to_end(signals, &proxy, &reloader).await;
     let _ = std::fs::remove_file(&operators);
     tracing::info!("ended");
     Ok(())
 }
 
+/// What a service manager or an operator sends.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// From here on they wait for us. Before that, SIGTERM and SIGHUP end the process at once.
+    fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())?, hup: listen(SignalKind::hangup())? })
+    }
+}
+
 /// Serves signals until a drain is over, or a second signal cuts it short.
-async fn until_told_to_end(proxy: &Arc<Proxy>, reloader: &Arc<Reloader>) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut term, mut int, mut hup) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+async fn until_told_to_end(mut signals: Signals, proxy: &Arc<Proxy>, reloader: &Arc<Reloader>) {
+    let Signals { term, int, hup } = &mut signals;
     loop {
         tokio::select! {
             _ = term.recv() => break,
@@ -121,7 +136,6 @@ async fn until_told_to_end(proxy: &Arc<Proxy>, reloader: &Arc<Reloader>) -> Resu
         _ = term.recv() => tracing::info!("a second signal: ending at once"),
         _ = int.recv() => tracing::info!("a second signal: ending at once"),
     }
-    Ok(())
 }
 
 /// sd_notify(3), for `Type=notify`. Nobody listening is no fault.
