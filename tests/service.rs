@@ -1,0 +1,92 @@
+//! Keyward under a service manager: what it tells systemd, and what its unit file promises.
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::bed::{Config, SOON, eventually, scratch};
+
+/// A Keyward whose service manager we are. Ended with the test.
+struct Service {
+    child: Child,
+    told: UnixDatagram,
+}
+
+impl Service {
+    fn start(name: &str, told: UnixDatagram, folder: &PathBuf, config: &Config) -> Self {
+        let file = folder.join("keyward.yaml");
+        std::fs::write(&file, config.text(&folder.join("state"), folder)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.args(["run", "--config"]).arg(&file).env("NOTIFY_SOCKET", name).env_remove("RUST_LOG").stderr(Stdio::null());
+        told.set_read_timeout(Some(SOON)).unwrap();
+        Self { child: command.spawn().unwrap(), told }
+    }
+
+    fn hears(&self) -> String {
+        let mut text = [0; 256];
+        let length = self.told.recv(&mut text).expect("it tells something in time");
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        eventually("Keyward has ended", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[track_caller]
+fn ready_then_stopping(name: &str, told: UnixDatagram, folder: &PathBuf) {
+    let mut service = Service::start(name, told, folder, &Config::new());
+    assert_eq!(service.hears(), "READY=1");
+    assert!(service.child.try_wait().unwrap().is_none(), "it serves");
+    kill_process(Pid::from_child(&service.child), Signal::TERM).unwrap();
+    assert_eq!(service.hears(), "STOPPING=1");
+    assert!(service.ended().success());
+}
+
+#[test]
+fn the_service_manager_hears_when_it_is_ready_and_when_it_stops() {
+    let folder = scratch("service");
+    let socket = folder.join("notify");
+    ready_then_stopping(socket.to_str().unwrap(), UnixDatagram::bind(&socket).unwrap(), &folder);
+}
+
+#[test]
+fn a_service_manager_behind_an_abstract_socket_hears_it_too() {
+    let name = format!("keyward-test-{}", std::process::id());
+    let told = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    ready_then_stopping(&format!("@{name}"), told, &scratch("service"));
+}
+
+#[test]
+fn a_process_that_cannot_serve_never_says_that_it_is_ready() {
+    let (folder, taken) = (scratch("service"), TcpListener::bind("127.0.0.1:0").unwrap());
+    let socket = folder.join("notify");
+    let told = UnixDatagram::bind(&socket).unwrap();
+    let config = Config::new().only_listener(&format!("protocol: postgres, address: \"{}\"", taken.local_addr().unwrap()));
+    let mut service = Service::start(socket.to_str().unwrap(), told, &folder, &config);
+    assert_eq!(service.ended().code(), Some(1));
+    service.told.set_nonblocking(true).unwrap();
+    assert_eq!(service.told.recv(&mut [0; 256]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn the_unit_file_leaves_more_time_for_the_end_than_a_drain_takes() {
+    let unit = include_str!("../docker/keyward.service");
+    let seconds = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')?.parse().ok());
+    let drain = keyward_config::Limits::default().drain_timeout.get();
+    // After the drain, what is left is cut and leases are given back.
+    assert!(Duration::from_secs(seconds.expect("a time in seconds")) > drain + Duration::from_secs(30));
+}
