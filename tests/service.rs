@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(name: &str, told: UnixDatagram, folder: &PathBuf, config: &Config) -> Self {
+    fn start(name: &str, told: UnixDatagram, folder: &Path, config: &Config) -> Self {
         let file = folder.join("keyward.yaml");
         std::fs::write(&file, config.text(&folder.join("state"), folder)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
@@ -47,7 +47,7 @@ impl Drop for Service {
 }
 
 #[track_caller]
-fn ready_then_stopping(name: &str, told: UnixDatagram, folder: &PathBuf) {
+fn ready_then_stopping(name: &str, told: UnixDatagram, folder: &Path) {
     let mut service = Service::start(name, told, folder, &Config::new());
     assert_eq!(service.hears(), "READY=1");
     assert!(service.child.try_wait().unwrap().is_none(), "it serves");
