@@ -1,8 +1,8 @@
 //! The budget of handshakes: links that have not logged in yet, in all and per source address. Apart from that of sessions, so that a
-//! flood of half-open handshakes takes nothing from those who are in. A full budget makes room by ending its oldest handshake, if that
-//! has had its chance: who knows his password is through in far less.
+//! flood of half-open handshakes takes nothing from those who are in. A full budget makes room by ending a handshake of the address that
+//! holds most places, for one that holds fewer; else its oldest, if that has had its chance: who knows his password is through in far less.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use keyward_auth::ThrottleKey;
 use keyward_config::Limits;
 use tokio_util::sync::CancellationToken;
 
-/// A handshake younger than this is never ended for another; the newcomer is refused instead.
+/// A handshake younger than this is not ended for another of an address that holds as much; the newcomer is refused instead.
 const CHANCE: Duration = Duration::from_secs(1);
 
 /// The handshakes under way.
@@ -44,7 +44,9 @@ impl Handshakes {
         if address.is_some() {
             inner.make_room(limits.handshakes_per_address, |waiting| waiting.address == address)?;
         }
-        inner.make_room(limits.handshakes, |_| true)?;
+        if !inner.share(limits.handshakes, address) {
+            inner.make_room(limits.handshakes, |_| true)?;
+        }
         let number = inner.next;
         inner.next = number.wrapping_add(1);
         let crowded_out = CancellationToken::new();
@@ -77,14 +79,36 @@ impl Inner {
         if since.elapsed() < CHANCE {
             return None;
         }
+        self.end(number)
+    }
+
+    /// In a full budget, the address that holds most gives the place of its oldest, however young, to one that will still hold fewer: a
+    /// flood crowds out itself. Whether it did.
+    fn share(&mut self, most: u32, newcomer: Option<ThrottleKey>) -> bool {
+        if self.waiting.len() < usize::try_from(most).unwrap_or(usize::MAX) {
+            return false;
+        }
+        let mut held = HashMap::new();
+        for address in self.waiting.values().filter_map(|waiting| waiting.address) {
+            let count: &mut usize = held.entry(address).or_default();
+            *count = count.saturating_add(1);
+        }
+        let own = newcomer.and_then(|address| held.get(&address)).copied().unwrap_or(0).saturating_add(1);
+        let Some((address, _)) = held.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own) else { return false };
+        let oldest = self.waiting.iter().find(|(_, waiting)| waiting.address == Some(address)).map(|(number, _)| *number);
+        oldest.and_then(|number| self.end(number)).is_some()
+    }
+
+    fn end(&mut self, number: u64) -> Option<()> {
         self.waiting.remove(&number).map(|waiting| waiting.crowded_out.cancel())
     }
 }
 
 impl Handshake {
-    /// Resolves when a newcomer needed the place.
-    pub async fn crowded_out(&self) {
-        self.crowded_out.cancelled().await;
+    /// Cancelled when a newcomer needed the place.
+    #[must_use]
+    pub fn crowded_out(&self) -> CancellationToken {
+        self.crowded_out.clone()
     }
 }
 
@@ -113,6 +137,21 @@ mod tests {
         assert!(budget.admit(two, &limits(10, 3)).is_some());
         drop(held);
         assert_eq!(budget.count(), 0);
+    }
+
+    #[test]
+    fn an_address_that_holds_most_makes_room_for_one_that_holds_fewer() {
+        let budget = Arc::new(Handshakes::default());
+        let key = |ip: &str| Some(keyward_auth::Source::tcp(ip.parse().unwrap()).throttle_key());
+        let (flood, good) = (key("10.0.0.1"), key("10.0.0.2"));
+        let first = budget.admit(flood, &limits(3, 3)).unwrap();
+        let _others = [budget.admit(flood, &limits(3, 3)).unwrap(), budget.admit(flood, &limits(3, 3)).unwrap()];
+        let in_time = budget.admit(good, &limits(3, 3)).unwrap();
+        assert!(first.crowded_out.is_cancelled(), "young, but one of three");
+        assert!(budget.admit(flood, &limits(3, 3)).is_none(), "its own are no fewer");
+        assert!(budget.admit(good, &limits(3, 3)).is_none(), "two of three would be as many");
+        assert!(!in_time.crowded_out.is_cancelled());
+        assert_eq!(budget.count(), 3);
     }
 
     #[test]
