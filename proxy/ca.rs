@@ -41,7 +41,15 @@ impl LocalCa {
     /// A text for the operator.
     pub fn open(state: &Path) -> Result<Self, String> {
         let (at, key_at) = (state.join(CERTIFICATE), state.join(KEY));
-        if !at.exists() || !key_at.exists() {
+        if at.exists() && !key_at.exists() {
+            // A new one would look the same and be trusted by nobody.
+            return Err(format!(
+                "{} is there and its key {} is not: bring the key back, or remove the certificate too",
+                at.display(),
+                key_at.display()
+            ));
+        }
+        if !at.exists() {
             let (pem, key) = make().map_err(|error| format!("the local CA: {error}"))?;
             // The key first: a certificate without its key would look whole at the next start.
             write_private(&key_at, key.as_bytes())?;
@@ -52,6 +60,12 @@ impl LocalCa {
         let key = KeyPair::from_pem(&key).map_err(|_| format!("{}: not a private key", key_at.display()))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| format!("{}: not a CA certificate", at.display()))?;
         Ok(Self { pem, issuer })
+    }
+
+    /// Whether the state folder has one.
+    #[must_use]
+    pub fn is_there(state: &Path) -> bool {
+        state.join(CERTIFICATE).exists()
     }
 
     /// The certificate to trust, as PEM.

@@ -52,8 +52,6 @@ pub enum Stage {
     Inject,
     /// The audit record.
     Audit,
-    /// Bytes.
-    Relay,
 }
 
 impl SessionError {
@@ -107,8 +105,7 @@ impl Party {
 
 impl Stage {
     /// All of them, in the order of a session.
-    pub const ALL: [Self; 8] =
-        [Self::Open, Self::Login, Self::Authorise, Self::Lease, Self::Connect, Self::Inject, Self::Audit, Self::Relay];
+    pub const ALL: [Self; 7] = [Self::Open, Self::Login, Self::Authorise, Self::Lease, Self::Connect, Self::Inject, Self::Audit];
 
     /// A fixed word.
     #[must_use]
@@ -121,7 +118,6 @@ impl Stage {
             Self::Connect => "connect",
             Self::Inject => "inject",
             Self::Audit => "audit",
-            Self::Relay => "relay",
         }
     }
 }

@@ -10,9 +10,8 @@
 //!              .lease(): the store, and beside it …                          → Session<Leased>
 //! upstream.rs  … Endpoint → Unverified → TLS or an exemption                 → Verified
 //!   upstream   log in with the credential                                    ← the injection
-//! audit/       `opened` is on disk before …
-//!   login      … the client hears that it is in
-//! session.rs   .established(): enters the registry, lets the credential go   → Session<Live>
+//! session.rs   .established(): `opened` is on disk, the registry knows it    → Session<Live>   (the credential is let go)
+//!   login      the client hears that it is in                                  (its first good news)
 //! relay.rs     bytes, until either side ends or somebody ends the session
 //! registry.rs  end(id, Reason): idle, lifetime, lease, withdrawn, kill, drain
 //! audit/       `closed`, exactly once, panic included
@@ -28,6 +27,7 @@ pub mod ca;
 pub mod cli;
 pub mod error;
 pub mod link;
+pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod postgres;

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use keyward_auth::{SessionId, Source};
@@ -47,7 +48,7 @@ pub struct Link {
     pub claimed: Claimed,
     /// When the handshake ends, whatever it has reached.
     pub deadline: Instant,
-    /// Its place in the budget of handshakes.
+    /// Its place in the budget of handshakes, until the user is proven and has a place among the sessions.
     pub handshake: Option<Handshake>,
 }
 
@@ -61,42 +62,69 @@ pub struct Claimed {
 }
 
 impl Link {
-    /// Runs the handshake within its deadline and its place in the budget.
+    /// What a handshake must end for: its deadline, a newcomer that needs its place, a drain.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            deadline: self.deadline,
+            crowded_out: self.handshake.as_ref().map(Handshake::crowded_out).unwrap_or_default(),
+            draining: self.proxy.draining.clone(),
+        }
+    }
+
+    /// The deadline passed: whose fault that is depends on what was waited for.
+    #[must_use]
+    pub fn blame(&self, mut error: SessionError) -> SessionError {
+        if error.refusal == Refusal::TooSlow {
+            error.stage = self.stages.now();
+            (error.refusal, error.party) = match error.stage {
+                Stage::Lease => (Refusal::CredentialsUnavailable, Party::Store),
+                Stage::Connect | Stage::Inject => (Refusal::UpstreamUnreachable, Party::Upstream),
+                Stage::Audit => (Refusal::AuditUnavailable, Party::Proxy),
+                Stage::Open | Stage::Login | Stage::Authorise => (Refusal::TooSlow, Party::Client),
+            };
+        }
+        error
+    }
+}
+
+/// What a handshake must end for.
+pub struct Bounds {
+    /// When it ends, whatever it has reached.
+    pub deadline: Instant,
+    /// A newcomer needed its place.
+    pub crowded_out: CancellationToken,
+    /// The process is shutting down.
+    pub draining: CancellationToken,
+}
+
+impl Bounds {
+    /// Runs a handshake, or a part of it, within them.
     ///
     /// # Errors
     /// `TooSlow`, `Busy` when a newcomer needed the place, `ShuttingDown`, or what the handshake itself says.
-    pub async fn handshake<T>(
-        deadline: Instant,
-        place: Option<&Handshake>,
-        draining: &CancellationToken,
-        handshake: impl Future<Output = Result<T, SessionError>>,
-    ) -> Result<T, SessionError> {
-        let crowded_out = async {
-            match place {
-                Some(place) => place.crowded_out().await,
-                None => std::future::pending().await,
-            }
-        };
+    pub async fn run<T>(&self, handshake: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
         let client = |refusal, text: &'static str| Err(SessionError::new(refusal, Party::Client, Stage::Open, text));
         tokio::select! {
             biased;
             done = handshake => done,
-            () = draining.cancelled() => client(Refusal::ShuttingDown, "draining"),
-            () = crowded_out => client(Refusal::Busy, "a newcomer needed the place of this handshake"),
-            () = tokio::time::sleep_until(deadline.into()) => client(Refusal::TooSlow, "the handshake's deadline passed"),
+            () = self.draining.cancelled() => client(Refusal::ShuttingDown, "draining"),
+            () = self.crowded_out.cancelled() => client(Refusal::Busy, "a newcomer needed the place of this handshake"),
+            () = tokio::time::sleep_until(self.deadline.into()) => client(Refusal::TooSlow, "the handshake's deadline passed"),
         }
     }
 }
 
-/// What each stage of a login took.
+/// What each stage of a login took, and which one is under way.
 pub struct Stages {
     since: Instant,
     taken: Vec<(Stage, Duration)>,
+    now: AtomicU8,
 }
 
 impl Default for Stages {
     fn default() -> Self {
-        Self { since: Instant::now(), taken: Vec::with_capacity(Stage::ALL.len()) }
+        Self { since: Instant::now(), taken: Vec::with_capacity(Stage::ALL.len()), now: AtomicU8::new(Stage::Open as u8) }
     }
 }
 
@@ -104,14 +132,27 @@ impl Stages {
     /// The stage ends here, and the next begins.
     pub fn end(&mut self, stage: Stage) {
         let now = Instant::now();
-        self.taken.push((stage, now.saturating_duration_since(self.since)));
-        self.since = now;
+        self.beside(stage, now.saturating_duration_since(self.since));
     }
 
     /// A stage that ran beside another one took this long.
     pub fn beside(&mut self, stage: Stage, took: Duration) {
         self.taken.push((stage, took));
         self.since = Instant::now();
+        let next = Stage::ALL.into_iter().find(|next| !self.taken.iter().any(|(taken, _)| taken == next));
+        self.waits_for(next.unwrap_or(Stage::Audit));
+    }
+
+    /// What is waited for from here on, should it never come.
+    pub fn waits_for(&self, stage: Stage) {
+        self.now.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// The stage that is under way.
+    #[must_use]
+    pub fn now(&self) -> Stage {
+        let now = self.now.load(Ordering::Relaxed);
+        Stage::ALL.into_iter().find(|stage| *stage as u8 == now).unwrap_or(Stage::Open)
     }
 
     /// What was taken so far.

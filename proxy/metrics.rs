@@ -193,11 +193,16 @@ impl Metrics {
     }
 
     /// A session closed.
-    pub fn session_closed(&self, protocol: &'static str, connection: &str, outcome: &'static str, bytes: (u64, u64)) {
+    pub fn session_closed(&self, protocol: &'static str, connection: &str, outcome: &'static str) {
         self.live.get_or_create(&ByConnection { protocol, connection: connection.to_owned() }).dec();
         self.closed.get_or_create(&ByOutcome { protocol, outcome }).inc();
-        self.bytes.get_or_create(&ByDirection { protocol, direction: "up" }).inc_by(bytes.0);
-        self.bytes.get_or_create(&ByDirection { protocol, direction: "down" }).inc_by(bytes.1);
+    }
+
+    /// Where the bytes of a session count while they move: from the client, and to it.
+    #[must_use]
+    pub fn bytes(&self, protocol: &'static str) -> (Counter, Counter) {
+        let counter = |direction| self.bytes.get_or_create(&ByDirection { protocol, direction }).clone();
+        (counter("up"), counter("down"))
     }
 
     /// A login was refused.

@@ -9,6 +9,7 @@ use keyward_config::{Config, Listener, Problems, ProtocolSettings};
 use crate::error::SessionError;
 use crate::link::Link;
 use crate::postgres;
+use crate::relay::End;
 use crate::server::Proxy;
 use crate::stream::Stream;
 use crate::upstream::Preface;
@@ -22,8 +23,6 @@ pub struct Kind {
     pub settings: ProtocolSettings,
     /// What it knows of the way to its servers.
     pub preface: Preface,
-    /// ALPN names that its listeners accept.
-    pub alpn: &'static [&'static [u8]],
     /// Checks of a connection what the settings types cannot say by themselves.
     pub check: fn(&Connection, &mut Problems),
     /// Checks of a listener, with the users of the file, what the settings types cannot say by themselves.
@@ -42,7 +41,7 @@ pub enum Served {
     /// A request on behalf of another session, such as a cancel.
     Request,
     /// A session, ended by this.
-    Session(&'static str),
+    Session(End),
 }
 
 /// What a login for `check` showed.

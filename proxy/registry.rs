@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use keyward_auth::{Grant, SessionId};
 use keyward_config::{Limits, Name};
+use prometheus_client::metrics::counter::Counter;
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, watch};
 
@@ -78,6 +79,8 @@ pub struct Traffic {
     up: AtomicU64,
     down: AtomicU64,
     last: AtomicU64,
+    /// Those of all sessions, so that a long one is seen while it lives.
+    all: (Counter, Counter),
 }
 
 impl Registry {
@@ -101,33 +104,19 @@ impl Registry {
         Some(Place { registry: Arc::clone(self), user: grant.user().clone(), connection: connection.name().clone() })
     }
 
-    /// A wire number that no live session has: random, positive as an `i32`.
+    /// Enters a session that is about to be announced to its client, under a wire number that no other live session has: random, and
+    /// positive as an `i32`. `None`: there are no random numbers.
     #[must_use]
-    pub fn free_number(&self) -> u32 {
-        let inner = self.lock();
-        loop {
-            let mut bytes = [0_u8; 4];
-            // Without entropy the number is only not random; the key beside it is what cannot be guessed, and its maker fails then.
-            let _ = aws_lc_rs::rand::fill(&mut bytes);
-            let number = (u32::from_be_bytes(bytes) & 0x7fff_ffff).max(1);
-            if !inner.by_number.contains_key(&number) {
-                return number;
-            }
-        }
-    }
-
-    /// Enters a session that is about to be announced to its client.
-    #[must_use]
-    pub fn enter(self: &Arc<Self>, grant: Grant, traffic: Arc<Traffic>, wire_id: WireId, interrupt: Box<dyn Interrupt>) -> Registered {
+    pub fn enter(self: &Arc<Self>, grant: Grant, traffic: Arc<Traffic>, key: Vec<u8>, interrupt: Box<dyn Interrupt>) -> Option<Registered> {
         let (end, ends) = watch::channel(None);
-        let number = wire_id.number;
         let id = grant.session();
-        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, wire_id, interrupt, end });
         let mut inner = self.lock();
+        let number = inner.free_number()?;
+        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, wire_id: WireId { number, key }, interrupt, end });
         inner.by_number.insert(number, id);
         inner.live.insert(id, Arc::clone(&live));
         drop(inner);
-        Registered { registry: Arc::clone(self), live, ends }
+        Some(Registered { registry: Arc::clone(self), live, ends })
     }
 
     /// The one way to end a session: it stops at the next message boundary, tells its client why and closes. `false`: there is none.
@@ -178,6 +167,21 @@ impl Registry {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it holds the lock; should it ever, the counts are still whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn free_number(&self) -> Option<u32> {
+        // Of two thousand million numbers a few thousand are taken: a second draw is rare, a hundredth never.
+        for _ in 0..100 {
+            let mut bytes = [0_u8; 4];
+            aws_lc_rs::rand::fill(&mut bytes).ok()?;
+            let number = (u32::from_be_bytes(bytes) & 0x7fff_ffff).max(1);
+            if !self.by_number.contains_key(&number) {
+                return Some(number);
+            }
+        }
+        None
     }
 }
 
@@ -236,20 +240,22 @@ fn release(counts: &mut HashMap<Name, u32>, name: &Name) {
     }
 }
 
-impl Default for Traffic {
-    fn default() -> Self {
-        Self { start: Instant::now(), up: AtomicU64::new(0), down: AtomicU64::new(0), last: AtomicU64::new(0) }
-    }
-}
-
 impl Traffic {
+    /// Nothing moved yet. What moves counts in these two as well: up, and down.
+    #[must_use]
+    pub fn new(all: (Counter, Counter)) -> Self {
+        Self { start: Instant::now(), up: AtomicU64::new(0), down: AtomicU64::new(0), last: AtomicU64::new(0), all }
+    }
+
     /// Counts bytes from the client to the upstream.
     pub fn add_up(&self, bytes: usize) {
+        self.all.0.inc_by(bytes as u64);
         self.add(&self.up, bytes);
     }
 
     /// Counts bytes from the upstream to the client.
     pub fn add_down(&self, bytes: usize) {
+        self.all.1.inc_by(bytes as u64);
         self.add(&self.down, bytes);
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -20,7 +20,7 @@ use crate::stream::Stream;
 const BUFFER: usize = 64 * 1024;
 /// Buffers kept for the next who needs one: 16 MiB in all.
 const POOLED: usize = 256;
-/// After one side closed, the other may send its rest for this long.
+/// After its client has gone, an upstream that is silent for this long is at work for nobody.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A session that is being ended may finish the message that is under way for this long.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -31,8 +31,6 @@ pub struct Framing {
     pub up: Direction,
     /// From the upstream to the client.
     pub down: Direction,
-    /// The last bytes of a client that leaves in an orderly way.
-    pub goodbye: &'static [u8],
 }
 
 /// How one direction is watched.
@@ -67,13 +65,27 @@ pub enum End {
     Ended(Reason),
 }
 
+impl End {
+    /// A fixed word, for the log, metric labels and audit records.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::ClientFailed(_) => "client_failed",
+            Self::UpstreamFailed(_) => "upstream_failed",
+            Self::Ended(reason) => reason.word(),
+        }
+    }
+}
+
 /// How a relay ended, and whether the upstream may still be at work for nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Who ended it.
     pub end: End,
-    /// The client said goodbye, or the upstream closed: no query runs any more.
-    pub orderly: bool,
+    /// The upstream closed too: nothing of the session runs there any more.
+    pub upstream_closed: bool,
 }
 
 /// Buffers that are not in use.
@@ -117,49 +129,55 @@ impl Relay<'_> {
         let mut down = Pump::new(framing.down);
         let first = {
             let mut ends = pin!(ends);
+            let mut down_first = false;
             std::future::poll_fn(|cx| {
                 if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
                     return Poll::Ready(End::Ended(reason));
                 }
-                if let Poll::Ready(stop) = up.poll(cx, client, upstream, pool, |bytes| traffic.add_up(bytes)) {
-                    return Poll::Ready(stop.end(End::Client, End::ClientFailed, End::UpstreamFailed));
-                }
-                if let Poll::Ready(stop) = down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes)) {
-                    return Poll::Ready(stop.end(End::Upstream, End::UpstreamFailed, End::ClientFailed));
+                // In turns, or a client that never stops sending would use up this task's share of polls before any answer moved.
+                down_first = !down_first;
+                for turn in [down_first, !down_first] {
+                    let ended = if turn {
+                        let polled = down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes));
+                        polled.map(|stop| stop.end(End::Upstream, End::UpstreamFailed, End::ClientFailed))
+                    } else {
+                        let polled = up.poll(cx, client, upstream, pool, |bytes| traffic.add_up(bytes));
+                        polled.map(|stop| stop.end(End::Client, End::ClientFailed, End::UpstreamFailed))
+                    };
+                    if ended.is_ready() {
+                        return ended;
+                    }
                 }
                 Poll::Pending
             })
             .await
         };
-        match first {
-            // The upstream hears the end of the client's bytes; what it still has to say gets through.
-            End::Client => {
-                let _ = tokio::time::timeout(LAST_WORDS, async {
-                    let _ = upstream.shutdown().await;
-                    std::future::poll_fn(|cx| down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes))).await
+        if let End::Ended(reason) = first {
+            let finish = std::future::poll_fn(|cx| down.poll_to_boundary(cx, upstream, client, pool, traffic));
+            // Out of the boundary, a message of ours would be taken for a part of theirs: then the client only sees the close.
+            if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(true)) {
+                let bytes = farewell(reason);
+                let _ = tokio::time::timeout(FAREWELL, async {
+                    client.write_all(&bytes).await?;
+                    client.flush().await
                 })
                 .await;
             }
-            End::Ended(reason) => {
-                let finish = std::future::poll_fn(|cx| down.poll_to_boundary(cx, upstream, client, pool, traffic));
-                // Out of the boundary, a message of ours would be taken for a part of theirs: then the client only sees the close.
-                if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(true)) {
-                    let bytes = farewell(reason);
-                    let _ = tokio::time::timeout(FAREWELL, async {
-                        client.write_all(&bytes).await?;
-                        client.flush().await
-                    })
-                    .await;
-                }
-            }
-            End::Upstream | End::ClientFailed(_) | End::UpstreamFailed(_) => {}
         }
+        // A client may have closed only its sending half: it still gets what the upstream has to say.
+        let half_closed = match first {
+            End::Client => Some(down.last_words(upstream, Some(client), pool, traffic).await),
+            _ => None,
+        };
+        let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
+        let upstream_closed = match (first, half_closed) {
+            (End::Upstream | End::UpstreamFailed(_), _) => true,
+            (_, Some(closed)) => closed,
+            (_, None) => down.last_words(upstream, None, pool, traffic).await,
+        };
         up.release(pool);
         down.release(pool);
-        let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
-        let said_goodbye = up.tail.ends_with(framing.goodbye) && !framing.goodbye.is_empty();
-        let upstream_gone = matches!(first, End::Upstream | End::UpstreamFailed(_));
-        Outcome { end: first, orderly: said_goodbye || upstream_gone }
+        Outcome { end: first, upstream_closed }
     }
 }
 
@@ -187,29 +205,6 @@ struct Pump {
     start: usize,
     end: usize,
     unflushed: bool,
-    tail: Tail,
-}
-
-/// The last bytes that were read.
-#[derive(Default)]
-struct Tail([u8; 8]);
-
-impl Tail {
-    fn keep(&mut self, bytes: &[u8]) {
-        if let Some(last) = bytes.last_chunk() {
-            self.0 = *last;
-            return;
-        }
-        self.0.rotate_left(bytes.len());
-        let at = self.0.len().saturating_sub(bytes.len());
-        if let Some(end) = self.0.get_mut(at..) {
-            end.copy_from_slice(bytes);
-        }
-    }
-
-    fn ends_with(&self, bytes: &[u8]) -> bool {
-        self.0.ends_with(bytes)
-    }
 }
 
 impl Pump {
@@ -218,7 +213,7 @@ impl Pump {
             Direction::Raw => None,
             Direction::Tracked(framer) => Some(framer),
         };
-        Self { framer, buffer: None, start: 0, end: 0, unflushed: false, tail: Tail::default() }
+        Self { framer, buffer: None, start: 0, end: 0, unflushed: false }
     }
 
     /// Moves what can be moved; ready only when this direction has stopped.
@@ -267,13 +262,41 @@ impl Pump {
         }
     }
 
+    /// Tells the upstream that nothing more comes, and passes on what it still says (to nobody, once the client cannot be written) until it
+    /// closes. `false`: it did not; a query may be running there. A server that has nothing to do closes at once.
+    async fn last_words(&mut self, upstream: &mut Stream, mut client: Option<&mut Stream>, pool: &Pool, traffic: &Traffic) -> bool {
+        let _ = tokio::time::timeout(FAREWELL, upstream.shutdown()).await;
+        let mut deadline = Instant::now().checked_add(LAST_WORDS);
+        loop {
+            let step = async {
+                if let Some(to) = client.as_deref_mut() {
+                    let written = std::future::poll_fn(|cx| self.poll_write(cx, to)).await.is_ok() && to.flush().await.is_ok();
+                    if !written {
+                        client = None;
+                    }
+                }
+                std::future::poll_fn(|cx| self.poll_read(cx, upstream, pool, BUFFER)).await
+            };
+            let left = deadline.map_or(LAST_WORDS, |deadline| deadline.saturating_duration_since(Instant::now()));
+            match tokio::time::timeout(left, step).await {
+                Ok(Ok(0) | Err(_)) => return true,
+                Ok(Ok(bytes)) if client.is_some() => {
+                    traffic.add_down(bytes);
+                    // Somebody listens: only silence counts.
+                    deadline = Instant::now().checked_add(LAST_WORDS);
+                }
+                Ok(Ok(_)) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut Stream, pool: &Pool, most: usize) -> Poll<Result<usize, io::ErrorKind>> {
         let buffer = self.buffer.get_or_insert_with(|| pool.take());
         let room = buffer.get_mut(..most.min(BUFFER)).unwrap_or_default();
         let mut space = ReadBuf::new(room);
         ready!(Pin::new(from).poll_read(cx, &mut space)).map_err(|error| error.kind())?;
         let bytes = space.filled();
-        self.tail.keep(bytes);
         if let Some(framer) = &mut self.framer {
             framer.pass(bytes);
         }
@@ -317,8 +340,8 @@ mod tests {
         let ((client, ours), (theirs, upstream)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
         tokio::spawn(async move {
             let (mut client, mut upstream) = (Stream::Unix(ours), Stream::Unix(theirs));
-            let (traffic, pool) = (Arc::<Traffic>::default(), Pool::default());
-            let framing = Framing { up: Direction::Raw, down: Direction::Raw, goodbye: b"" };
+            let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
+            let framing = Framing { up: Direction::Raw, down: Direction::Raw };
             let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
             relay.run(std::future::pending(), |_| Vec::new()).await
         });

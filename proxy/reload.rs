@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::protocol::{self, KINDS};
 use crate::refusal::Reason;
 use crate::server::{Proxy, Server};
+use crate::tls::Roots;
 use crate::tls::ServerIdentity;
 use crate::upstream::Endpoint;
 
@@ -48,12 +49,13 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     }
     let gate = Gate::for_operator(config, Arc::new(Metrics::default()) as Arc<dyn Observer>, &mut loaded.problems);
     let mut seen = BTreeSet::new();
+    let roots = Arc::new(Roots::default());
     for grant in gate.iter().flat_map(|gate| gate.operator_grants()) {
         let connection = grant.connection();
         let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };
         (kind.check)(connection, &mut loaded.problems);
         check_verification(connection, &mut loaded.problems);
-        if let Err(text) = Endpoint::prepare(connection, &kind.preface) {
+        if let Err(text) = Endpoint::prepare(connection, &kind.preface, &roots) {
             loaded.problems.error(None, format!("connections.{}.tls", connection.name()), text);
         }
     }
@@ -87,13 +89,15 @@ pub struct Reloader {
     server: Arc<Server>,
     ca: LocalCa,
     current: Mutex<Config>,
+    /// Of the file when the process read it.
+    stamp: Stamp,
 }
 
 impl Reloader {
     /// For the process that runs with this configuration.
     #[must_use]
-    pub fn new(path: PathBuf, proxy: Arc<Proxy>, server: Arc<Server>, ca: LocalCa, current: Config) -> Self {
-        Self { path, proxy, server, ca, current: Mutex::new(current) }
+    pub fn new(proxy: Arc<Proxy>, server: Arc<Server>, ca: LocalCa, current: Config, stamp: Stamp) -> Self {
+        Self { path: current.file.clone(), proxy, server, ca, current: Mutex::new(current), stamp }
     }
 
     /// Takes the file as it is now. Live sessions keep the connection of their grant, and end only if they are no longer allowed. One log
@@ -115,8 +119,13 @@ impl Reloader {
         let (loaded, _) = load(&self.path);
         let mut problems = loaded.problems;
         let Some(config) = loaded.config.filter(|_| !problems.has_errors()) else { return Err(problems.to_string()) };
-        if config.state != current.state || config.audit != current.audit || config.log != current.log || config.http != current.http {
-            return Err("state, audit, log and http are read at the start only: restart for them".to_owned());
+        if config.state != current.state
+            || config.audit != current.audit
+            || config.log != current.log
+            || config.http != current.http
+            || config.reload != current.reload
+        {
+            return Err("state, audit, log, http and reload are read at the start only: restart for them".to_owned());
         }
         let prepared = self.server.prepare(&config, &self.ca)?;
         let Some(replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
@@ -125,6 +134,9 @@ impl Reloader {
         let gate = &self.proxy.gate;
         let ended = self.proxy.registry.end_where(Reason::Withdrawn, |live| !gate.still_allowed(&live.grant));
         let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        for problem in problems.iter() {
+            tracing::info!(%problem, "configuration");
+        }
         *current = config;
         Ok(format!(
             "added {}; changed {}; removed {}; ended {ended} sessions",
@@ -135,28 +147,34 @@ impl Reloader {
     }
 
     /// Watches the file, for `reload: on_change`. Runs until dropped.
-    pub async fn watch(&self) {
-        let mut taken = stamp(&self.path);
+    pub async fn watch(self: Arc<Self>) {
+        let mut taken = self.stamp;
         let mut last = taken;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = stamp(&self.path);
             let still = now == last;
             last = now;
-            if still && now.is_some() && now != taken {
-                tokio::time::sleep(LOOK).await;
-                if stamp(&self.path) == now {
-                    taken = now;
-                    // Refusals are logged by `reload`; the next change is taken again.
-                    let _ = self.reload();
-                }
+            if !still || now.is_none() || now == taken {
+                continue;
+            }
+            tokio::time::sleep(LOOK).await;
+            if stamp(&self.path) == now {
+                taken = now;
+                let this = Arc::clone(&self);
+                // Reading files blocks. Refusals are logged by `reload`; the next change is taken again.
+                let _ = tokio::task::spawn_blocking(move || this.reload()).await;
             }
         }
     }
 }
 
+/// One state of a file.
+pub type Stamp = Option<(u64, u64, i64, i64)>;
+
 /// What tells one state of a file from another: which file, how long, and when it was written.
-fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+#[must_use]
+pub fn stamp(path: &Path) -> Stamp {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata(path).ok().map(|meta| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }

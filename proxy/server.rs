@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use ipnet::IpNet;
-use keyward_auth::{Gate, SessionId, Source, ThrottleKey};
+use keyward_auth::{Gate, SessionId, Source};
 use keyward_config::{Config, Limits, ListenAddress, Listener};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -24,22 +21,23 @@ use crate::budget::Handshakes;
 use crate::ca::LocalCa;
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Claimed, Doorway, Link, Stages};
+use crate::listen::Socket;
 use crate::metrics::Metrics;
 use crate::protocol::{self, Kind, Served};
 use crate::proxy_protocol;
 use crate::refusal::{Reason, Refusal};
 use crate::registry::Registry;
 use crate::relay::Pool;
-use crate::stream::{self, Stream};
-use crate::tls::ServerIdentity;
+use crate::stream::Stream;
+use crate::tls::{Roots, ServerIdentity};
 
-/// Half-open and not yet accepted connections that the kernel keeps for a listener.
-const BACKLOG: u32 = 1024;
 /// After an accept error (no file descriptors left, say) the listener rests.
 const REST: Duration = Duration::from_millis(100);
 
-/// Sessions that were told to end, and leases that are to be given back, have this long.
-const CUT: Duration = Duration::from_secs(5);
+/// Sessions that were told to end have this long: to finish a message, to tell the client, and to stop what runs upstream.
+const LAST_WORDS: Duration = Duration::from_secs(12);
+/// Leases that are to be given back have this long; the rest is left to the next start.
+const GIVE_BACK: Duration = Duration::from_secs(10);
 
 /// What every link needs. Handles are passed in; there is no global.
 pub struct Proxy {
@@ -55,6 +53,10 @@ pub struct Proxy {
     pub pool: Pool,
     /// Set once: no new links, and handshakes end.
     pub draining: CancellationToken,
+    /// The system's certificate authorities.
+    pub roots: Arc<Roots>,
+    /// Set last: what is left of the links is dropped.
+    cut: CancellationToken,
     limits: ArcSwap<Limits>,
     handshakes: Arc<Handshakes>,
     links: TaskTracker,
@@ -71,6 +73,8 @@ impl Proxy {
             registry: Arc::default(),
             pool: Pool::default(),
             draining: CancellationToken::new(),
+            roots: Arc::default(),
+            cut: CancellationToken::new(),
             limits: ArcSwap::from_pointee(limits),
             handshakes: Arc::default(),
             links: TaskTracker::new(),
@@ -97,10 +101,12 @@ impl Proxy {
             let ended = self.registry.end_where(Reason::Drain, |_| true);
             tracing::info!(sessions = ended, "drain: the time is over, ending the sessions that are left");
         }
-        if tokio::time::timeout(CUT, self.links.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_WORDS, self.links.wait()).await.is_err() {
             tracing::warn!(sessions = self.registry.count(), "drain: cutting what is left");
+            self.cut.cancel();
+            self.links.wait().await;
         }
-        let waiting = self.gate.drain(CUT).await;
+        let waiting = self.gate.drain(GIVE_BACK).await;
         if waiting > 0 {
             tracing::warn!(leases = waiting, "drain: leases that could not be given back yet are left to the next start");
         }
@@ -123,16 +129,12 @@ struct Open {
 struct Door {
     kind: &'static Kind,
     way: Arc<Doorway>,
-    proxies: Vec<IpNet>,
+    /// Sources that must send a PROXY protocol header, and the only ones that may.
+    balancers: Vec<IpNet>,
 }
 
 /// Listeners that are ready to be served: their address, what they lead to, and the socket of a new one.
 pub struct Prepared(Vec<(ListenAddress, Door, Option<Socket>)>);
-
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
 
 impl Server {
     /// A server without listeners.
@@ -150,10 +152,11 @@ impl Server {
         let mut prepared = Prepared(Vec::new());
         for listener in &config.listeners {
             let address = &listener.address.value;
-            let failed = |text: String| format!("listener {}: {text}", shown(address));
+            let failed = |text: String| format!("listener {address}: {text}");
             let door = Door::open(listener, ca).map_err(failed)?;
             // The socket of an address that stays is kept, with what waits in it.
-            let socket = if open.contains_key(address) { None } else { Some(bind(address).map_err(|error| failed(error.to_string()))?) };
+            let socket =
+                if open.contains_key(address) { None } else { Some(Socket::bind(address).map_err(|error| failed(error.to_string()))?) };
             prepared.0.push((address.clone(), door, socket));
         }
         Ok(prepared)
@@ -194,7 +197,7 @@ impl Door {
         let kind = protocol::kind(listener.protocol).ok_or("no such protocol")?;
         let identity = match &listener.address.value {
             ListenAddress::Unix(_) => None,
-            address => Some(ServerIdentity::open(listener.tls.as_ref().map(|tls| &tls.value), address, ca, kind.alpn)?),
+            address => Some(ServerIdentity::open(listener.tls.as_ref().map(|tls| &tls.value), address, ca, kind.preface.alpn)?),
         };
         let way = Arc::new(Doorway {
             protocol: kind.settings.name,
@@ -202,59 +205,7 @@ impl Door {
             identity,
             settings: Arc::clone(&listener.settings),
         });
-        Ok(Self { kind, way, proxies: listener.proxy_protocol.clone() })
-    }
-}
-
-fn shown(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Tcp(address) => address.to_string(),
-        ListenAddress::Unix(path) => path.display().to_string(),
-    }
-}
-
-fn bind(address: &ListenAddress) -> io::Result<Socket> {
-    match address {
-        ListenAddress::Tcp(address) => {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            socket.set_reuseaddr(true)?;
-            socket.bind(*address)?;
-            socket.listen(BACKLOG).map(Socket::Tcp)
-        }
-        ListenAddress::Unix(path) => bind_unix(path).map(Socket::Unix),
-    }
-}
-
-/// A socket file that nobody answers on was left by a killed process.
-pub(crate) fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
-}
-
-impl Socket {
-    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                stream::tune(&socket)?;
-                Ok((Stream::Tcp(socket), Some(peer)))
-            }
-            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), None)),
-        }
-    }
-
-    fn shown(&self) -> String {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()).unwrap_or_default(),
-            Self::Unix(listener) => {
-                let address = listener.local_addr().ok();
-                address.and_then(|address| address.as_pathname().map(|path| path.display().to_string())).unwrap_or_default()
-            }
-        }
+        Ok(Self { kind, way, balancers: listener.proxy_protocol.clone() })
     }
 }
 
@@ -266,65 +217,37 @@ async fn accept(proxy: Arc<Proxy>, socket: Socket, door: Arc<ArcSwap<Door>>, sto
         };
         match accepted {
             Ok((stream, peer)) => drop(proxy.links.spawn(link(Arc::clone(&proxy), door.load_full(), stream, peer))),
+            // The connection itself failed: the next one may be fine.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 tracing::warn!(%error, "accept");
                 tokio::time::sleep(REST).await;
             }
         }
     }
-    if let Socket::Unix(listener) = &socket
-        && let Ok(address) = listener.local_addr()
-        && let Some(path) = address.as_pathname()
-    {
-        let _ = std::fs::remove_file(path);
-    }
+    socket.remove();
 }
 
 /// One link from its first byte to its last.
 async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Option<SocketAddr>) {
-    let limits = proxy.limits();
-    let deadline = Instant::now().checked_add(limits.handshake_timeout.get()).unwrap_or_else(Instant::now);
     let protocol = door.way.protocol;
     proxy.metrics.link(protocol);
-    let socket_ip = peer.map(|peer| peer.ip().to_canonical());
-    let behind_proxy = socket_ip.is_some_and(|ip| door.proxies.iter().any(|net| net.contains(&ip)));
-    // Behind a balancer the address is known only after its header: until then the link counts in all, not per address.
-    let Some(mut handshake) = proxy.handshakes.admit(throttle(socket_ip).filter(|_| !behind_proxy), &limits) else {
-        return turned_away(&proxy, protocol);
-    };
-    let mut client = peer;
-    if behind_proxy {
-        let header = tokio::time::timeout_at(deadline.into(), proxy_protocol::read(&mut stream)).await;
-        match header {
-            Ok(Ok(said)) => client = said.or(peer),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return proxy.metrics.probe(protocol),
-            Ok(Err(error)) => return tracing::warn!(peer = ?peer, %error, "no PROXY protocol header from a source that must send one"),
-            Err(_) => return,
-        }
-        let ip = client.map(|client| client.ip().to_canonical());
-        let Some(own) = proxy.handshakes.admit(throttle(ip), &limits) else { return turned_away(&proxy, protocol) };
-        handshake = own;
-    }
-    let ip = client.map(|client| client.ip().to_canonical());
-    let local = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_loopback());
-    let mut link = Link {
-        id: SessionId::random(),
-        source: ip.map_or_else(Source::local, Source::tcp),
-        peer: client.map_or_else(|| "unix".to_owned(), |client| client.to_string()),
-        local: local(ip) && local(socket_ip),
-        door: Arc::clone(&door.way),
-        proxy,
-        stages: Stages::default(),
-        claimed: Claimed::default(),
-        deadline,
-        handshake: Some(handshake),
-    };
+    let Some(mut link) = enter(&proxy, &door, &mut stream, peer).await else { return };
     let span = tracing::info_span!("link", protocol, id = %link.id, peer = link.peer);
     async {
-        let served = AssertUnwindSafe((door.kind.serve)(&mut link, &mut stream)).catch_unwind().await;
+        let served = AssertUnwindSafe((door.kind.serve)(&mut link, &mut stream)).catch_unwind();
+        let served = tokio::select! {
+            served = served => served,
+            // Dropped where it is: its guards close the record and give the lease back.
+            () = proxy.cut.cancelled() => return,
+        };
+        for (stage, took) in link.stages.taken() {
+            proxy.metrics.stage(protocol, *stage, *took);
+        }
         match served {
-            Ok(Ok(Served::Probe)) => link.proxy.metrics.probe(protocol),
-            Ok(Ok(Served::Request | Served::Session(_))) => {}
+            Ok(Ok(Served::Probe)) => proxy.metrics.probe(protocol),
+            Ok(Ok(Served::Request)) => {}
+            Ok(Ok(Served::Session(end))) => tracing::debug!(?end, "session ended"),
             Ok(Err(error)) if error.left => tracing::debug!(%error, "left"),
             Ok(Err(error)) => refused(&link, &error),
             // The panic's own message is on standard error already; it holds no text from a peer.
@@ -335,24 +258,75 @@ async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Opti
     .await;
 }
 
-fn throttle(ip: Option<IpAddr>) -> Option<ThrottleKey> {
-    ip.map(|ip| Source::tcp(ip).throttle_key())
-}
-
-/// No place among the handshakes: the socket is closed without a word, and counted only. Anything more would cost us more than it costs
-/// whoever floods us.
-fn turned_away(proxy: &Proxy, protocol: &'static str) {
-    proxy.metrics.refusal(protocol, &SessionError::new(Refusal::Busy, Party::Client, Stage::Open, "no place among the handshakes"));
-}
-
-/// The one place that logs, counts and records why a login was refused.
-fn refused(link: &Link, error: &SessionError) {
-    match error.party {
-        Party::Client => tracing::info!(%error, "refused"),
-        Party::Upstream | Party::Store => tracing::warn!(%error, "refused"),
-        Party::Proxy => tracing::error!(%error, "refused"),
+/// Takes a place among the handshakes, and learns who connects from the balancer in front, if there is one.
+async fn enter(proxy: &Arc<Proxy>, door: &Door, stream: &mut Stream, peer: Option<SocketAddr>) -> Option<Link> {
+    let limits = proxy.limits();
+    let protocol = door.way.protocol;
+    let turned_away = || {
+        // Counted only: anything more would cost us more than it costs whoever floods us.
+        let error = SessionError::new(Refusal::Busy, Party::Client, Stage::Open, "no place among the handshakes");
+        proxy.metrics.refusal(protocol, &error);
+    };
+    let socket_ip = peer.map(|peer| peer.ip().to_canonical());
+    let behind_balancer = socket_ip.is_some_and(|ip| door.balancers.iter().any(|net| net.contains(&ip)));
+    let mut link = Link {
+        id: SessionId::random(),
+        source: Source::local(),
+        peer: String::new(),
+        local: false,
+        door: Arc::clone(&door.way),
+        proxy: Arc::clone(proxy),
+        stages: Stages::default(),
+        claimed: Claimed::default(),
+        deadline: Instant::now().checked_add(limits.handshake_timeout.get()).unwrap_or_else(Instant::now),
+        handshake: None,
+    };
+    let mut client = peer;
+    if behind_balancer {
+        // Until its header says who it is, the link counts in all, not per address.
+        link.handshake = Some(proxy.handshakes.admit(None, &limits).or_else(|| {
+            turned_away();
+            None
+        })?);
+        let bounds = link.bounds();
+        let header = async { proxy_protocol::read(stream).await.map_err(|error| SessionError::client_io(Stage::Open, &error)) };
+        match bounds.run(header).await {
+            Ok(said) => client = said.or(peer),
+            Err(error) if error.left => {
+                proxy.metrics.probe(protocol);
+                return None;
+            }
+            Err(error) => {
+                tracing::info!(peer = ?peer, %error, "no PROXY protocol header from a source that must send one");
+                proxy.metrics.refusal(protocol, &error);
+                return None;
+            }
+        }
+        link.handshake = None;
     }
+    let ip = client.map(|client| client.ip().to_canonical());
+    let throttle = ip.map(|ip| Source::tcp(ip).throttle_key());
+    link.handshake = Some(proxy.handshakes.admit(throttle, &limits).or_else(|| {
+        turned_away();
+        None
+    })?);
+    let local = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip.is_loopback());
+    link.local = local(ip) && local(socket_ip);
+    link.source = ip.map_or_else(Source::local, Source::tcp);
+    link.peer = client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
+    Some(link)
+}
+
+/// The one place that logs, counts and records why a login was refused. What did not come as far as a name is no login: scanners and
+/// broken probes are counted, and would only hide the others in the record.
+fn refused(link: &Link, error: &SessionError) {
     link.proxy.metrics.refusal(link.door.protocol, error);
+    match (error.party, &link.claimed.user) {
+        (Party::Client, None) => return tracing::debug!(%error, "refused"),
+        (Party::Client, Some(_)) => tracing::info!(%error, "refused"),
+        (Party::Upstream | Party::Store, _) => tracing::warn!(%error, "refused"),
+        (Party::Proxy, _) => tracing::error!(%error, "refused"),
+    }
     link.proxy.audit.denied(&Denied {
         session: link.id,
         protocol: link.door.protocol,

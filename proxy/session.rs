@@ -13,7 +13,9 @@ use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::refusal::{Reason, Refusal};
 use crate::registry::{Interrupt, Place, Registered, Traffic, WireId};
+use crate::relay::{End, Framing, Relay};
 use crate::server::Proxy;
+use crate::stream::Stream;
 use crate::upstream::{Endpoint, Preface, Verified, VerifiedBy};
 
 /// One grant in use, at a stage of its life.
@@ -21,8 +23,9 @@ pub struct Session<S> {
     proxy: Arc<Proxy>,
     grant: Grant,
     endpoint: Endpoint,
-    place: Place,
+    // Dropped before the place: who waits until no session is left waits for its record and its lease too.
     stage: S,
+    place: Place,
 }
 
 /// The rules allow it.
@@ -52,7 +55,6 @@ struct Closing {
     proxy: Arc<Proxy>,
     grant: Grant,
     record: OpenRecord,
-    traffic: Arc<Traffic>,
     outcome: &'static str,
 }
 
@@ -60,7 +62,7 @@ impl Drop for Closing {
     fn drop(&mut self) {
         let connection = self.grant.connection();
         self.record.close(self.outcome);
-        self.proxy.metrics.session_closed(connection.protocol(), connection.name().as_str(), self.outcome, self.traffic.bytes());
+        self.proxy.metrics.session_closed(connection.protocol(), connection.name().as_str(), self.outcome);
     }
 }
 
@@ -87,7 +89,9 @@ impl Session<Authorised> {
         };
         let place =
             proxy.registry.admit(&grant, &proxy.limits()).ok_or_else(|| refused(Refusal::Busy, "a limit on sessions is reached"))?;
-        let endpoint = Endpoint::of(&grant, preface)?;
+        let endpoint = Endpoint::of(&grant, preface, &proxy.roots)?;
+        // From here on the limits on sessions hold, and no newcomer can take the place of a user who is proven.
+        link.handshake = None;
         link.stages.end(Stage::Authorise);
         Ok(Self { proxy, grant, endpoint, place, stage: Authorised })
     }
@@ -97,7 +101,7 @@ impl Session<Authorised> {
     /// # Errors
     /// `UpstreamUnverified` if the connection's files cannot be read, `Busy`.
     pub fn of_operator(proxy: &Arc<Proxy>, grant: Grant, preface: &Preface) -> Result<Self, SessionError> {
-        let endpoint = Endpoint::of(&grant, preface)?;
+        let endpoint = Endpoint::of(&grant, preface, &proxy.roots)?;
         let place = proxy.registry.admit(&grant, &proxy.limits());
         let place = place.ok_or_else(|| SessionError::new(Refusal::Busy, Party::Proxy, Stage::Authorise, "no place for a check"))?;
         Ok(Self { proxy: Arc::clone(proxy), grant, endpoint, place, stage: Authorised })
@@ -124,9 +128,11 @@ impl Session<Authorised> {
     {
         let began = Instant::now();
         let mut times = (Duration::ZERO, Duration::ZERO);
+        stages.waits_for(Stage::Lease);
         let asked = async {
             let lease = self.proxy.gate.lease(&self.grant).await.map_err(unavailable);
             times.0 = began.elapsed();
+            stages.waits_for(Stage::Connect);
             lease
         };
         let dialled = async {
@@ -197,33 +203,28 @@ impl Session<Leased> {
     /// The upstream let us in: writes `opened`, enters the registry, and lets go of the credential.
     ///
     /// # Errors
-    /// `AuditUnavailable`.
+    /// `AuditUnavailable`; `Internal` without random numbers.
     pub async fn established(
         self,
         link: &mut Link,
         verified_by: VerifiedBy,
-        wire_id: WireId,
+        key: Vec<u8>,
         interrupt: Box<dyn Interrupt>,
     ) -> Result<Session<Live>, SessionError> {
         let Self { proxy, grant, endpoint, place, stage: Leased { mut lease, .. } } = self;
         link.stages.end(Stage::Inject);
-        let traffic = Arc::new(Traffic::default());
-        let opened = Opened {
-            grant: &grant,
-            protocol: link.door.protocol,
-            peer: &link.peer,
-            provenance: lease.provenance(),
-            verified_by,
-            stages: link.stages.taken(),
-        };
+        let protocol = link.door.protocol;
+        let traffic = Arc::new(Traffic::new(proxy.metrics.bytes(protocol)));
+        let opened =
+            Opened { grant: &grant, protocol, peer: &link.peer, provenance: lease.provenance(), verified_by, stages: link.stages.taken() };
         let record = proxy.audit.opened(&opened, Arc::clone(&traffic)).await;
         let record = record.map_err(|text| SessionError::new(Refusal::AuditUnavailable, Party::Proxy, Stage::Audit, text))?;
+        proxy.metrics.session_opened(protocol, grant.connection().name().as_str(), verified_by.word());
+        let closing = Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, outcome: "aborted" };
         link.stages.end(Stage::Audit);
         lease.forget_credential();
-        proxy.metrics.session_opened(link.door.protocol, grant.connection().name().as_str(), verified_by.word());
-        let closing =
-            Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, traffic: Arc::clone(&traffic), outcome: "aborted" };
-        let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), wire_id, interrupt);
+        let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), key, interrupt);
+        let registered = registered.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Audit, "no random numbers"))?;
         // Entered first, asked second: a reload that took the permission away while we logged in finds the session, or is found here.
         if !proxy.gate.still_allowed(&grant) {
             proxy.registry.end(grant.session(), Reason::Withdrawn);
@@ -234,20 +235,35 @@ impl Session<Leased> {
 }
 
 impl Session<Live> {
-    /// What moves.
+    /// How its client may name it on another link.
     #[must_use]
-    pub fn traffic(&self) -> &Arc<Traffic> {
-        &self.stage.traffic
+    pub fn wire_id(&self) -> &WireId {
+        &self.stage.registered.live().wire_id
     }
 
-    /// What others see of it.
-    #[must_use]
-    pub fn registered(&self) -> &Registered {
-        &self.stage.registered
+    /// Relays until the end, then ends the session's life in order: what still runs upstream is stopped, the upstream closed, the record
+    /// closed, the lease given back.
+    pub async fn relay(
+        mut self,
+        client: &mut Stream,
+        upstream: Verified,
+        framing: Framing,
+        farewell: impl FnOnce(Reason) -> Vec<u8>,
+    ) -> End {
+        let mut stream = upstream.into_stream();
+        let relay = Relay { client, upstream: &mut stream, framing, traffic: &self.stage.traffic, pool: &self.proxy.pool };
+        let outcome = relay.run(self.ends(), farewell).await;
+        if !outcome.upstream_closed {
+            // The server would notice that nobody listens only when it has something to say.
+            self.stage.registered.live().interrupt.interrupt().await;
+        }
+        drop(stream);
+        self.stage.closing.outcome = outcome.end.word();
+        outcome.end
     }
 
     /// Resolves when the session has to end: somebody ends it, nothing moved for too long, it is too old, or its lease ends.
-    pub async fn ends(&self) -> Reason {
+    async fn ends(&self) -> Reason {
         let own = self.grant.connection().limits();
         let limits = &self.stage.limits;
         let idle = own.idle_timeout.unwrap_or(limits.idle_timeout).get();
@@ -267,10 +283,5 @@ impl Session<Live> {
                 LeaseEnd::Lost | LeaseEnd::TokenDied => Reason::LeaseLost,
             },
         }
-    }
-
-    /// Ends the session's life: out of the registry, the record closed, the lease given back. Call it once the upstream is closed.
-    pub fn close(mut self, outcome: &'static str) {
-        self.stage.closing.outcome = outcome;
     }
 }

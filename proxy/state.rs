@@ -70,7 +70,8 @@ pub fn create(path: &Path) -> Result<(), String> {
 
 /// Writes a file that only we may read, whole or not at all.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let fresh = path.with_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
     let shown = |error: std::io::Error| format!("{}: {error}", path.display());
     let _ = std::fs::remove_file(&fresh);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(shown)?;

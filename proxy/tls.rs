@@ -1,7 +1,7 @@
 //! TLS on both sides, with one provider (rustls on aws-lc-rs): the certificate that a listener shows, and how an upstream's is verified.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use keyward_config::{ListenAddress, ServerTls, TlsMode, UpstreamTls};
 use rustls::client::WebPkiServerVerifier;
@@ -19,8 +19,8 @@ use crate::ca::{Leaf, LocalCa};
 pub struct ServerIdentity {
     /// Accepts TLS with it.
     pub acceptor: TlsAcceptor,
-    /// `tls-server-end-point` of its certificate (RFC 5929 §4).
-    pub binding: Arc<[u8]>,
+    /// `tls-server-end-point` of its certificate (RFC 5929 §4), where it has one.
+    pub binding: Option<Arc<[u8]>>,
 }
 
 impl ServerIdentity {
@@ -46,7 +46,7 @@ impl ServerIdentity {
 
     fn showing(leaf: Leaf, alpn: &[&[u8]]) -> Result<Self, String> {
         let first = leaf.chain.first().ok_or("no certificate")?;
-        let binding = end_point(first).into();
+        let binding = end_point(first).map(Into::into);
         let mut config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(leaf.chain, leaf.key)
@@ -95,15 +95,15 @@ impl UpstreamVerification {
     ///
     /// # Errors
     /// A text for the operator.
-    pub fn open(tls: Option<&UpstreamTls>, alpn: &[&[u8]]) -> Result<Self, String> {
+    pub fn open(tls: Option<&UpstreamTls>, alpn: &[&[u8]], roots: &Roots) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mode = tls.map(|tls| tls.mode);
         let pin = tls.and_then(|tls| tls.pinned_key.as_deref()).map(parse_pin).transpose()?;
         let verifier: Arc<dyn ServerCertVerifier> = match (mode, pin) {
             (_, Some(pin)) => Arc::new(Pinned { pin, provider: Arc::clone(&provider) }),
             (Some(TlsMode::Require | TlsMode::Disable), None) => Arc::new(Unchecked { provider: Arc::clone(&provider) }),
-            (Some(TlsMode::VerifyCa), None) => Arc::new(ChainOnly(chain(tls, &provider)?)),
-            (Some(TlsMode::VerifyFull) | None, None) => chain(tls, &provider)?,
+            (Some(TlsMode::VerifyCa), None) => Arc::new(ChainOnly(chain(tls, roots, &provider)?)),
+            (Some(TlsMode::VerifyFull) | None, None) => chain(tls, roots, &provider)?,
         };
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -123,29 +123,36 @@ impl UpstreamVerification {
     }
 }
 
-fn chain(tls: Option<&UpstreamTls>, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let mut roots = RootCertStore::empty();
-    match tls.and_then(|tls| tls.ca.as_deref()) {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|_| format!("{}: not a certificate of an authority", path.display()))?;
-            }
-        }
-        // A system without any root still serves connections that bring their own: an empty set verifies nothing.
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+/// The system's authorities, read once, when the first connection needs them.
+#[derive(Default)]
+pub struct Roots(OnceLock<Arc<RootCertStore>>);
+
+impl Roots {
+    fn system(&self) -> Arc<RootCertStore> {
+        let read = || {
+            let mut roots = RootCertStore::empty();
+            // What cannot be read or parsed verifies nothing; without any, every server is refused.
+            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            Arc::new(roots)
+        };
+        Arc::clone(self.0.get_or_init(read))
     }
-    if roots.is_empty() {
-        return never_matching(provider);
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().map_err(|error| error.to_string())
 }
 
-/// No roots at all: a verifier that trusts one throw-away authority, whose key nobody keeps.
-fn never_matching(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let made = rcgen::generate_simple_self_signed(Vec::new()).map_err(|error| error.to_string())?;
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).map_err(|error| error.to_string())?;
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().map_err(|error| error.to_string())
+fn chain(tls: Option<&UpstreamTls>, roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
+    let roots = match tls.and_then(|tls| tls.ca.as_deref()) {
+        Some(path) => {
+            let mut own = RootCertStore::empty();
+            for certificate in certificates(path)? {
+                own.add(certificate).map_err(|_| format!("{}: not a certificate of an authority", path.display()))?;
+            }
+            Arc::new(own)
+        }
+        None => roots.system(),
+    };
+    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(|_| "the system has no certificate of an authority: name one with `tls: { ca: … }`".to_owned())
 }
 
 /// Certificates of a PEM file, at least one.
@@ -160,19 +167,19 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 /// `tls-server-end-point` (RFC 5929 §4.1): the hash of the certificate, by the hash of its signature; MD5 and SHA-1 count as SHA-256.
+/// `None` where the signature has no hash of its own (Ed25519, RSA-PSS): libpq and PostgreSQL cannot bind to those either.
 #[must_use]
-pub fn end_point(certificate: &CertificateDer<'_>) -> Vec<u8> {
+pub fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     use aws_lc_rs::digest::{SHA256, SHA384, SHA512, digest};
-    let oid = x509_parser::parse_x509_certificate(certificate)
-        .map(|(_, parsed)| parsed.signature_algorithm.algorithm.to_id_string())
-        .unwrap_or_default();
-    // RSA and ECDSA with SHA-384 and SHA-512; everything else, Ed25519 too as PostgreSQL has it, hashes with SHA-256.
-    let algorithm = match oid.as_str() {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let algorithm = match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
+        // md5, sha1 and sha256 WithRSAEncryption; ecdsa-with-SHA1 and -SHA256.
+        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => &SHA256,
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &SHA384,
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &SHA512,
-        _ => &SHA256,
+        _ => return None,
     };
-    digest(algorithm, certificate).as_ref().to_vec()
+    Some(digest(algorithm, certificate).as_ref().to_vec())
 }
 
 fn parse_pin(text: &str) -> Result<[u8; 32], String> {

@@ -2,12 +2,13 @@
 //! reaches a server that did not prove who it is.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use keyward_auth::{Connection, Grant};
-use keyward_config::{TlsMode, UpstreamAddress};
+use keyward_config::{TlsMode, UpstreamAddress, UpstreamTls};
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -15,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::Refusal;
 use crate::stream::{self, Stream};
-use crate::tls::{self, UpstreamVerification};
+use crate::tls::{self, Roots, UpstreamVerification};
 
 /// One address is tried for this long before the next.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,17 +27,25 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Preface {
     /// Where the address names no port.
     pub default_port: u16,
-    /// ALPN names to offer in TLS.
+    /// ALPN names, to offer upstream and to accept from clients.
     pub alpn: &'static [&'static [u8]],
 }
 
 /// Where an upstream is and how it is verified. Comes from a grant or from a live session; carries no secret.
 #[derive(Clone)]
-pub struct Endpoint(Arc<Inner>);
+pub struct Endpoint {
+    inner: Arc<Inner>,
+    /// The one address of a session that is already there, of those that the name may have.
+    at: Option<SocketAddr>,
+}
 
 struct Inner {
     place: Place,
-    verification: UpstreamVerification,
+    tls: Option<UpstreamTls>,
+    alpn: &'static [&'static [u8]],
+    roots: Arc<Roots>,
+    /// Made at the first TLS; a connection on this machine never needs it.
+    verification: OnceLock<UpstreamVerification>,
     insecure: bool,
 }
 
@@ -55,12 +64,9 @@ pub struct Unverified {
 /// A transport to a server that may be given a secret.
 pub struct Verified {
     endpoint: Endpoint,
-    /// The transport.
-    pub stream: Stream,
-    /// By what the server is verified.
-    pub by: VerifiedBy,
-    /// `tls-server-end-point` of the server's certificate, inside TLS.
-    pub binding: Option<Vec<u8>>,
+    stream: Stream,
+    by: VerifiedBy,
+    binding: Option<Vec<u8>>,
 }
 
 /// By what a server is verified.
@@ -96,26 +102,37 @@ impl Endpoint {
     /// The endpoint of a grant's connection.
     ///
     /// # Errors
-    /// `Internal` if the files that the connection names cannot be read any more.
-    pub fn of(grant: &Grant, preface: &Preface) -> Result<Self, SessionError> {
-        Self::prepare(grant.connection(), preface)
+    /// `UpstreamUnverified` if the files that the connection names cannot be read any more.
+    pub fn of(grant: &Grant, preface: &Preface, roots: &Arc<Roots>) -> Result<Self, SessionError> {
+        Self::prepare(grant.connection(), preface, roots)
             .map_err(|text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text))
     }
 
-    /// The same, once per connection: certificates are read at the first use and at every reload.
-    pub(crate) fn prepare(connection: &Connection, preface: &Preface) -> Result<Self, String> {
-        if let Some(ready) = connection.prepared().get().and_then(|slot| slot.downcast_ref::<Self>()) {
+    /// The same, once per connection: what the file says of its TLS is read at the first use and at every reload.
+    pub(crate) fn prepare(connection: &Connection, preface: &Preface, roots: &Arc<Roots>) -> Result<Self, String> {
+        let slot = connection.prepared();
+        if let Some(ready) = slot.get().and_then(|slot| slot.downcast_ref::<Self>()) {
             return Ok(ready.clone());
         }
         let place = match connection.address() {
             UpstreamAddress::Tcp { host, port } => Place::Tcp { host: host.clone(), port: port.unwrap_or(preface.default_port) },
             UpstreamAddress::Unix(path) => Place::Unix(path.clone()),
         };
-        let verification = UpstreamVerification::open(connection.tls(), preface.alpn)?;
-        let made = Self(Arc::new(Inner { place, verification, insecure: connection.insecure().is_some() }));
-        // Two first users may both prepare; the first stays, and both endpoints are equal.
-        let _ = connection.prepared().set(Arc::new(made.clone()));
-        Ok(made)
+        let inner = Inner {
+            place,
+            tls: connection.tls().cloned(),
+            alpn: preface.alpn,
+            roots: Arc::clone(roots),
+            verification: OnceLock::new(),
+            insecure: connection.insecure().is_some(),
+        };
+        if inner.tls.is_some() {
+            inner.verification()?;
+        }
+        let made = Self { inner: Arc::new(inner), at: None };
+        // Of two first users one makes it; the other takes what is there.
+        let _ = slot.set(Arc::new(made.clone()));
+        Ok(slot.get().and_then(|slot| slot.downcast_ref::<Self>()).cloned().unwrap_or(made))
     }
 
     /// TCP or the unix socket only. Every resolved address is tried, 5 s each; the caller's deadline bounds them all.
@@ -126,24 +143,41 @@ impl Endpoint {
         let unreachable = |error: io::Error| {
             SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, format!("connect: {error}"))
         };
-        let stream = match &self.0.place {
-            Place::Unix(path) => Stream::Unix(UnixStream::connect(path).await.map_err(unreachable)?),
-            Place::Tcp { host, port } => Stream::Tcp(connect_any(host, *port).await.map_err(unreachable)?),
+        let stream = match (&self.inner.place, self.at) {
+            (Place::Unix(path), _) => Stream::Unix(UnixStream::connect(path).await.map_err(unreachable)?),
+            (Place::Tcp { .. }, Some(at)) => Stream::Tcp(connect_any(&[at]).await.map_err(unreachable)?),
+            (Place::Tcp { host, port }, None) => {
+                let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(unreachable)?.collect();
+                Stream::Tcp(connect_any(&addresses).await.map_err(unreachable)?)
+            }
         };
-        let local = stream.peer().is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+        let local = match &stream {
+            Stream::Unix(_) => true,
+            other => other.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback()),
+        };
         Ok(Unverified { endpoint: self.clone(), stream, local })
     }
 
     /// Whether the other is the same endpoint.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 }
 
-async fn connect_any(host: &str, port: u16) -> io::Result<TcpStream> {
+impl Inner {
+    fn verification(&self) -> Result<&UpstreamVerification, String> {
+        if let Some(ready) = self.verification.get() {
+            return Ok(ready);
+        }
+        let made = UpstreamVerification::open(self.tls.as_ref(), self.alpn, &self.roots)?;
+        Ok(self.verification.get_or_init(|| made))
+    }
+}
+
+async fn connect_any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await? {
+    for address in addresses {
         match tokio::time::timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => {
                 stream::tune(&socket)?;
@@ -160,7 +194,7 @@ impl Unverified {
     /// Whether TLS is to be asked for.
     #[must_use]
     pub fn wants_tls(&self) -> bool {
-        match self.endpoint.0.verification.mode {
+        match self.endpoint.inner.tls.as_ref().map(|tls| tls.mode) {
             Some(TlsMode::Disable) => false,
             Some(_) => !matches!(self.stream, Stream::Unix(_)),
             None => !self.local,
@@ -178,8 +212,9 @@ impl Unverified {
     /// `UpstreamUnverified`: the certificate is not what the connection asks for.
     pub async fn secure(self) -> Result<Verified, SessionError> {
         let refused = |text: String| SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Connect, text);
-        let verification = &self.endpoint.0.verification;
-        let (Place::Tcp { host, .. }, Stream::Tcp(socket)) = (&self.endpoint.0.place, self.stream) else {
+        let inner = &self.endpoint.inner;
+        let verification = inner.verification().map_err(refused)?;
+        let (Place::Tcp { host, .. }, Stream::Tcp(socket)) = (&inner.place, self.stream) else {
             return Err(refused("TLS on something that is not TCP".to_owned()));
         };
         let name = verification.server_name.as_deref().unwrap_or(host);
@@ -187,12 +222,12 @@ impl Unverified {
         let connector = TlsConnector::from(Arc::clone(&verification.config));
         let secured = tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, socket)).await;
         let tls = secured.map_err(|_| refused("TLS: too slow".to_owned()))?.map_err(|error| refused(format!("TLS: {error}")))?;
-        let binding = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(tls::end_point);
+        let binding = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(tls::end_point);
         let by = match verification.mode {
             _ if verification.pinned => VerifiedBy::PinnedKey,
             Some(TlsMode::VerifyFull) | None => VerifiedBy::Certificate,
             Some(TlsMode::VerifyCa) => VerifiedBy::Chain,
-            Some(TlsMode::Require | TlsMode::Disable) => exemption(self.local, self.endpoint.0.insecure)?,
+            Some(TlsMode::Require | TlsMode::Disable) => exemption(self.local, inner.insecure)?,
         };
         Ok(Verified { endpoint: self.endpoint, stream: Stream::TlsClient(Box::new(tls)), by, binding })
     }
@@ -202,14 +237,8 @@ impl Unverified {
     /// # Errors
     /// `UpstreamUnverified`.
     pub fn exempt(self) -> Result<Verified, SessionError> {
-        let by = exemption(self.local, self.endpoint.0.insecure)?;
+        let by = exemption(self.local, self.endpoint.inner.insecure)?;
         Ok(Verified { endpoint: self.endpoint, stream: self.stream, by, binding: None })
-    }
-
-    /// The bare stream, for a request that carries no credential of the store (a cancel).
-    #[must_use]
-    pub fn into_unverified_stream(self) -> Stream {
-        self.stream
     }
 }
 
@@ -231,5 +260,34 @@ impl Verified {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The same server again: the address that this transport has, not another one of its name.
+    #[must_use]
+    pub fn same_server(&self) -> Endpoint {
+        Endpoint { at: self.stream.peer(), ..self.endpoint.clone() }
+    }
+
+    /// By what the server is verified.
+    #[must_use]
+    pub fn by(&self) -> VerifiedBy {
+        self.by
+    }
+
+    /// `tls-server-end-point` of the server's certificate, inside TLS and where it has one.
+    #[must_use]
+    pub fn binding(&self) -> Option<&[u8]> {
+        self.binding.as_deref()
+    }
+
+    /// The transport, for the login.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// The transport, once the login is done.
+    #[must_use]
+    pub fn into_stream(self) -> Stream {
+        self.stream
     }
 }

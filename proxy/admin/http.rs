@@ -1,7 +1,7 @@
 //! The HTTP listener, for probes and Prometheus: `/livez`, `/readyz`, `/metrics`. Nothing here needs a login, so nothing here tells more
 //! than counts and names that the file declares.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -9,26 +9,48 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore};
 
 use crate::server::Proxy;
 
 /// Stores are asked at most this often, however often we are.
 const FRESH: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECTIONS: usize = 64;
+const CONNECTION_LIFE: Duration = Duration::from_secs(30);
 
 struct Shared {
     proxy: Arc<Proxy>,
     last: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 
-/// Serves until dropped.
+/// Serves until dropped: at most 64 connections, each at most for half a minute.
 pub async fn serve(listener: TcpListener, proxy: Arc<Proxy>) {
     let shared = Arc::new(Shared { proxy, last: Mutex::default() });
     let routes =
         Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready)).route("/metrics", get(metrics)).with_state(shared);
-    if let Err(error) = axum::serve(listener, routes).await {
-        tracing::error!(%error, "the HTTP listener ended");
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let socket = match listener.accept().await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tracing::warn!(%error, "the HTTP listener: accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(routes.clone());
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        let connection = http.serve_connection(TokioIo::new(socket), service);
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(CONNECTION_LIFE, connection).await;
+            drop(place);
+        });
     }
 }
 
@@ -44,9 +66,10 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 
 /// Whether every store lets us in; the kind of failure only.
 async fn stores(shared: &Shared) -> Result<(), String> {
-    let last = shared.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    if let Some((_, outcome)) = last.filter(|(when, _)| when.elapsed() < FRESH) {
-        return outcome;
+    // Held while the stores are asked: whoever comes meanwhile takes the same answer.
+    let mut last = shared.last.lock().await;
+    if let Some((_, outcome)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
+        return outcome.clone();
     }
     let mut outcome = Ok(());
     for name in shared.proxy.gate.store_names() {
@@ -58,7 +81,7 @@ async fn stores(shared: &Shared) -> Result<(), String> {
             Err(_) => outcome = Err(format!("store {name}: too slow\n")),
         }
     }
-    *shared.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), outcome.clone()));
+    *last = Some((Instant::now(), outcome.clone()));
     outcome
 }
 

@@ -1,7 +1,6 @@
 //! The admin socket: a unix socket in the state folder, which only our own user may enter. One JSON line asks, one answers.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::listen::bind_unix;
 use crate::refusal::Reason;
 use crate::reload::Reloader;
-use crate::server::{Proxy, bind_unix};
+use crate::server::Proxy;
 
 const REQUEST_MAX: u64 = 4096;
 /// A list of 10 000 sessions is about 3 MiB.
@@ -77,9 +77,7 @@ pub struct SessionRow {
 /// # Errors
 /// The socket's.
 pub fn open(path: &Path) -> io::Result<UnixListener> {
-    let listener = bind_unix(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    bind_unix(path, 0o600)
 }
 
 /// Serves operators until dropped.

@@ -38,7 +38,7 @@ pub struct Audit {
     left_out: AtomicU64,
 }
 
-/// An open record, to be closed once.
+/// An open record: closed with an outcome, or, should it be dropped without one, as `aborted`. Once.
 pub struct OpenRecord {
     id: SessionId,
     opened: Instant,
@@ -58,26 +58,27 @@ impl Audit {
         Ok(Self { writer, on_failure, metrics, started: Instant::now(), window: zero(), in_window: zero(), left_out: zero() })
     }
 
-    /// Writes `opened` and waits until it is on disk. The place of `closed` is reserved here, so that closing cannot fail.
+    /// Writes `opened` and waits until it is on disk. The place of `closed` is reserved before, so that closing cannot fail; should the
+    /// wait be cut off, what may be in the record by then is closed as `aborted`.
     ///
     /// # Errors
     /// It cannot be written, and the file says `on_failure: refuse`.
     pub async fn opened(&self, record: &Opened<'_>, traffic: Arc<Traffic>) -> Result<OpenRecord, String> {
         let id = record.session();
-        let wrote = tokio::time::timeout(PATIENCE, self.writer.append(record.line())).await;
-        let (place, failed) = match wrote {
-            Ok(Ok(place)) => (Some(place), None),
-            Ok(Err(error)) => (None, Some(error)),
-            Err(_) => (None, Some("too slow".to_owned())),
+        let mut open = OpenRecord { id, opened: Instant::now(), traffic, place: None };
+        let written = async {
+            open.place = Some(self.writer.reserve().await?);
+            self.writer.append(record.line()).await
         };
-        if let Some(error) = failed {
+        let outcome = tokio::time::timeout(PATIENCE, written).await.unwrap_or_else(|_| Err("too slow".to_owned()));
+        if let Err(error) = outcome {
             self.metrics.audit_failure();
             if self.on_failure == OnFailure::Refuse {
                 return Err(error);
             }
             tracing::error!(session = %id, error, "the audit record cannot be written; the session goes on, as the file says");
         }
-        Ok(OpenRecord { id, opened: Instant::now(), traffic, place })
+        Ok(open)
     }
 
     /// Records a denied login, at a bounded rate. Never waits.
@@ -101,9 +102,13 @@ impl Audit {
         self.writer.reopen();
     }
 
-    /// Writes what is queued and stops.
+    /// Writes what is queued, and how many denied logins were left out. At most for 5 s: a disk that hangs must not keep us.
     pub async fn finish(&self) {
-        self.writer.finish().await;
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            self.writer.offer(record::left_out(left_out));
+        }
+        let _ = tokio::time::timeout(PATIENCE, self.writer.finish()).await;
     }
 }
 
@@ -113,6 +118,12 @@ impl OpenRecord {
         if let Some(place) = self.place.take() {
             place.send(Entry::line(record::closed(self.id, outcome, self.opened.elapsed(), self.traffic.bytes())));
         }
+    }
+}
+
+impl Drop for OpenRecord {
+    fn drop(&mut self) {
+        self.close("aborted");
     }
 }
 

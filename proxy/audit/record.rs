@@ -103,6 +103,11 @@ pub(super) fn closed(session: SessionId, outcome: &'static str, lasted: Duration
     }))
 }
 
+/// Denied logins that nothing was written of.
+pub(super) fn left_out(count: u64) -> Vec<u8> {
+    line(&json!({ "time": now(), "event": "denied", "left_out": count }))
+}
+
 /// A session that an earlier process left open.
 pub(super) fn crashed(session: &str) -> Vec<u8> {
     line(&json!({ "time": now(), "event": "closed", "session": session, "outcome": "crashed" }))

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 
 /// Places in the queue. Each live session holds the one of its `closed` line; the queue's memory grows with what is in it only.
 const QUEUE: usize = 1 << 20;
+const STOPPED: &str = "the writer has stopped";
 /// Lines that are written and synced together.
 const BATCH: usize = 512;
 
@@ -42,7 +43,7 @@ impl Writer {
         let mut file = append(path).map_err(shown)?;
         if !left_open.is_empty() {
             let lines: Vec<u8> = left_open.iter().flat_map(|session| record::crashed(session)).collect();
-            file.write_all(&lines).and_then(|()| file.sync_data()).map_err(shown)?;
+            file.write_all(&lines).and_then(|()| sync(&file)).map_err(shown)?;
             tracing::info!(sessions = left_open.len(), "sessions of an earlier process were closed in the audit record as crashed");
         }
         let (queue, entries) = mpsc::channel(QUEUE);
@@ -51,14 +52,16 @@ impl Writer {
         Ok(Self { queue })
     }
 
-    /// Appends a line, waits until it is on disk, and returns the place of the line that will close it.
-    pub(super) async fn append(&self, line: Vec<u8>) -> Result<OwnedPermit<Entry>, String> {
-        const STOPPED: &str = "the writer has stopped";
-        let later = self.queue.clone().reserve_owned().await.map_err(|_| STOPPED)?;
+    /// A place for a line that will come later.
+    pub(super) async fn reserve(&self) -> Result<OwnedPermit<Entry>, String> {
+        self.queue.clone().reserve_owned().await.map_err(|_| STOPPED.to_owned())
+    }
+
+    /// Appends a line and waits until it is on disk.
+    pub(super) async fn append(&self, line: Vec<u8>) -> Result<(), String> {
         let (done, wrote) = oneshot::channel();
         self.queue.send(Entry { line, done: Some(done), reopen: false }).await.map_err(|_| STOPPED)?;
-        wrote.await.map_err(|_| STOPPED)??;
-        Ok(later)
+        wrote.await.map_err(|_| STOPPED)?
     }
 
     /// Appends a line if there is room.
@@ -80,6 +83,8 @@ impl Writer {
 
 fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics) {
     let mut batch = Vec::with_capacity(BATCH);
+    // A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
+    let mut torn = false;
     while entries.blocking_recv_many(&mut batch, BATCH) > 0 {
         if batch.iter().any(|entry| entry.reopen) {
             match append(path) {
@@ -87,8 +92,10 @@ fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, me
                 Err(error) => tracing::error!(%error, "the audit record cannot be opened anew; the old file is kept"),
             }
         }
-        let bytes: Vec<u8> = batch.iter().flat_map(|entry| entry.line.iter().copied()).collect();
-        let wrote = file.write_all(&bytes).and_then(|()| file.sync_data()).map_err(|error| error.to_string());
+        let mut bytes = if torn { b"\n".to_vec() } else { Vec::new() };
+        bytes.extend(batch.iter().flat_map(|entry| entry.line.iter().copied()));
+        let wrote = file.write_all(&bytes).and_then(|()| sync(&file)).map_err(|error| error.to_string());
+        torn = wrote.is_err();
         if let Err(error) = &wrote {
             tracing::error!(error, lines = batch.len(), "the audit record cannot be written");
         }
@@ -100,6 +107,11 @@ fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, me
             }
         }
     }
+}
+
+/// A pipe to a collector has no disk to be on.
+fn sync(file: &File) -> std::io::Result<()> {
+    if file.metadata()?.is_file() { file.sync_data() } else { Ok(()) }
 }
 
 fn append(path: &Path) -> std::io::Result<File> {

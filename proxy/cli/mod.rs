@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use keyward_config::{Config, Kinds};
+use keyward_config::{Kinds, Loaded};
 
 use crate::ca::LocalCa;
 use crate::reload;
+use crate::state::StateFolder;
 
 /// A proxy for databases that injects credentials from a secret store.
 ///
@@ -152,8 +153,19 @@ pub fn main() -> ExitCode {
 }
 
 fn ca(path: &Path) -> u8 {
-    let Some(config) = read(path) else { return WRONG };
-    match crate::state::create(&config.state).and_then(|()| LocalCa::open(&config.state)) {
+    let loaded = load(path);
+    let Some(config) = loaded.config.filter(|_| !loaded.problems.has_errors()) else {
+        eprint!("{}", loaded.problems);
+        return WRONG;
+    };
+    let state = &config.state;
+    // Made under the lock: a process that starts meanwhile must not make another one.
+    let ca = if LocalCa::is_there(state) {
+        LocalCa::open(state)
+    } else {
+        StateFolder::open(state).and_then(|locked| LocalCa::open(locked.path()))
+    };
+    match ca {
         Ok(ca) => {
             print!("{}", ca.pem());
             DONE
@@ -175,15 +187,10 @@ pub fn schema_text() -> String {
     format!("{schema:#}")
 }
 
-/// The file, for commands that only need to know where something is. Its problems are shown if it cannot be used.
-fn read(path: &Path) -> Option<Config> {
+/// The file, without asking anybody what it names.
+fn load(path: &Path) -> Loaded {
     let (protocols, stores) = reload::rows();
-    let loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
-    let usable = !loaded.problems.has_errors();
-    if !usable {
-        eprint!("{}", loaded.problems);
-    }
-    loaded.config.filter(|_| usable)
+    keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores })
 }
 
 fn failed(text: &str) -> u8 {

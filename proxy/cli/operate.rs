@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{DONE, Format, WRONG, failed, read, runtime, table};
+use super::{DONE, Format, WRONG, failed, load, runtime, table};
 use crate::admin::socket::{self, Answer, Request, SessionRow};
 use crate::state::admin_socket;
 
@@ -58,7 +58,12 @@ fn unexpected(answer: Result<Answer, u8>) -> u8 {
 
 /// A file that is wrong by now must not keep an operator from his sessions: only `state` is needed of it.
 fn ask(path: &Path, request: &Request) -> Result<Answer, u8> {
-    let config = read(path).ok_or(WRONG)?;
+    let loaded = load(path);
+    let state = loaded.config.map(|config| config.state).filter(|state| !state.as_os_str().is_empty());
+    let Some(state) = state else {
+        eprint!("{}", loaded.problems);
+        return Err(WRONG);
+    };
     let runtime = runtime().map_err(|text| failed(&text))?;
-    runtime.block_on(socket::ask(&admin_socket(&config.state), request)).map_err(|text| failed(&text))
+    runtime.block_on(socket::ask(&admin_socket(&state), request)).map_err(|text| failed(&text))
 }

@@ -5,10 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_auth::{Gate, Observer};
 use keyward_config::{Config, Problems, Reload};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -17,7 +18,7 @@ use crate::admin::{http, socket};
 use crate::audit::{self, Audit};
 use crate::ca::LocalCa;
 use crate::metrics::Metrics;
-use crate::reload::{self, Reloader};
+use crate::reload::{self, Reloader, Stamp};
 use crate::server::{Proxy, Server};
 use crate::state::{StateFolder, admin_socket};
 use crate::{logging, protocol};
@@ -30,7 +31,9 @@ pub(super) fn run(path: &Path) -> u8 {
         Ok(runtime) => runtime,
         Err(text) => return failed(&text),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
+        // Before it is read: what changes from here on is a change.
+        let stamp = reload::stamp(path);
         let loaded = reload::load(path).0;
         let Some(config) = loaded.config.filter(|_| !loaded.problems.has_errors()) else {
             eprint!("{}", loaded.problems);
@@ -42,28 +45,35 @@ pub(super) fn run(path: &Path) -> u8 {
         for problem in loaded.problems.iter() {
             tracing::info!(%problem, "configuration");
         }
-        match serve(path, config).await {
+        match serve(config, stamp).await {
             Ok(()) => DONE,
             Err(text) => {
                 tracing::error!(error = text, "keyward cannot start");
                 FAILED
             }
         }
-    })
+    });
+    // A name that does not resolve must not keep a process that was told to end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    code
 }
 
-/// Secrets live in this process: no core dump, no debugger of the same user, no /proc/PID/mem.
+/// Secrets live in this process: no core dump, no debugger of the same user, no /proc/PID/mem. And as many files as we may have: a session
+/// takes two, and the usual soft limit of 1024 would be used up by handshakes alone.
 fn harden() -> Result<(), String> {
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum })
+        .map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| format!("not dumpable: {error}"))
 }
 
-async fn serve(path: &Path, config: Config) -> Result<(), String> {
+async fn serve(config: Config, stamp: Stamp) -> Result<(), String> {
     let signals = Signals::listen()?;
     let state = StateFolder::open(&config.state)?;
     let ca = LocalCa::open(state.path())?;
     let metrics = Arc::new(Metrics::default());
-    let mut problems = Problems::new(path);
+    let mut problems = Problems::new(&config.file);
     let observer = Arc::clone(&metrics) as Arc<dyn Observer>;
     let gate = Gate::open(&config, state.path(), observer, &mut problems).ok_or_else(|| problems.to_string())?;
     let record = config.audit.file.clone().unwrap_or_else(|| audit::default_file(state.path()));
@@ -78,8 +88,9 @@ async fn serve(path: &Path, config: Config) -> Result<(), String> {
     let listener = socket::open(&operators).map_err(|error| format!("{}: {error}", operators.display()))?;
     let server = Arc::new(Server::new(Arc::clone(&proxy)));
     server.commit(server.prepare(&config, &ca)?);
+    warn_of_few_files(&config);
     let on_change = config.reload == Reload::OnChange;
-    let reloader = Arc::new(Reloader::new(path.to_owned(), Arc::clone(&proxy), server, ca, config));
+    let reloader = Arc::new(Reloader::new(Arc::clone(&proxy), server, ca, config, stamp));
 
     tokio::spawn(socket::serve(listener, Arc::clone(&proxy), Arc::clone(&reloader)));
     if let Some(http) = http {
@@ -88,7 +99,7 @@ async fn serve(path: &Path, config: Config) -> Result<(), String> {
     }
     if on_change {
         let reloader = Arc::clone(&reloader);
-        tokio::spawn(async move { reloader.watch().await });
+        tokio::spawn(reloader.watch());
     }
     let protocols: Vec<&str> = protocol::KINDS.iter().map(|kind| kind.settings.name).collect();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), protocols = protocols.join(","), "ready");
@@ -111,6 +122,19 @@ impl Signals {
     fn listen() -> Result<Self, String> {
         let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
         Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())?, hup: listen(SignalKind::hangup())? })
+    }
+}
+
+/// The limits of the file must fit into the limit on open files, or accepting fails before they are reached.
+fn warn_of_few_files(config: &Config) {
+    let limits = &config.limits;
+    let wanted = u64::from(limits.sessions).saturating_mul(2).saturating_add(u64::from(limits.handshakes)).saturating_add(100);
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
+        tracing::info!(
+            open_files = most,
+            wanted,
+            "the limit on open files (RLIMIT_NOFILE) is below what limits.sessions and limits.handshakes may need"
+        );
     }
 }
 

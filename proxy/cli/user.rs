@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{DONE, failed};
 
 /// The longest password, in bytes.
-const MAX: u64 = 1024;
+const MAX: usize = 1024;
 
 pub(super) fn hash(argon2: bool) -> u8 {
     let password = match ask() {
@@ -53,7 +53,11 @@ fn hidden(prompt: &str) -> std::io::Result<Secret> {
 }
 
 fn line() -> std::io::Result<Secret> {
-    let mut text = Zeroizing::new(String::new());
-    std::io::stdin().lock().take(MAX).read_line(&mut text)?;
-    Ok(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned()))
+    let mut text = Zeroizing::new(String::with_capacity(MAX.saturating_add(2)));
+    std::io::stdin().lock().take(text.capacity() as u64).read_line(&mut text)?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.len() > MAX {
+        return Err(std::io::Error::other("longer than 1024 bytes"));
+    }
+    Ok(Secret::from(password.to_owned()))
 }

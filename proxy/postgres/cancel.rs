@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How a session's query is stopped upstream: by a cancel request of our own.
 pub(super) struct Cancel {
+    /// The very server of the session.
     pub(super) endpoint: Endpoint,
     pub(super) number: u32,
     pub(super) key: Vec<u8>,
@@ -24,11 +25,15 @@ pub(super) struct Cancel {
 impl Interrupt for Cancel {
     fn interrupt(&self) -> BoxFuture<'_, ()> {
         async {
+            if self.key.is_empty() {
+                // Some poolers give none: there is nothing to ask with.
+                return;
+            }
             let asked = async {
                 // Over TLS where the session has it: the key is worth a denial of service. The server closes once it has signalled.
                 let Ok(mut verified) = upstream::connect(self.endpoint.clone()).await else { return };
-                if messages::write(&mut verified.stream, &wire::cancel_request(self.number, &self.key)).await.is_ok() {
-                    let _ = verified.stream.read(&mut [0; 1]).await;
+                if messages::write(verified.stream(), &wire::cancel_request(self.number, &self.key)).await.is_ok() {
+                    let _ = verified.stream().read(&mut [0; 1]).await;
                 }
             };
             if tokio::time::timeout(PATIENCE, asked).await.is_err() {

@@ -12,6 +12,16 @@ pub struct Messages {
     body: usize,
 }
 
+impl Messages {
+    /// In a stream of which these bytes have passed already.
+    #[must_use]
+    pub fn after(passed: &[u8]) -> Self {
+        let mut messages = Self::default();
+        messages.pass(passed);
+        messages
+    }
+}
+
 impl Framer for Messages {
     fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

@@ -21,6 +21,7 @@ const PASSWORD_MESSAGE: u8 = b'p';
 /// What a client asks for, taken apart.
 pub(super) struct Asked {
     pub(super) user: String,
+    /// `None`: nothing but perhaps the user's own name, which psql asks for by itself.
     pub(super) connection: Option<String>,
     pub(super) account: Option<String>,
     /// The upstream's database; `None`: the connection's own.
@@ -37,8 +38,8 @@ impl Asked {
         let database = startup.database.clone().filter(|name| *name != startup.user && *name != user);
         let door = link.door.connection.as_ref().map(ToString::to_string);
         match (door, named) {
-            // A login that names another connection than its listener leads to names one that is not there.
-            (Some(door), Some(named)) if door != named => Self { user, connection: Some(String::new()), account, database },
+            // Behind a listener that leads to one connection, no other one is there.
+            (Some(door), Some(named)) if door != named => Self { user, connection: Some(format!("{named} at {door}")), account, database },
             (Some(door), _) => Self { user, connection: Some(door), account, database },
             (None, Some(named)) => Self { user, connection: Some(named), account, database },
             (None, None) => Self { user, connection: database, account: None, database: None },
@@ -67,7 +68,8 @@ pub(super) async fn prove(link: &Link, client: &mut Stream, user: &str) -> Resul
 }
 
 async fn scram(link: &Link, client: &mut Stream, user: &str) -> Result<Proven, SessionError> {
-    let binding = link.door.identity.as_ref().filter(|_| client.is_tls()).map(|identity| identity.binding.to_vec());
+    let binding =
+        link.door.identity.as_ref().filter(|_| client.is_tls()).and_then(|identity| identity.binding.as_deref()).map(<[u8]>::to_vec);
     let mut server = link.proxy.gate.scram(user, link.source, binding).await.map_err(failure)?;
     let mut mechanisms = Vec::new();
     for mechanism in server.mechanisms() {

@@ -27,7 +27,7 @@ use crate::link::{Link, Stages};
 use crate::protocol::{Kind, Probed, Served};
 use crate::refusal::Refusal;
 use crate::registry::WireId;
-use crate::relay::{Direction, End, Framing, Relay};
+use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
 use crate::session::{Live, Session};
 use crate::stream::Stream;
@@ -51,7 +51,6 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 pub const KIND: Kind = Kind {
     settings: ProtocolSettings { name: NAME, listener: Section::of::<ListenerSettings>(), connection: Section::of::<ConnectionSettings>() },
     preface: PREFACE,
-    alpn: &[opening::ALPN],
     check: settings::check,
     check_listener: settings::check_listener,
     serve,
@@ -62,16 +61,13 @@ pub const KIND: Kind = Kind {
 enum Established {
     Probe,
     Cancelled,
-    Session(Box<(Session<Live>, Verified, RelayMode)>),
+    Session(Box<(Session<Live>, Verified, Direction)>),
 }
 
 fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> {
     async move {
-        let (deadline, place, draining) = (link.deadline, link.handshake.take(), link.proxy.draining.clone());
         // Boxed, and gone before the relay starts: an idle session does not keep the login's buffers.
-        let handshake = Box::pin(establish(link, client));
-        let established = Link::handshake(deadline, place.as_ref(), &draining, handshake).await;
-        drop(place);
+        let established = link.bounds().run(Box::pin(establish(link, client))).await;
         match established {
             Ok(Established::Probe) => Ok(Served::Probe),
             Ok(Established::Cancelled) => {
@@ -80,10 +76,12 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
                 Ok(Served::Request)
             }
             Ok(Established::Session(session)) => {
-                let (session, verified, mode) = *session;
-                Ok(Served::Session(relay(link, client, session, verified, mode).await))
+                let (session, upstream, down) = *session;
+                let framing = Framing { up: Direction::Raw, down };
+                Ok(Served::Session(session.relay(client, upstream, framing, |reason| refuse::farewell(reason, link.id)).await))
             }
             Err(error) => {
+                let error = link.blame(error);
                 refuse::tell(client, link.id, &error).await;
                 Err(error)
             }
@@ -109,8 +107,14 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
     let proven = login::prove(link, client, &asked.user).await?;
     link.stages.end(Stage::Login);
 
-    let Some(connection) = &asked.connection else { return Err(which(link, &proven)) };
-    let session = Session::authorise(link, &proven.identity, connection, asked.account.as_deref(), &PREFACE)?;
+    let session = match &asked.connection {
+        Some(connection) => Session::authorise(link, &proven.identity, connection, asked.account.as_deref(), &PREFACE),
+        // psql without `-d` asks for the database of the user's own name: perhaps there is such a connection.
+        None => match Session::authorise(link, &proven.identity, &asked.user, None, &PREFACE) {
+            Err(error) if error.refusal == Refusal::NotPermitted && error.choices.is_empty() => Err(which(link, &proven)),
+            other => other,
+        },
+    }?;
     let grant = session.grant().clone();
     let settings = settings_of(&grant)?;
     let packet = startup_packet(&grant, settings, &asked, &startup)?;
@@ -130,44 +134,17 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
             }
         }
     };
-    let Ready { number, key, statuses, ready, .. } = ready;
-    let wire_id = WireId { number: link.proxy.registry.free_number(), key: cancel_key(startup.minor)? };
-    let news = good_news(&proven, &statuses, &wire_id, &ready);
-    let interrupt = cancel::Cancel { endpoint: session.endpoint().clone(), number, key };
-    let session = session.established(link, verified.by, wire_id, Box::new(interrupt)).await?;
+    let Ready { number, key, statuses, ready, rest, .. } = ready;
+    let interrupt = cancel::Cancel { endpoint: verified.same_server(), number, key };
+    let session = session.established(link, verified.by(), cancel_key(startup.minor)?, Box::new(interrupt)).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.
-    let _ = messages::write(client, &news).await;
-    Ok(Established::Session(Box::new((session, verified, settings.relay))))
-}
-
-async fn relay(link: &Link, client: &mut Stream, session: Session<Live>, verified: Verified, mode: RelayMode) -> &'static str {
-    let down = match mode {
-        RelayMode::Tracked => Direction::Tracked(Box::new(framer::Messages::default())),
+    let mut news = good_news(&proven, &statuses, session.wire_id(), &ready);
+    let _ = messages::write(client, news.raw(&rest)).await;
+    let down = match settings.relay {
+        RelayMode::Tracked => Direction::Tracked(Box::new(framer::Messages::after(&rest))),
         RelayMode::Raw => Direction::Raw,
     };
-    let mut upstream = verified.stream;
-    let relay = Relay {
-        client,
-        upstream: &mut upstream,
-        framing: Framing { up: Direction::Raw, down, goodbye: TERMINATE },
-        traffic: session.traffic(),
-        pool: &link.proxy.pool,
-    };
-    let outcome = relay.run(session.ends(), |reason| refuse::farewell(reason, link.id)).await;
-    if !outcome.orderly {
-        // The server would notice that nobody listens only when it has something to say.
-        session.registered().live().interrupt.interrupt().await;
-    }
-    drop(upstream);
-    let word = match outcome.end {
-        End::Client => "client",
-        End::Upstream => "upstream",
-        End::ClientFailed(_) => "client_failed",
-        End::UpstreamFailed(_) => "upstream_failed",
-        End::Ended(reason) => reason.word(),
-    };
-    session.close(word);
-    word
+    Ok(Established::Session(Box::new((session, verified, down))))
 }
 
 /// Newer minor versions and extensions that we do not speak are answered before the login, as a server does.
@@ -261,8 +238,8 @@ async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> 
         let ready = ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
         let mut goodbye = Messages::default();
         goodbye.raw(TERMINATE);
-        let _ = messages::write(&mut verified.stream, &goodbye).await;
-        Ok(Probed { version: ready.version, verified_by: verified.by, provenance: session.provenance().clone() })
+        let _ = messages::write(verified.stream(), &goodbye).await;
+        Ok(Probed { version: ready.version, verified_by: verified.by(), provenance: session.provenance().clone() })
     };
     match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
         Ok(probed) => probed,

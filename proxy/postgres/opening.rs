@@ -34,8 +34,11 @@ pub(super) async fn open(link: &Link, client: &mut Stream) -> Result<Opening, Se
     };
     if let Stream::Tcp(socket) = client {
         let mut first = [0_u8; 1];
-        match socket.peek(&mut first).await.map_err(failed)? {
-            0 => return Ok(Opening::Probe),
+        match socket.peek(&mut first).await {
+            Ok(0) => return Ok(Opening::Probe),
+            // Several balancers end their probes with a reset.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Opening::Probe),
+            Err(error) => return Err(failed(error)),
             _ if first == [TLS_HANDSHAKE] => secure(link, client, true).await?,
             _ => {}
         }

@@ -192,14 +192,6 @@ pub fn authentication(body: &[u8]) -> Result<Authentication<'_>, Malformed> {
     })
 }
 
-/// The iteration count that a server's SCRAM challenge asks for (RFC 5802 §5.1, `i=`). Each costs us two hashes, before we know whether
-/// the server is who it says.
-#[must_use]
-pub fn scram_iterations(challenge: &[u8]) -> Option<u32> {
-    let attribute = challenge.split(|byte| *byte == b',').find_map(|attribute| attribute.strip_prefix(b"i="))?;
-    str::from_utf8(attribute).ok()?.parse().ok()
-}
-
 /// Parses the body of a SASLInitialResponse: mechanism and first message.
 ///
 /// # Errors

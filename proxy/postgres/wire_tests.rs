@@ -69,13 +69,6 @@ fn a_cancel_key_may_be_longer_than_four_bytes() {
 }
 
 #[test]
-fn the_iteration_count_of_a_challenge_is_read() {
-    assert_eq!(scram_iterations(b"r=abc,s=QSXCR+Q6sek8bf92,i=4096"), Some(4096));
-    assert_eq!(scram_iterations(b"r=abc,s=QSXCR+Q6sek8bf92"), None);
-    assert_eq!(scram_iterations(b"r=abc,s=x,i=99999999999"), None);
-}
-
-#[test]
 fn lengths_are_bounded() {
     assert!(body_length([0, 0, 0, 3], 100).is_err());
     assert_eq!(body_length([0, 0, 0, 4], 100), Ok(0));
@@ -92,7 +85,6 @@ proptest! {
         let _ = authentication(&bytes);
         let _ = sasl_initial(&bytes);
         let _ = password(&bytes);
-        let _ = scram_iterations(&bytes);
     }
 
     #[test]
