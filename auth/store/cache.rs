@@ -1,7 +1,7 @@
 //! The cache of secrets without a lease, one per store (vault.md §14.3, §14.4).
 //!
 //! Entries end at the configured time or when the secret itself says so, whichever is first. Readers of the same secret share one
-//! request, also its failure; a failure is not kept. The request runs in a task of its own, so that a client that vanishes takes
+//! request, also its failure; a failure is not kept. A shared request runs in a task of its own, so that a client that vanishes takes
 //! nothing from those who wait with him.
 
 use std::sync::Arc;
@@ -9,23 +9,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::Expiry;
+use moka::future::Cache as Entries;
 
-use super::{Document, SecretPath, Store, StoreError, StoreErrorKind};
+use super::named::Named;
+use super::{Document, SecretPath, StoreError, StoreErrorKind};
 use crate::Grant;
 
 /// Entries per store.
 const MAX_ENTRIES: u64 = 10_000;
+/// A secret is read again for rejected logins at most once in this time, whoever they are (vault.md §14.4).
+const REREAD_PACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Cache {
-    entries: Option<moka::future::Cache<SecretPath, Read>>,
-    reads: AtomicU64,
+    entries: Option<Entries<SecretPath, Read>>,
+    /// What was read past the cache lately. All whose login was rejected share it.
+    reread: Entries<SecretPath, Read>,
+    reads: Arc<AtomicU64>,
 }
 
 /// One read of a secret.
 #[derive(Clone)]
 pub(crate) struct Read {
     pub(crate) document: Arc<Document>,
-    /// Which read of this process it was: tells whether the cache still holds the one that an upstream rejected.
+    /// Which read of this store it was, in the order in which they began: the higher one is the newer one.
     pub(crate) serial: u64,
 }
 
@@ -44,40 +50,59 @@ impl Expiry<SecretPath, Read> for Lifetime {
 impl Cache {
     /// `ttl` zero: nothing is kept.
     pub(crate) fn new(ttl: Duration) -> Self {
-        let build = || moka::future::Cache::builder().max_capacity(MAX_ENTRIES).expire_after(Lifetime(ttl)).build();
-        Self { entries: (!ttl.is_zero()).then(build), reads: AtomicU64::new(0) }
+        let build = |ttl| Entries::builder().max_capacity(MAX_ENTRIES).expire_after(Lifetime(ttl)).build();
+        Self { entries: (!ttl.is_zero()).then(|| build(ttl)), reread: build(REREAD_PACE), reads: Arc::default() }
     }
 
     /// The secret, and whether it came from the cache.
-    pub(crate) async fn read(&self, store: &Arc<dyn Store>, grant: &Grant, path: &SecretPath) -> Result<(Read, bool), StoreError> {
-        let Some(entries) = &self.entries else { return Ok((self.ask(store, grant, path, false).await?, false)) };
-        let entry = entries.entry_by_ref(path).or_try_insert_with(self.ask(store, grant, path, false)).await;
-        let entry = entry.map_err(|error: Arc<StoreError>| (*error).clone())?;
-        let cached = !entry.is_fresh();
-        Ok((entry.into_value(), cached))
+    pub(crate) async fn read(&self, from: &Named, grant: &Grant, path: &SecretPath) -> Result<(Read, bool), StoreError> {
+        match &self.entries {
+            Some(entries) => self.shared(entries, from, grant, path, false).await,
+            None => Ok((ask(from, grant, path, false, &self.reads).await?, false)),
+        }
     }
 
-    /// Reads past the cache and past every replica's delay. What was rejected is evicted if the cache still holds that very read.
-    pub(crate) async fn reread(&self, store: &Arc<dyn Store>, grant: &Grant, path: &SecretPath, rejected: u64) -> Result<Read, StoreError> {
-        if let Some(entries) = &self.entries
-            && let Some(held) = entries.get(path).await
-        {
-            if held.serial != rejected {
-                return Ok(held);
-            }
-            entries.invalidate(path).await;
+    /// The secret after an upstream rejected what the read number `rejected` gave: past the cache and past every replica's delay, unless
+    /// a newer one is known. What comes of it is in the cache then. It is newer if its number is.
+    pub(crate) async fn reread(&self, from: &Named, grant: &Grant, path: &SecretPath, rejected: u64) -> Result<Read, StoreError> {
+        let Some(entries) = &self.entries else { return Ok(self.shared(&self.reread, from, grant, path, true).await?.0) };
+        if let Some(held) = entries.get(path).await.filter(|held| held.serial > rejected) {
+            return Ok(held);
         }
-        let read = self.ask(store, grant, path, true).await?;
-        if let Some(entries) = &self.entries {
+        let (read, _) = self.shared(&self.reread, from, grant, path, true).await?;
+        if entries.get(path).await.is_none_or(|held| held.serial < read.serial) {
             entries.insert(path.clone(), read.clone()).await;
         }
         Ok(read)
     }
 
-    async fn ask(&self, store: &Arc<dyn Store>, grant: &Grant, path: &SecretPath, fresh: bool) -> Result<Read, StoreError> {
-        let (store, grant, path) = (Arc::clone(store), grant.clone(), path.clone());
-        let read = tokio::spawn(async move { store.read(&grant, &path, fresh).await });
-        let document = read.await.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "the read of the secret was cut off"))??;
-        Ok(Read { document: Arc::new(document), serial: self.reads.fetch_add(1, Ordering::Relaxed) })
+    /// The entry, or what one request for all who want it gives.
+    async fn shared(
+        &self,
+        entries: &Entries<SecretPath, Read>,
+        from: &Named,
+        grant: &Grant,
+        path: &SecretPath,
+        fresh: bool,
+    ) -> Result<(Read, bool), StoreError> {
+        if let Some(held) = entries.get(path).await {
+            return Ok((held, true));
+        }
+        let (entries, from, grant, path, reads) = (entries.clone(), from.clone(), grant.clone(), path.clone(), Arc::clone(&self.reads));
+        // All of it: a request that ended with the client who began it would leave the others without one.
+        let task = tokio::spawn(async move {
+            let entry = entries.entry_by_ref(&path).or_try_insert_with(ask(&from, &grant, &path, fresh, &reads)).await;
+            let entry = entry.map_err(|error: Arc<StoreError>| (*error).clone())?;
+            let cached = !entry.is_fresh();
+            Ok((entry.into_value(), cached))
+        });
+        task.await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unavailable, "the read of the secret was cut off")))
     }
+}
+
+async fn ask(from: &Named, grant: &Grant, path: &SecretPath, fresh: bool, reads: &AtomicU64) -> Result<Read, StoreError> {
+    let _turn = from.turn_to_read().await?;
+    let serial = reads.fetch_add(1, Ordering::Relaxed);
+    let document = from.store.read(grant, path, fresh).await?;
+    Ok(Read { document: Arc::new(document), serial })
 }

@@ -9,18 +9,20 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::journal::{Asked, Event};
 use super::lease::Source;
-use super::leases::{Counted, Leases, Named, unix_now};
+use super::leases::{self, Counted, Leases, unix_now};
+use super::named::Named;
 use super::{Credential, Issued, Lease, LeaseEnd, Provenance, SecretPath, StoreError, StoreErrorKind};
 use crate::Grant;
 
-/// A store that makes an account waits up to 90 s for its database (vault.md §0.10); a request that we gave up might still make one.
-const ISSUE_LIMIT: Duration = Duration::from_secs(100);
+/// Never reached: each call has limits of its own, and a request that we gave up might still make an account. Longer than a login, the
+/// request (95 s each), and both once more with a new token.
+const ISSUE_LIMIT: Duration = Duration::from_secs(600);
 const REVOKE_LIMIT: Duration = Duration::from_secs(30);
 const RENEW_LIMIT: Duration = Duration::from_secs(15);
 /// After the lease's end the store needs this long to have ended it by itself.
 const SLACK: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(300);
+const LAST_RETRY: Duration = Duration::from_secs(30);
 /// A session is ended this long before its lease, or a tenth of the lease's time before it, whichever is shorter.
 const MARGIN: Duration = Duration::from_secs(10);
 /// Renewals that follow each other sooner are not worth it.
@@ -59,9 +61,14 @@ impl Keeper {
         grant: Grant,
         path: SecretPath,
         counted: Counted,
-        hand_over: oneshot::Sender<Result<Lease, StoreError>>,
+        mut hand_over: oneshot::Sender<Result<Lease, StoreError>>,
     ) {
-        let born = Instant::now();
+        let from = self.from.clone();
+        let turn = tokio::select! {
+            turn = from.turn_to_issue() => turn,
+            // Nobody waits for it any more, and nothing was asked yet.
+            () = hand_over.closed() => return,
+        };
         let issued = match self.ask(&grant, &path).await {
             Ok(issued) => issued,
             Err(error) => {
@@ -69,11 +76,12 @@ impl Keeper {
                 return;
             }
         };
-        drop(grant);
+        drop((grant, turn));
+        let born = Instant::from_std(issued.asked);
         let end = born.checked_add(issued.duration);
         let until = unix_now().saturating_add(issued.duration.as_secs());
         let written = self.leases.record(self.number, Event::Issued { lease: issued.lease_id.clone(), until }, true).await;
-        let Issued { document, lease_id, duration, renewable, mut token_end } = issued;
+        let Issued { document, lease_id, duration, renewable, mut token_end, .. } = issued;
         let returned = Returned { lease: lease_id, end, counted };
         self.from.observer.lease(&self.from.name, "issued");
         let credential = Credential::whole(&document, &path).and_then(|credential| match written {
@@ -126,9 +134,7 @@ impl Keeper {
 
     /// Nobody can give back a lease whose id nobody knows: say so once, and let it go.
     pub(crate) async fn name_orphan(&self, why: &str) {
-        let Asked { store, path, session, .. } = &self.asked;
-        tracing::warn!(store, path, session, why, "a lease may be orphaned: an account may live until its own end");
-        self.from.observer.lease(&self.from.name, "possible_orphan");
+        leases::name_orphan(&self.from.observer, &self.asked, why);
         let _ = self.leases.record(self.number, Event::Failed, false).await;
     }
 
@@ -197,6 +203,7 @@ impl Keeper {
     pub(crate) async fn give_back(self, mut returned: Returned) {
         returned.counted.closing();
         let _ = self.leases.record(self.number, Event::Closing, false).await;
+        let (store, path, session) = (&self.from.name, &self.asked.path, &self.asked.session);
         let given_up = returned.end.and_then(|end| end.checked_add(SLACK));
         let mut wait = FIRST_RETRY;
         let mut said = false;
@@ -204,7 +211,6 @@ impl Keeper {
             let Err(error) = self.revoke_once(&returned.lease).await else { break Event::Done };
             self.from.observer.lease(&self.from.name, "revoke_failed");
             if !said {
-                let (store, path, session) = (&self.from.name, &self.asked.path, &self.asked.session);
                 let hint = if error.kind == StoreErrorKind::Denied { "does the policy allow update on sys/leases/revoke?" } else { "" };
                 tracing::warn!(store, path, session, %error, hint, "a lease could not be given back; it is tried until its end");
                 said = true;
@@ -216,13 +222,16 @@ impl Keeper {
             wait = wait.saturating_mul(2).min(LAST_RETRY);
         };
         if event == Event::Done {
-            self.from.observer.lease(&self.from.name, "revoked");
+            self.from.observer.lease(store, "revoked");
+        } else {
+            tracing::warn!(store, path, session, "a lease was not given back; by its time the store has ended it by itself");
+            self.from.observer.lease(store, "expired");
         }
         let _ = self.leases.record(self.number, event, false).await;
     }
 
     async fn revoke_once(&self, lease: &str) -> Result<(), StoreError> {
-        let _turn = self.leases.revoking.acquire().await;
+        let _turn = self.from.turn_to_revoke().await;
         let answer = timeout(REVOKE_LIMIT, self.from.store.revoke(lease)).await;
         let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the revocation was not answered in time");
         match answer.map_err(late).and_then(|answer| answer) {

@@ -15,17 +15,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::journal::{Asked, Event, Journal, Open, Recovered};
 use super::keeper::{Keeper, Returned};
-use super::{Lease, Observer, SecretPath, Store, StoreError, StoreErrorKind};
+use super::named::Named;
+use super::{Lease, Observer, SecretPath, StoreError, StoreErrorKind};
 use crate::Grant;
 
 /// Leases that may live or wait to be given back at one time.
 const PLACES: usize = 16_384;
-/// Revocations under way at one time.
-const REVOKING: usize = 4;
-/// Leases of a former process given back per second, so that a restart is no storm.
-const RECOVERY_PACE: Duration = Duration::from_millis(250);
-
-/// Seconds after which an ended lease needs no revocation: clocks differ, and stores take their time.
+/// Seconds after which a lease that no store claims is over for sure: clocks differ, and stores take their time.
 const ENDED_FOR: u64 = 600;
 
 /// How many leases there are.
@@ -40,21 +36,12 @@ pub struct LeaseStats {
 /// Every lease of the process.
 pub(crate) struct Leases {
     pub(crate) journal: Journal,
-    pub(crate) revoking: Semaphore,
     places: Arc<Semaphore>,
     stats: watch::Sender<LeaseStats>,
     next: AtomicU64,
     /// What a former process left behind and no store has claimed yet.
     recovered: Mutex<Recovered>,
     runtime: Handle,
-}
-
-/// A store with the name that it has in the file and the one who counts.
-#[derive(Clone)]
-pub(crate) struct Named {
-    pub(crate) name: String,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) observer: Arc<dyn Observer>,
 }
 
 /// One lease in the count: live until it is `closing`, then waiting, then gone.
@@ -75,11 +62,9 @@ impl Leases {
             Some(state) => Journal::open(state)?,
             None => (Journal::in_memory(), BTreeMap::new()),
         };
-        let recovered = without_ended(recovered, &journal);
         let next = recovered.keys().next_back().map_or(1, |last| last.saturating_add(1));
         Ok(Arc::new(Self {
             journal,
-            revoking: Semaphore::new(REVOKING),
             places: Arc::new(Semaphore::new(PLACES)),
             stats: watch::Sender::new(LeaseStats::default()),
             next: AtomicU64::new(next),
@@ -114,47 +99,63 @@ impl Leases {
         lease.await.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "the process is ending"))?
     }
 
-    /// A store was opened: what a former process left with it is given back now.
-    pub(crate) fn adopt(self: &Arc<Self>, from: &Named) {
-        let mine: Vec<(u64, Open)> = {
-            let Ok(mut recovered) = self.recovered.lock() else { return };
-            recovered.extract_if(.., |_, open| open.asked.at == from.store.identity()).collect()
-        };
-        if mine.is_empty() {
-            return;
-        }
-        let (leases, from) = (Arc::clone(self), from.clone());
-        let counted: Vec<_> = mine.iter().map(|_| Counted::new(self, None)).collect();
-        self.runtime.spawn(async move {
-            for ((number, open), counted) in mine.into_iter().zip(counted) {
-                let keeper = Keeper { leases: Arc::clone(&leases), from: from.clone(), number, asked: open.asked };
-                match open.issued {
-                    None => keeper.name_orphan("a former process ended while it was asked for").await,
-                    Some((lease, until)) => {
-                        let left = Duration::from_secs(until.saturating_sub(unix_now()));
-                        let end = tokio::time::Instant::now().checked_add(left);
-                        tracing::info!(store = from.name, session = keeper.asked.session, "a lease of a former process is given back");
-                        let returned = Returned { lease, end, counted };
-                        tokio::spawn(async move { keeper.give_back(returned).await });
-                        tokio::time::sleep(RECOVERY_PACE).await;
-                    }
+    /// Stores were opened: what a former process left with them is given back now, even if its time should be over by our clock,
+    /// which may be wrong. Where several entries of the file lead to the same server, the one of the same name may be the only one
+    /// whose token may revoke it.
+    pub(crate) fn adopt<'a>(self: &Arc<Self>, stores: impl Iterator<Item = &'a Named> + Clone) {
+        let Ok(mut recovered) = self.recovered.lock() else { return };
+        for by_name in [true, false] {
+            for from in stores.clone() {
+                let mine = |asked: &Asked| asked.at == from.store.identity() && (!by_name || asked.store == from.name);
+                for (number, open) in recovered.extract_if(.., |_, open| mine(&open.asked)) {
+                    self.take_over(from, number, open);
                 }
             }
+        }
+    }
+
+    fn take_over(self: &Arc<Self>, from: &Named, number: u64, open: Open) {
+        let counted = Counted::waiting(self);
+        let keeper = Keeper { leases: Arc::clone(self), from: from.clone(), number, asked: open.asked };
+        self.runtime.spawn(async move {
+            let Some((lease, until)) = open.issued else {
+                keeper.name_orphan("a former process ended while it was asked for").await;
+                return drop(counted);
+            };
+            let left = Duration::from_secs(until.saturating_sub(unix_now()));
+            let end = tokio::time::Instant::now().checked_add(left);
+            tracing::info!(store = keeper.from.name, session = keeper.asked.session, "a lease of a former process is given back");
+            keeper.give_back(Returned { lease, end, counted }).await;
         });
     }
 
-    /// Names what no store of the file claimed. It stays in the journal until its own end is past.
-    pub(crate) fn name_unclaimed(&self) {
-        let Ok(recovered) = self.recovered.lock() else { return };
-        for open in recovered.values() {
-            let (store, path, session) = (&open.asked.store, &open.asked.path, &open.asked.session);
-            tracing::warn!(
-                store,
-                path,
-                session,
-                "a lease of a former process belongs to a store that is not in the file; it is not given back"
-            );
-        }
+    /// Names what no store of the file claimed. A lease stays in the journal until its own end is past: its store may come back. What
+    /// has no lease is named once.
+    pub(crate) fn name_unclaimed(&self, observer: &Arc<dyn Observer>) {
+        let Ok(mut recovered) = self.recovered.lock() else { return };
+        recovered.retain(|number, Open { asked, issued }| match issued {
+            Some((_, until)) if until.saturating_add(ENDED_FOR) < unix_now() => {
+                let Asked { store, path, session, .. } = asked;
+                tracing::info!(store, path, session, "a lease of a former process is over; its store is not in the file");
+                self.journal.note(*number, Event::Expired);
+                false
+            }
+            Some(_) => {
+                let Asked { store, path, session, .. } = asked;
+                tracing::warn!(
+                    store,
+                    path,
+                    session,
+                    "a lease of a former process belongs to a store that is not in the file; it is not given back"
+                );
+                true
+            }
+            None => {
+                name_orphan(observer, asked, "a former process ended while it was asked for");
+                self.journal.note(*number, Event::Failed);
+                false
+            }
+        });
     }
 
     /// How many there are.
@@ -181,6 +182,13 @@ impl Counted {
         Self { leases: Arc::clone(leases), closing: false, _place: place }
     }
 
+    /// One that is given back from the start.
+    fn waiting(leases: &Arc<Leases>) -> Self {
+        let mut counted = Self::new(leases, None);
+        counted.closing();
+        counted
+    }
+
     /// The session has ended; the store has not got it back yet.
     pub(crate) fn closing(&mut self) {
         if !std::mem::replace(&mut self.closing, true) {
@@ -202,13 +210,11 @@ impl Drop for Counted {
     }
 }
 
-/// Leaves out the leases that their stores have surely ended by themselves.
-fn without_ended(mut recovered: Recovered, journal: &Journal) -> Recovered {
-    let ended = |open: &mut Open| open.issued.as_ref().is_some_and(|(_, until)| until.saturating_add(ENDED_FOR) < unix_now());
-    for (number, _) in recovered.extract_if(.., |_, open| ended(open)) {
-        journal.note(number, Event::Expired);
-    }
-    recovered
+/// Nobody can give back a lease whose id nobody knows: say so once.
+pub(crate) fn name_orphan(observer: &Arc<dyn Observer>, asked: &Asked, why: &str) {
+    let Asked { store, path, session, .. } = asked;
+    tracing::warn!(store, path, session, why, "a lease may be orphaned: an account may live until its own end");
+    observer.lease(store, "possible_orphan");
 }
 
 /// Seconds since 1970, for the journal: a monotonic clock does not outlive the process.

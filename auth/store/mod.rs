@@ -15,6 +15,7 @@ mod journal;
 mod keeper;
 mod lease;
 mod leases;
+mod named;
 mod plan;
 mod reference;
 mod stores;
@@ -60,7 +61,8 @@ pub trait Observer: Send + Sync {
     fn token_life(&self, store: &str, left: Option<Duration>);
     /// A secret came from the cache (`hit`), from the store (`miss`) or was older than its time (`stale`).
     fn cache(&self, store: &str, outcome: &'static str);
-    /// Something happened to a lease: `issued`, `renewed`, `revoked`, `revoke_failed`, `lost`, `possible_orphan`.
+    /// Something happened to a lease: `issued`, `renewed`, `revoked`, `revoke_failed`, `lost`, `expired` (never given back),
+    /// `possible_orphan`.
     fn lease(&self, store: &str, event: &'static str);
 }
 
@@ -89,6 +91,8 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) struct Issued {
     pub(crate) document: Document,
     pub(crate) lease_id: String,
+    /// When the request for it began: its time is counted from here, so that we are never later than the store.
+    pub(crate) asked: Instant,
     pub(crate) duration: Duration,
     pub(crate) renewable: bool,
     /// When the token that issued it dies, and the lease with it. `None`: it does not. It moves when the token is renewed, and

@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_util::future::try_join_all;
 use keyward_config::{Config, Node, Problems};
 
 use super::cache::{Cache, Read};
 use super::lease::Source;
-use super::leases::Named;
+use super::named::Named;
 use super::plan::{Part, Parts};
 use super::{
     Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
 };
 use crate::{Grant, Secret};
-
-/// A secret is read again for a rejected login at most once in this time (vault.md §14.4).
-const REFETCH_PACE: Duration = Duration::from_secs(5);
 
 /// The stores of one configuration.
 pub(crate) struct Stores {
@@ -28,7 +25,6 @@ pub(crate) struct Stores {
 struct Opened {
     named: Named,
     cache: Cache,
-    refetched: moka::future::Cache<SecretPath, ()>,
     /// What the file said: an equal store lives on through a reload.
     kind: &'static str,
     node: Node,
@@ -63,9 +59,9 @@ impl Stores {
             open.insert(name.to_owned(), opened);
         }
         if !problems.has_errors() {
-            open.values().for_each(|opened: &Arc<Opened>| leases.adopt(&opened.named));
+            leases.adopt(open.values().map(|opened: &Arc<Opened>| &opened.named));
             if previous.is_none() {
-                leases.name_unclaimed();
+                leases.name_unclaimed(observer);
             }
         }
         Self { open, leases: Arc::clone(leases) }
@@ -98,21 +94,25 @@ impl Stores {
                 let opened = self.of(grant)?;
                 self.leases.issue(opened.named.clone(), grant, path).await
             }
-            CredentialPlan::Whole(_) | CredentialPlan::Parts(_) => self.read(grant, &[]).await,
+            CredentialPlan::Whole(_) | CredentialPlan::Parts(_) => self.read(grant).await,
         }
     }
 
     /// The upstream rejected a credential: once more past the cache, if the rejected one came from it. `None`: it has not changed, or it
-    /// is too soon, or it is a lease of its own; the upstream's answer stands.
+    /// is a lease of its own; the upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
         let Source::Secrets { reads, cached: true } = rejected.source() else { return Ok(None) };
         let opened = self.of(grant)?;
-        for (path, _) in reads {
-            if !opened.refetched.entry_by_ref(path).or_insert(()).await.is_fresh() {
-                return Ok(None);
-            }
+        let born = Instant::now();
+        let again = reads.iter().map(|(path, serial)| async move {
+            let read = opened.cache.reread(&opened.named, grant, path, *serial).await?;
+            Ok::<_, StoreError>((path, read, false))
+        });
+        let again = try_join_all(again).await?;
+        if reads.iter().zip(&again).all(|((_, old), (_, new, _))| new.serial <= *old) {
+            return Ok(None);
         }
-        let lease = self.read(grant, reads).await?;
+        let lease = put_together(grant, Some(opened), &again, born).await?;
         let unchanged = match (lease.credential(), rejected.credential()) {
             (Some(new), Some(old)) => new.same_as(&old),
             _ => true,
@@ -140,8 +140,8 @@ impl Stores {
         self.open.get(name.as_str()).map(AsRef::as_ref).ok_or_else(missing)
     }
 
-    /// Reads every secret that the plan names, each once, and puts the parts together. `rejected` are reads not to be used again.
-    async fn read(&self, grant: &Grant, rejected: &[(SecretPath, u64)]) -> Result<Lease, StoreError> {
+    /// Reads every secret that the plan names, each once, and puts the parts together.
+    async fn read(&self, grant: &Grant) -> Result<Lease, StoreError> {
         let born = Instant::now();
         let plan = &grant.account.plan;
         let mut paths: Vec<&SecretPath> = match plan {
@@ -152,46 +152,38 @@ impl Stores {
         paths.dedup();
         let opened = if paths.is_empty() { None } else { Some(self.of(grant)?) };
         let reads = paths.iter().filter_map(|path| Some((opened?, *path))).map(|(opened, path)| async move {
-            let (read, cached) = opened.read(grant, path, rejected).await?;
+            let (read, cached) = opened.cache.read(&opened.named, grant, path).await?;
+            opened.named.observer.cache(&opened.named.name, if cached { "hit" } else { "miss" });
             Ok::<_, StoreError>((path, read, cached))
         });
-        let reads = try_join_all(reads).await?;
-        let credential = match plan {
-            CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => Credential::whole(&find(&reads, path)?.document, path)?,
-            CredentialPlan::Parts(parts) => assemble(parts, &reads).await?,
-        };
-        let cached = reads.iter().any(|(_, _, cached)| *cached);
-        let provenance = Provenance {
-            store: opened.map(|opened| opened.named.name.clone()).unwrap_or_default(),
-            paths: shown(plan),
-            version: reads.first().and_then(|(_, read, _)| read.document.version),
-            request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
-            lease: None,
-            cached,
-        };
-        let reads = reads.into_iter().map(|(path, read, _)| (path.clone(), read.serial)).collect();
-        Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
+        put_together(grant, opened, &try_join_all(reads).await?, born).await
     }
 }
 
 fn open_one(store: &keyward_config::Store, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
     let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
-    let named =
-        Named { name: store.name.value.to_string(), store: (kind.open)(store, Arc::clone(observer))?, observer: Arc::clone(observer) };
-    let refetched = moka::future::Cache::builder().max_capacity(10_000).time_to_live(REFETCH_PACE).build();
-    Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), refetched, kind: kind.settings.name, node: store.node.clone() })
+    let named = Named::new(store.name.value.to_string(), (kind.open)(store, Arc::clone(observer))?, Arc::clone(observer));
+    Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), kind: kind.settings.name, node: store.node.clone() })
 }
 
-impl Opened {
-    async fn read(&self, grant: &Grant, path: &SecretPath, rejected: &[(SecretPath, u64)]) -> Result<(Read, bool), StoreError> {
-        let Named { name, store, observer } = &self.named;
-        if let Some((_, serial)) = rejected.iter().find(|(rejected, _)| rejected == path) {
-            return Ok((self.cache.reread(store, grant, path, *serial).await?, false));
-        }
-        let (read, cached) = self.cache.read(store, grant, path).await?;
-        observer.cache(name, if cached { "hit" } else { "miss" });
-        Ok((read, cached))
-    }
+/// The credential that the plan makes of these reads.
+async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &Reads<'_>, born: Instant) -> Result<Lease, StoreError> {
+    let plan = &grant.account.plan;
+    let credential = match plan {
+        CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => Credential::whole(&find(reads, path)?.document, path)?,
+        CredentialPlan::Parts(parts) => assemble(parts, reads).await?,
+    };
+    let cached = reads.iter().any(|(_, _, cached)| *cached);
+    let provenance = Provenance {
+        store: opened.map(|opened| opened.named.name.clone()).unwrap_or_default(),
+        paths: shown(plan),
+        version: reads.first().and_then(|(_, read, _)| read.document.version),
+        request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
+        lease: None,
+        cached,
+    };
+    let reads = reads.iter().map(|(path, read, _)| ((*path).clone(), read.serial)).collect();
+    Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
 }
 
 impl Parts {

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::store::journal::Journal;
-use crate::store::{Document, Observer, Store, StoreStatus};
+use crate::store::{Document, LeaseStats, Observer, Store, StoreStatus};
 use crate::{Gate, sample};
 
 type Script<T> = Mutex<VecDeque<Result<T, StoreErrorKind>>>;
@@ -24,7 +24,7 @@ struct Fake {
     /// An issue waits for this, if it is there.
     hold: Option<Notify>,
     token: watch::Sender<Option<std::time::Instant>>,
-    /// A renewal is never answered.
+    /// Renewals and revocations are never answered.
     hangs: bool,
     log: Mutex<Vec<String>>,
     calls: watch::Sender<usize>,
@@ -81,7 +81,8 @@ impl Store for Fake {
             let fields = json!({"username": "v-app", "password": "canary"});
             let document = Document { fields, version: None, request_id: "r".into(), not_after: None };
             let token_end = self.token.subscribe();
-            Ok(Issued { document, lease_id: "db/creds/role/1".into(), duration: self.duration, renewable: true, token_end })
+            let asked = Instant::now().into_std();
+            Ok(Issued { document, lease_id: "db/creds/role/1".into(), asked, duration: self.duration, renewable: true, token_end })
         })
     }
 
@@ -96,6 +97,9 @@ impl Store for Fake {
 
     fn revoke<'a>(&'a self, lease_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         self.say(format!("revoke {lease_id}"));
+        if self.hangs {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(std::future::ready(Self::next(&self.revocations).unwrap_or(Ok(()))))
     }
 
@@ -141,12 +145,20 @@ impl Bed {
     }
 
     fn named(&self) -> Named {
+        self.with_name("corp")
+    }
+
+    fn with_name(&self, name: &str) -> Named {
         let (store, observer): (Arc<Fake>, Arc<Events>) = (Arc::clone(&self.store), Arc::clone(&self.events));
-        Named { name: "corp".into(), store, observer }
+        Named::new(name.into(), store, observer)
     }
 
     fn issue(&self) -> impl Future<Output = Result<Lease, StoreError>> + use<> {
-        let (leases, named, grant) = (Arc::clone(&self.leases), self.named(), self.grant.clone());
+        self.issue_from(self.named())
+    }
+
+    fn issue_from(&self, named: Named) -> impl Future<Output = Result<Lease, StoreError>> + use<> {
+        let (leases, grant) = (Arc::clone(&self.leases), self.grant.clone());
         async move {
             let crate::store::CredentialPlan::Leased(path) = &grant.account().plan else { unreachable!() };
             leases.issue(named, &grant, path).await
@@ -276,8 +288,9 @@ async fn giving_back_is_given_up_once_the_store_has_ended_the_lease_by_itself() 
     assert_eq!(bed.leases.drain(Duration::from_secs(60)).await, 1, "a drain does not wait for ever");
     assert_eq!(bed.drained().await, 0);
     let passed = began.elapsed().as_secs();
-    assert!((660..=960).contains(&passed), "{passed}");
+    assert!((660..=690).contains(&passed), "{passed}");
     assert!(!bed.events().contains(&"revoked"));
+    assert_eq!(bed.events().last(), Some(&"expired"), "it is counted");
 }
 
 #[tokio::test(start_paused = true)]
@@ -317,21 +330,86 @@ async fn what_a_killed_process_left_is_given_back_by_the_next_one() {
             (4, Event::Done),
             (5, Event::Asked(asked("fake"))),
             (5, Event::Issued { lease: "long over".into(), until: unix_now() - 3600 }),
+            (6, Event::Asked(asked("another store"))),
+            (7, Event::Asked(asked("another store"))),
+            (7, Event::Issued { lease: "not ours and long over".into(), until: unix_now() - 3600 }),
         ] {
             journal.record(number, event, true).await.unwrap();
         }
     }
     let bed = Bed::new(Fake::new(60), Leases::open(Some(folder.path())).unwrap());
     assert!(bed.store.log().is_empty());
-    bed.leases.adopt(&bed.named());
+    bed.leases.adopt([&bed.named()].into_iter());
+    assert_eq!(bed.leases.stats(), LeaseStats { live: 0, waiting: 3 });
+    bed.leases.name_unclaimed(&bed.named().observer);
     assert_eq!(bed.drained().await, 0);
-    assert_eq!(bed.store.log(), ["revoke left behind"]);
+    let mut log = bed.store.log();
+    log.sort_unstable();
+    assert_eq!(log, ["revoke left behind", "revoke long over"], "our clock may be wrong: once in any case");
     let mut events = bed.events();
     events.sort_unstable();
-    assert_eq!(events, ["possible_orphan", "revoked"]);
+    assert_eq!(events, ["possible_orphan", "possible_orphan", "revoked", "revoked"]);
     // The next start finds only what belongs to the store that was not there; the new numbers follow the old ones.
     drop(bed.issue().await.unwrap());
     assert_eq!(bed.drained().await, 0);
     let (_, left) = Journal::open(folder.path()).unwrap();
     assert_eq!(left.keys().copied().collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test]
+async fn where_two_entries_lead_to_one_server_each_takes_its_own_leases_first() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let (journal, _) = Journal::open(folder.path()).unwrap();
+        for (number, store) in [(1, "one"), (2, "two"), (3, "gone")] {
+            let asked = Asked { store: store.into(), at: "fake".into(), path: "db/creds/role".into(), session: "s".into() };
+            journal.record(number, Event::Asked(asked), true).await.unwrap();
+            journal.record(number, Event::Issued { lease: store.into(), until: unix_now() + 3600 }, true).await.unwrap();
+        }
+    }
+    let (one, two) = (Bed::in_memory(Fake::new(60)), Bed::in_memory(Fake::new(60)));
+    let leases = Leases::open(Some(folder.path())).unwrap();
+    leases.adopt([&one.with_name("one"), &two.with_name("two")].into_iter());
+    assert_eq!(leases.drain(Duration::from_secs(60)).await, 0);
+    let mut first = one.store.log();
+    first.sort_unstable();
+    assert_eq!(first, ["revoke gone", "revoke one"]);
+    assert_eq!(two.store.log(), ["revoke two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_keeps_no_other_store_from_getting_its_leases_back() {
+    let leases = Leases::open(None).unwrap();
+    let hung = Bed::new(Fake { hangs: true, ..Fake::new(3600) }, Arc::clone(&leases));
+    let well = Bed::new(Fake::new(3600), Arc::clone(&leases));
+    let named = hung.named();
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        held.push(hung.issue_from(named.clone()).await.unwrap());
+    }
+    let lease = well.issue().await.unwrap();
+    drop(held);
+    hung.store.called(40 + 16).await;
+    let began = Instant::now();
+    drop(lease);
+    well.store.called(2).await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(hung.store.log().len(), 40 + 16, "and the rest wait for their turn");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_asked_for_so_many_leases_at_one_time_and_nobody_asks_for_a_client_who_left() {
+    let bed = Bed::in_memory(Fake { hold: Some(Notify::new()), ..Fake::new(3600) });
+    let named = bed.named();
+    let clients: Vec<_> = (0..40).map(|_| tokio::spawn(bed.issue_from(named.clone()))).collect();
+    bed.store.called(32).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bed.store.log().len(), 32);
+    assert_eq!(bed.leases.stats().live, 40);
+    clients.iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(bed.leases.stats().live, 32, "those who waited have left");
+    bed.store.hold.as_ref().unwrap().notify_waiters();
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.store.log().iter().filter(|call| call.starts_with("revoke")).count(), 32);
 }

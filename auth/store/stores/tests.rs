@@ -1,3 +1,10 @@
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+
+use super::super::{Document, Issued, Store};
 use super::*;
 use crate::{Gate, sample};
 
@@ -51,4 +58,112 @@ async fn what_the_file_gives_needs_no_store_and_is_read_when_it_is_needed() {
     assert_eq!(credential.private_key().unwrap().expose(), b"-----BEGIN X-----\nabc\n-----END X-----\n");
     assert_eq!(lease.provenance().store, "");
     assert!(gate.refetch(&grant, &lease).await.unwrap().is_none());
+}
+
+/// A store with one password, which takes a moment to read it.
+struct Rotating {
+    password: Mutex<&'static str>,
+    reads: Mutex<Vec<bool>>,
+}
+
+impl Store for Rotating {
+    fn read<'a>(&'a self, _: &'a Grant, _: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
+        Box::pin(async move {
+            self.reads.lock().unwrap().push(fresh);
+            let fields = serde_json::json!({"username": "app", "password": *self.password.lock().unwrap()});
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok(Document { fields, version: None, request_id: "r".into(), not_after: None })
+        })
+    }
+
+    fn issue<'a>(&'a self, _: &'a Grant, _: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>> {
+        unreachable!("secrets are not leased")
+    }
+
+    fn renew<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
+        unreachable!("secrets are not leased")
+    }
+
+    fn revoke<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        unreachable!("secrets are not leased")
+    }
+
+    fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
+        unreachable!("nobody asks")
+    }
+
+    fn identity(&self) -> &str {
+        "rotating"
+    }
+}
+
+impl Rotating {
+    fn open() -> (Arc<Self>, Stores, Grant) {
+        let keys = "store: corp, credential: m/data/db";
+        let text = format!("{STORE} }} }}\nconnections: {{ db: {{ protocol: postgres, address: 'pg:5432', {keys} }} }}\n");
+        let (config, mut problems) = sample::config(&text);
+        let grant = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap().operator_grants().remove(0);
+        let store = Arc::new(Self { password: Mutex::new("old"), reads: Mutex::default() });
+        let named = Named::new("corp".into(), Arc::clone(&store) as Arc<dyn Store>, sample::nobody());
+        let node = config.stores["corp"].node.clone();
+        let opened = Opened { named, cache: Cache::new(Duration::from_secs(60)), kind: "vault", node };
+        let open = BTreeMap::from([("corp".to_owned(), Arc::new(opened))]);
+        (store, Stores { open, leases: Leases::open(None).unwrap() }, grant)
+    }
+
+    fn reads(&self) -> Vec<bool> {
+        self.reads.lock().unwrap().clone()
+    }
+}
+
+fn password(lease: &Lease) -> String {
+    lease.credential().unwrap().password().unwrap().expose_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn all_who_hold_a_rotated_password_get_the_new_one_from_one_read() {
+    let (store, stores, grant) = Rotating::open();
+    stores.lease(&grant).await.unwrap();
+    let held: Vec<Lease> = join_all((0..20).map(|_| stores.lease(&grant))).await.into_iter().map(Result::unwrap).collect();
+    assert!(held.iter().all(|lease| lease.provenance().cached && password(lease) == "old"));
+    *store.password.lock().unwrap() = "new";
+    let again = join_all(held.iter().map(|lease| stores.refetch(&grant, lease))).await;
+    for lease in again {
+        assert_eq!(password(&lease.unwrap().expect("a newer one")), "new");
+    }
+    // One who comes late, and one who comes new.
+    assert_eq!(password(&stores.refetch(&grant, &held[0]).await.unwrap().unwrap()), "new");
+    let next = stores.lease(&grant).await.unwrap();
+    assert_eq!((password(&next), next.provenance().cached), ("new".to_owned(), true));
+    assert_eq!(store.reads(), [false, true]);
+}
+
+#[tokio::test]
+async fn a_password_that_did_not_change_is_read_once_however_often_it_is_rejected() {
+    let (store, stores, grant) = Rotating::open();
+    stores.lease(&grant).await.unwrap();
+    let held = stores.lease(&grant).await.unwrap();
+    let rejected = join_all((0..20).map(|_| stores.refetch(&grant, &held))).await;
+    assert!(rejected.into_iter().all(|lease| lease.unwrap().is_none()));
+    // What that read gave is in the cache now, and as old as what is rejected next.
+    let held = stores.lease(&grant).await.unwrap();
+    assert!(held.provenance().cached);
+    assert!(stores.refetch(&grant, &held).await.unwrap().is_none());
+    assert_eq!(store.reads(), [false, true]);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_takes_the_read_from_nobody() {
+    let (store, stores, grant) = Rotating::open();
+    let mut first = Box::pin(stores.lease(&grant));
+    assert!(first.as_mut().now_or_never().is_none());
+    let second = stores.lease(&grant);
+    tokio::pin!(second);
+    while store.reads().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(second.as_mut().now_or_never().is_none());
+    drop(first);
+    assert_eq!(password(&second.await.unwrap()), "old");
+    assert_eq!(store.reads(), [false], "the request that was under way went on");
 }

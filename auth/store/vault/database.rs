@@ -27,7 +27,8 @@ impl Vault {
             return Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer has no lease; is this a dynamic role?")));
         }
         let renewable = answer.body.get("renewable").and_then(Value::as_bool).unwrap_or_default();
-        Ok(Issued { document, lease_id, duration: answer.seconds("lease_duration"), renewable, token_end: token.end() })
+        let asked = answer.asked;
+        Ok(Issued { document, lease_id, asked, duration: answer.seconds("lease_duration"), renewable, token_end: token.end() })
     }
 
     pub(super) async fn read_static_role(&self, session: SessionId, path: &SecretPath, fresh: bool) -> Result<Document, StoreError> {
