@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -40,6 +41,8 @@ pub(super) struct Client {
     pub(super) observer: Arc<dyn Observer>,
     http: reqwest::Client,
     base: Url,
+    /// The address as the file says it, whatever name is asked for there.
+    origin: String,
     namespace: Option<HeaderValue>,
     first_byte: Duration,
     /// The newest state of the server that we saw. A read that must not be stale asks for at least that.
@@ -122,6 +125,17 @@ impl Answer {
     }
 }
 
+impl Refused {
+    /// The server's own answer, not one of a gateway in between.
+    pub(super) fn is_explained(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    pub(super) fn says(&self, what: &str) -> bool {
+        self.errors.iter().any(|error| error.contains(what))
+    }
+}
+
 impl Drop for Answer {
     fn drop(&mut self) {
         crate::store::credential::wipe(&mut self.body);
@@ -143,6 +157,7 @@ impl Client {
         if !base.username().is_empty() || base.password().is_some() || base.query().is_some() || base.fragment().is_some() {
             return Err("address: only a scheme, a host, a port and a path".to_owned());
         }
+        let origin = base.as_str().trim_end_matches('/').to_owned();
         let mut http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::config(settings)?)
             .redirect(reqwest::redirect::Policy::none())
@@ -163,24 +178,32 @@ impl Client {
             observer,
             http: http.build().map_err(|error| error.to_string())?,
             base,
+            origin,
             namespace: namespace.map_err(|_| "namespace: a text without control characters")?,
             first_byte: settings.timeout.map(keyward_config::Period::get).filter(|time| !time.is_zero()).unwrap_or(FIRST_BYTE),
             index: Mutex::new(None),
         })
     }
 
-    pub(super) fn address(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+    /// Where the server is, for telling it from others.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
-    /// Sends a call, and again as far as that is safe, within ten seconds.
+    /// Sends a call, and again as far as that is safe, within ten seconds. Only a call that has a limit of its own may take longer: cut
+    /// off, it might have run.
     pub(super) async fn call(&self, call: &Call<'_>, token: Option<&HeaderValue>, retry: Retry) -> Result<Answer, Failure> {
         let began = Instant::now();
         let mut wait = FIRST_WAIT;
         let mut tries = 1_u32;
         loop {
             let asked = Instant::now();
-            let result = self.once(call, token, asked).await;
+            let left = BUDGET.saturating_sub(began.elapsed());
+            let result = if tries == 1 || call.limit.is_some() {
+                self.once(call, token, asked).await
+            } else {
+                tokio::time::timeout(left, self.once(call, token, asked)).await.unwrap_or_else(|_| Err(late()))
+            };
             self.observer.store_call(&self.name, call.operation, outcome(&result), asked.elapsed());
             let failure = match result {
                 Err(failure) if tries < TRIES && may_retry(&failure, retry) => failure,
@@ -200,7 +223,7 @@ impl Client {
     }
 
     async fn once(&self, call: &Call<'_>, token: Option<&HeaderValue>, asked: Instant) -> Result<Answer, Failure> {
-        let mut url = format!("{}/v1/{}", self.address(), call.path);
+        let mut url = format!("{}/v1/{}", self.base.as_str().trim_end_matches('/'), call.path);
         if let Some((key, value)) = &call.query {
             url.push_str(&format!("?{key}={value}"));
         }
@@ -221,10 +244,9 @@ impl Client {
     async fn send(&self, call: &Call<'_>, token: Option<&HeaderValue>, url: Url, asked: Instant) -> Result<Answer, Failure> {
         let mut request = self.http.request(call.method.clone(), url).headers(self.headers(call, token));
         if let Some(body) = call.body {
-            request = request.json(body);
+            request = request.header(CONTENT_TYPE, "application/json").body(bytes_of(body)?);
         }
-        let late = |_| Failure::Unanswered("no answer in time".to_owned());
-        let answer = tokio::time::timeout(call.limit.unwrap_or(self.first_byte), request.send()).await.map_err(late)?;
+        let answer = tokio::time::timeout(call.limit.unwrap_or(self.first_byte), request.send()).await.map_err(|_| late())?;
         let answer = answer.map_err(transport)?;
         if let (Some(index), Ok(mut newest)) = (answer.headers().get(INDEX), self.index.lock()) {
             *newest = Some(index.clone());
@@ -232,7 +254,7 @@ impl Client {
         let status = answer.status();
         let retry_after = header(&answer, "retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let location = header(&answer, "location").map(str::to_owned);
-        let bytes = tokio::time::timeout(BODY, read_body(answer)).await.map_err(late)??;
+        let bytes = tokio::time::timeout(BODY, read_body(answer)).await.map_err(|_| late())??;
         match decode(status, &bytes, asked) {
             Err(Failure::Refused(refused)) => Err(Failure::Refused(Refused { retry_after, location, ..refused })),
             decoded => decoded,
@@ -302,6 +324,17 @@ pub(super) fn encode<'a>(segments: impl IntoIterator<Item = &'a str>) -> String 
     path
 }
 
+/// A body that is wiped when it is sent: it may hold the id of a lease or of a secret.
+fn bytes_of(body: &Value) -> Result<Bytes, Failure> {
+    let mut text = Zeroizing::new(Vec::with_capacity(1024));
+    serde_json::to_writer(&mut *text, body).map_err(|error| Failure::Unreached(error.to_string()))?;
+    Ok(Bytes::from_owner(text))
+}
+
+fn late() -> Failure {
+    Failure::Unanswered("no answer in time".to_owned())
+}
+
 async fn read_body(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // Room for all of it from the start, where its length is known: growing would leave copies behind.
     let expected = answer.content_length().and_then(|length| usize::try_from(length).ok()).unwrap_or(16 * 1024);
@@ -343,7 +376,9 @@ fn may_retry(failure: &Failure, retry: Retry) -> bool {
         Failure::Unreached(_) => true,
         Failure::Unanswered(_) => retry == Retry::Idempotent,
         Failure::Refused(refused) => match refused.status {
-            412 | 429 | 503 => true,
+            412 | 429 => true,
+            // Sealed, or without a leader: the server says so itself. A gateway in between does not know whether it ran.
+            503 => retry == Retry::Idempotent || refused.is_explained(),
             500 | 502 | 504 => retry == Retry::Idempotent,
             _ => false,
         },
@@ -395,4 +430,4 @@ impl Refused {
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
-mod tests;
+pub(super) mod tests;

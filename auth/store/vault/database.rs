@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client::{Answer, Call, Retry, encode};
+use super::errors::may_have_issued;
 use super::mount::Engine;
 use super::{Vault, failed};
 use crate::SessionId;
@@ -20,11 +21,17 @@ impl Vault {
         self.refuse_kv(session, path).await?;
         let api = encode(path.segments());
         let call = Call { session: Some(session), limit: Some(ISSUE), ..Call::get("issue", &api) };
-        let (mut answer, token) = self.request(&call, Retry::Unsent).await.map_err(failed(format_args!("asking for {path}")))?;
+        let (mut answer, token) = self.request(&call, Retry::Unsent).await.map_err(|failure| {
+            // Only this call makes an account; what failed before it, such as our own login, made none.
+            let ambiguous = may_have_issued(&failure);
+            let error = failed(format_args!("asking for {path}"))(failure);
+            if ambiguous { error.ambiguous() } else { error }
+        })?;
         let document = plain_document(&mut answer);
         let lease_id = answer.text("lease_id").to_owned();
         if lease_id.is_empty() {
-            return Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer has no lease; is this a dynamic role?")));
+            let what = format!("{path}: the answer has no lease; is this a dynamic role?");
+            return Err(StoreError::new(StoreErrorKind::Malformed, what).ambiguous());
         }
         let renewable = answer.body.get("renewable").and_then(Value::as_bool).unwrap_or_default();
         let asked = answer.asked;

@@ -36,18 +36,30 @@ pub(super) fn explain(what: &str, failure: Failure) -> StoreError {
     let refused = match failure {
         Failure::Store(error) => return error,
         Failure::Unreached(why) => return StoreError::new(StoreErrorKind::Unavailable, format!("{what}: {why}")),
-        Failure::Unanswered(why) => return StoreError::new(StoreErrorKind::Unavailable, format!("{what}: {why}")).ambiguous(),
+        Failure::Unanswered(why) => return StoreError::new(StoreErrorKind::Unavailable, format!("{what}: {why}")),
         Failure::Refused(refused) => refused,
     };
     let words = refused.errors.join("; ").split_whitespace().collect::<Vec<_>>().join(" ");
-    let error = StoreError::new(kind_of(&refused), format!("{what}: status {}: {words}", refused.status));
-    // A server that explains itself has undone what it began; a gateway in between knows nothing of it.
-    let explained = !refused.errors.is_empty();
-    if matches!(refused.status, 502 | 504) || (refused.status >= 500 && !explained) { error.ambiguous() } else { error }
+    StoreError::new(kind_of(&refused), format!("{what}: status {}: {words}", refused.status))
+}
+
+/// Whether a request for a lease that failed like this may have made an account all the same (vault.md §0.1): no clear answer, or a
+/// 5xx, which also comes when the account is made and the lease could not be kept. Not where the server says that it did not begin:
+/// sealed or without a leader, a role that is not allowed, a database that could not be reached.
+pub(super) fn may_have_issued(failure: &Failure) -> bool {
+    match failure {
+        Failure::Store(_) | Failure::Unreached(_) => false,
+        Failure::Unanswered(_) => true,
+        Failure::Refused(refused) => {
+            let not_begun = (refused.status == 503 && refused.is_explained())
+                || ["is not an allowed role", "dial tcp", "connection refused"].into_iter().any(|text| refused.says(text));
+            refused.status >= 500 && !not_begun
+        }
+    }
 }
 
 fn kind_of(refused: &Refused) -> StoreErrorKind {
-    let says = |what: &str| refused.errors.iter().any(|error| error.contains(what));
+    let says = |what: &str| refused.says(what);
     match refused.status {
         400 if says("lease not found") || says("lease expired") || says("invalid lease") => StoreErrorKind::LeaseLost,
         400 if says("unknown role") || says("Unknown role") => StoreErrorKind::NotFound,
@@ -82,7 +94,7 @@ mod tests {
 
     #[test]
     fn recorded_refusals_get_their_kind() {
-        for (status, body, kind, ambiguous) in [
+        for (status, body, kind, may_run) in [
             (400, "lease not found", StoreErrorKind::LeaseLost, false),
             (400, "lease expired", StoreErrorKind::LeaseLost, false),
             (400, "invalid lease", StoreErrorKind::LeaseLost, false),
@@ -97,15 +109,20 @@ mod tests {
             (500, "1 error occurred:\n\t* \"y\" is not an allowed role\n\n", StoreErrorKind::Denied, false),
             (500, "1 error occurred:\n\t* dial tcp 127.0.0.1:53306: connect: connection refused\n\n", StoreErrorKind::Unavailable, false),
             (503, "Vault is sealed", StoreErrorKind::Unavailable, false),
+            (500, "1 error occurred:\n\t* failed to create lease\n\n", StoreErrorKind::Unavailable, true),
+            (503, "", StoreErrorKind::Unavailable, true),
             (504, "", StoreErrorKind::Unavailable, true),
             (500, "", StoreErrorKind::Unavailable, true),
         ] {
             let errors = if body.is_empty() { Vec::new() } else { vec![body.to_owned()] };
-            let error = explain("reading a", Failure::Refused(Refused::of(status, errors, serde_json::Value::Null)));
-            assert_eq!((error.kind, error.ambiguous), (kind, ambiguous), "{status} {body}");
+            let failure = Failure::Refused(Refused::of(status, errors, serde_json::Value::Null));
+            assert_eq!(may_have_issued(&failure), may_run, "{status} {body}");
+            let error = explain("reading a", failure);
+            assert_eq!(error.kind, kind, "{status} {body}");
             assert!(!error.detail.contains('\n'), "{error}");
         }
-        assert!(explain("x", Failure::Unanswered("reset".into())).ambiguous);
-        assert!(!explain("x", Failure::Unreached("refused".into())).ambiguous);
+        assert!(may_have_issued(&Failure::Unanswered("reset".into())));
+        assert!(!may_have_issued(&Failure::Unreached("refused".into())));
+        assert!(!may_have_issued(&Failure::Store(StoreError::new(StoreErrorKind::Unavailable, "no answer to our login"))));
     }
 }

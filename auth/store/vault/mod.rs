@@ -55,7 +55,7 @@ fn open(store: &keyward_config::Store, observer: Arc<dyn Observer>) -> Result<Ar
     if let Some(reason) = &settings.insecure {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
-    let identity = format!("vault {} {}", client.address(), settings.namespace());
+    let identity = format!("vault {} {}", client.origin(), settings.namespace());
     Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))
 }
 

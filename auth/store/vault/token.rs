@@ -21,6 +21,8 @@ use crate::store::{StoreError, StoreErrorKind};
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// A token that is told dead is replaced at most once in this time, or a mistake in a policy becomes a storm of logins.
 const REPLACE_PAUSE: Duration = Duration::from_secs(30);
+/// A token with less than this, or than a tenth of its time, is replaced if it cannot be renewed.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -50,6 +52,8 @@ pub(super) struct Tokens {
 struct History {
     generation: u64,
     refused: Option<(Instant, [u8; 32], StoreError)>,
+    /// The last login, if it failed: all who began to wait before share it, instead of one after the other trying again.
+    failed: Option<(Instant, StoreError)>,
     /// When a token that was told dead was last replaced.
     replaced: Option<Instant>,
 }
@@ -69,6 +73,12 @@ impl Token {
     /// What is left of it. `None`: it lives for ever.
     pub(super) fn left(&self) -> Option<Duration> {
         self.end.borrow().map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// The store stopped to know it.
+    fn bury(&self) {
+        self.found_dead.store(true, Ordering::Relaxed);
+        self.end.send_replace(Some(Instant::now()));
     }
 
     fn is_alive(&self) -> bool {
@@ -97,8 +107,7 @@ impl Tokens {
         match self.judge(token, refused).await? {
             Verdict::Alive => Ok(None),
             Verdict::Dead => {
-                token.found_dead.store(true, Ordering::Relaxed);
-                token.end.send_replace(Some(Instant::now()));
+                token.bury();
                 self.log_in().await.map(Some)
             }
         }
@@ -107,26 +116,36 @@ impl Tokens {
     /// A new token, from one login that all who wait for it share, and that a vanishing client does not cut off.
     async fn log_in(self: &Arc<Self>) -> Result<Arc<Token>, StoreError> {
         let tokens = Arc::clone(self);
+        let since = Instant::now();
         let task = tokio::spawn(async move {
             let mut history = tokens.history.lock().await;
-            let current = tokens.current.load_full();
-            match current {
+            let replaces = match tokens.current.load_full() {
                 Some(current) if current.is_alive() => return Ok(current),
-                Some(dead) if dead.found_dead.load(Ordering::Relaxed) => {
-                    if history.replaced.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
-                        let hint = "right after its login; check the role's token_bound_cidrs, token_num_uses and policies";
-                        return Err(StoreError::new(StoreErrorKind::LoginFailed, format!("the store rejects our token {hint}")));
-                    }
-                    history.replaced = Some(Instant::now());
-                }
-                _ => {}
+                current => current.is_some_and(|dead| dead.found_dead.load(Ordering::Relaxed)),
+            };
+            if let Some((_, error)) = history.failed.as_ref().filter(|(at, _)| *at >= since) {
+                return Err(error.clone());
             }
-            tokens.log_in_now(&mut history).await
+            if replaces && history.replaced.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+                let hint = "right after its login; check the role's token_bound_cidrs, token_num_uses and policies";
+                return Err(StoreError::new(StoreErrorKind::LoginFailed, format!("the store rejects our token {hint}")));
+            }
+            let token = tokens.log_in_now(&mut history).await?;
+            if replaces {
+                history.replaced = Some(Instant::now());
+            }
+            Ok(token)
         });
         task.await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unavailable, "the login was cut off")))
     }
 
     async fn log_in_now(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
+        let result = self.try_log_in(history).await;
+        history.failed = result.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        result
+    }
+
+    async fn try_log_in(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
         let ready = self.login.prepare().await?;
         let fingerprint = ready.fingerprint();
         if let Some((at, refused, error)) = &history.refused
@@ -181,7 +200,8 @@ impl Tokens {
         if token_hint(&refused.errors) == TokenHint::Dead {
             return Ok(Verdict::Dead);
         }
-        let call = Call::get("token_lookup", "auth/token/lookup-self");
+        // A standby that lags behind may not know a token that lives.
+        let call = Call { fresh: true, ..Call::get("token_lookup", "auth/token/lookup-self") };
         match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
             Ok(_) => Ok(Verdict::Alive),
             Err(Failure::Refused(refused)) if refused.status == 403 => {
@@ -208,8 +228,7 @@ impl Tokens {
                         return Ok(true);
                     }
                 }
-                Err(Failure::Refused(refused)) if matches!(refused.status, 400 | 403) => {}
-                Err(failure) => return Err(explain("renewing our token", failure)),
+                Err(failure) => self.not_renewed(token, failure).await?,
             }
         }
         let mut history = self.history.lock().await;
@@ -218,6 +237,24 @@ impl Tokens {
         }
         // A token that someone else made gives itself again: then it goes on until its end.
         Ok(self.log_in_now(&mut history).await?.generation == token.generation)
+    }
+}
+
+impl Tokens {
+    /// A renewal failed. `Ok`: a login is to replace the token now. A token that turns out to be dead ends what it issued at once.
+    async fn not_renewed(&self, token: &Token, failure: Failure) -> Result<(), StoreError> {
+        let error = match failure {
+            Failure::Refused(refused) if refused.status == 400 => return Ok(()),
+            Failure::Refused(refused) if refused.status == 403 => match self.judge(token, &refused).await {
+                Ok(Verdict::Dead) => return Ok(token.bury()),
+                Ok(Verdict::Alive) => return Ok(()),
+                Err(error) => error,
+            },
+            failure => explain("renewing our token", failure),
+        };
+        // A server that cannot renew may still be able to log us in, and soon nothing else will help.
+        let tenth = token.increment.checked_div(10).unwrap_or_default();
+        if token.left().is_some_and(|left| left < LAST_MOMENTS.max(tenth)) { Ok(()) } else { Err(error) }
     }
 }
 
@@ -255,3 +292,6 @@ async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! AppRole (vault.md §4.1).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyward_config::SecretInput;
 use reqwest::Method;
@@ -12,6 +13,9 @@ use crate::store::vault::client::{Call, Client, Failure, Retry};
 use crate::store::vault::errors::explain;
 use crate::store::vault::settings::Auth;
 use crate::store::{StoreError, StoreErrorKind};
+
+/// The server gives up after 90 s (its `max_request_duration`). A login that we gave up before may have used the secret id up.
+const LOGIN: Duration = Duration::from_secs(95);
 
 /// The login of a role.
 pub(in crate::store::vault) struct AppRole {
@@ -53,7 +57,7 @@ impl AppRole {
             map.insert("secret_id".to_owned(), secret_id.as_str().into());
         }
         let path = format!("auth/{}/login", self.mount);
-        let call = Call { method: Method::POST, body: Some(&body), ..Call::get("login", &path) };
+        let call = Call { method: Method::POST, body: Some(&body), limit: Some(LOGIN), ..Call::get("login", &path) };
         let answer = client.call(&call, None, Retry::Unsent).await;
         crate::store::credential::wipe(&mut body);
         granted(&answer.map_err(|failure| self.explain(failure))?)
