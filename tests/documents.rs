@@ -120,7 +120,8 @@ fn every_metric_in_the_readme_exists_and_none_is_left_out() {
     counted.link("p");
     counted.probe("p");
     counted.session_opened("p", "c", "ca");
-    counted.session_closed("p", "c", "client", (1, 1));
+    counted.session_closed("p", "c", "client");
+    let _ = counted.bytes("p");
     counted.refusal("p", &SessionError::malformed(Stage::Open, "x"));
     counted.stage("p", Stage::Open, Duration::ZERO);
     counted.cancel("p", true);

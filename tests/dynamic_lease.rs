@@ -170,6 +170,8 @@ fn a_postgres_killed_under_a_session_ends_it_and_the_role_goes_once_postgres_is_
     keyward.until_audit("closed", 1);
     postgres.start();
     // The store took the lease back while PostgreSQL was down, and tries to drop the role again in its own time: after about 10 s, then 20.
-    within(Duration::from_secs(90), "PostgreSQL has recovered and the store has dropped the role", || (!postgres.has_role(&role)).then_some(()));
+    within(Duration::from_secs(90), "PostgreSQL has recovered and the store has dropped the role", || {
+        (!postgres.has_role(&role)).then_some(())
+    });
     drop(client);
 }

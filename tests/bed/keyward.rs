@@ -136,6 +136,13 @@ impl Keyward {
         })
     }
 
+    /// Waits until this many links were refused for breaking the protocol before they named anybody: such are counted, not recorded.
+    #[track_caller]
+    pub fn until_malformed(&self, count: usize) {
+        let wanted = format!("refusal=\"malformed\",party=\"client\",stage=\"open\"}} {count}\n");
+        eventually(&wanted, || self.http("/metrics").body.contains(&wanted).then_some(()));
+    }
+
     /// A request to the HTTP listener (`/livez`, `/readyz`, `/metrics`).
     pub fn http(&self, path: &str) -> Answer {
         http::request(&format!("127.0.0.1:{}", self.port("http")), "GET", path, &[], "").expect("the HTTP listener answers")
