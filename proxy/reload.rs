@@ -71,6 +71,9 @@ fn check_verification(connection: &Connection, problems: &mut Problems) {
     }
     let UpstreamAddress::Tcp { host, .. } = connection.address() else { return };
     let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    if connection.tls().is_some_and(|tls| tls.pinned_key.is_some() && tls.ca.is_some()) {
+        problems.warning(None, at.as_str(), "tls: `ca` is not read where `pinned_key` verifies the server");
+    }
     let unverified =
         connection.tls().is_some_and(|tls| matches!(tls.mode, TlsMode::Disable | TlsMode::Require) && tls.pinned_key.is_none());
     if unverified && !local {

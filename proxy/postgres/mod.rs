@@ -44,6 +44,8 @@ const PREFACE: Preface = Preface { default_port: 5432, alpn: &[opening::ALPN] };
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// PostgreSQL cuts `application_name` to this (NAMEDATALEN - 1).
 const APPLICATION_NAME_MAX: usize = 63;
+/// A role's name has at most 63 bytes (NAMEDATALEN - 1).
+const USER_MAX: usize = 64;
 /// Terminate: how a client leaves.
 const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
@@ -189,12 +191,17 @@ fn startup_packet<'a>(
         (name, ApplicationName::Keep, _) | (name, ApplicationName::Prefix, Some(_)) => name.clone(),
         (name, ApplicationName::Prefix, None) => Some(application_name(grant.user().as_str(), name.as_deref())),
     };
-    Ok(move |user: &str| {
+    let packet = move |user: &str| {
         let mut parameters: Vec<(&[u8], &[u8])> = startup.others.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
         parameters.extend(name.as_deref().map(|name| (b"application_name".as_slice(), name)));
         parameters.extend(startup.replication.as_deref().map(|value| (b"replication".as_slice(), value)));
         wire::upstream_startup(user, database, &parameters)
-    })
+    };
+    // The server reads no longer packet than we do, and the name that it will see there may be longer than the client's.
+    if packet("").bytes().len() > wire::STARTUP_MAX.saturating_sub(USER_MAX) {
+        return Err(SessionError::malformed(Stage::Authorise, "more startup parameters than fit into a packet to the server"));
+    }
+    Ok(packet)
 }
 
 /// Tells the DBA who it is: `alice via psql`, ASCII, cut as PostgreSQL cuts it.
