@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -11,7 +10,7 @@ use super::journal::{Asked, Event};
 use super::lease::Source;
 use super::leases::{self, Counted, Leases, unix_now};
 use super::named::Named;
-use super::{Credential, Issued, Lease, LeaseEnd, Provenance, SecretPath, StoreError, StoreErrorKind};
+use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, SecretPath, StoreError, StoreErrorKind};
 use crate::Grant;
 
 /// Never reached: each call has limits of its own, and a request that we gave up might still make an account. Longer than a login, the
@@ -39,7 +38,7 @@ pub(crate) struct Keeper {
 
 /// A lease whose session is over.
 pub(crate) struct Returned {
-    pub(crate) lease: String,
+    pub(crate) lease: LeaseId,
     /// When the store ends it by itself. `None`: beyond what the clock can say.
     pub(crate) end: Option<Instant>,
     pub(crate) counted: Counted,
@@ -93,7 +92,7 @@ impl Keeper {
             paths: vec![path.as_str().to_owned()],
             version: None,
             request_id: document.request_id.clone(),
-            lease: Some(hash(&returned.lease)),
+            lease: Some(returned.lease.hash()),
             cached: false,
         };
         drop(document);
@@ -141,7 +140,7 @@ impl Keeper {
     /// Renews the lease as long as it can be, and returns once its end has been told, a little before it comes.
     async fn prolong(
         &self,
-        lease: &str,
+        lease: &LeaseId,
         life: &mut Life,
         token_end: &mut watch::Receiver<Option<std::time::Instant>>,
         ended: &watch::Sender<Option<LeaseEnd>>,
@@ -178,11 +177,11 @@ impl Keeper {
         }
     }
 
-    async fn renew(&self, lease: &str, life: &mut Life, warn_at: Option<Instant>) -> Result<(), StoreErrorKind> {
+    async fn renew(&self, lease: &LeaseId, life: &mut Life, warn_at: Option<Instant>) -> Result<(), StoreErrorKind> {
         let asked_at = Instant::now();
         // Nobody looks at the end while the store is asked.
         let limit = warn_at.map_or(RENEW_LIMIT, |at| at.saturating_duration_since(asked_at).min(RENEW_LIMIT));
-        let answer = timeout(limit, self.from.store.renew(lease, life.wanted)).await;
+        let answer = timeout(limit, self.from.store.renew(lease.expose(), life.wanted)).await;
         let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the renewal was not answered in time");
         let granted = answer.map_err(late).and_then(|answer| answer).map_err(|error| {
             let (store, session) = (&self.from.name, &self.asked.session);
@@ -195,7 +194,7 @@ impl Keeper {
         // Less than was asked: the role's end is near and no renewal moves it. A second is lost to rounding.
         life.renewable = granted.saturating_add(Duration::from_secs(1)) >= life.wanted;
         let until = unix_now().saturating_add(granted.as_secs());
-        let _ = self.leases.record(self.number, Event::Issued { lease: lease.to_owned(), until }, false).await;
+        let _ = self.leases.record(self.number, Event::Issued { lease: lease.clone(), until }, false).await;
         Ok(())
     }
 
@@ -230,9 +229,9 @@ impl Keeper {
         let _ = self.leases.record(self.number, event, false).await;
     }
 
-    async fn revoke_once(&self, lease: &str) -> Result<(), StoreError> {
+    async fn revoke_once(&self, lease: &LeaseId) -> Result<(), StoreError> {
         let _turn = self.from.turn_to_revoke().await;
-        let answer = timeout(REVOKE_LIMIT, self.from.store.revoke(lease)).await;
+        let answer = timeout(REVOKE_LIMIT, self.from.store.revoke(lease.expose())).await;
         let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the revocation was not answered in time");
         match answer.map_err(late).and_then(|answer| answer) {
             Err(error) if error.kind == StoreErrorKind::LeaseLost => Ok(()),
@@ -285,12 +284,6 @@ pub(crate) fn jitter(time: Duration) -> Duration {
     let _ = aws_lc_rs::rand::fill(&mut byte);
     let [byte] = byte;
     time.saturating_mul(u32::from(byte).saturating_add(256)).checked_div(512).unwrap_or(time)
-}
-
-/// A lease id is a secret: whoever has a token can renew and revoke by it. Records get its hash.
-fn hash(lease: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, lease.as_bytes());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use super::{Credential, Provenance, SecretPath};
@@ -15,6 +17,36 @@ pub struct Lease {
     provenance: Provenance,
     born: Instant,
     source: Source,
+}
+
+/// A lease's name at its store. Whoever has a token can renew and revoke by it: no `Debug` text, and records get its hash.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LeaseId(String);
+
+impl LeaseId {
+    /// The id itself, for the store.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What records call it.
+    pub(crate) fn hash(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, self.0.as_bytes());
+        digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl From<&str> for LeaseId {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[lease]")
+    }
 }
 
 /// Why a lease ends before its session does.

@@ -33,6 +33,7 @@ use crate::Grant;
 pub(crate) use credential::Document;
 pub use credential::{Credential, Provenance};
 pub use error::{StoreError, StoreErrorKind};
+pub(crate) use lease::LeaseId;
 pub use lease::{Lease, LeaseEnd};
 pub use leases::LeaseStats;
 pub(crate) use leases::Leases;
@@ -90,7 +91,7 @@ pub(crate) trait Store: Send + Sync {
 /// What [`Store::issue`] gives.
 pub(crate) struct Issued {
     pub(crate) document: Document,
-    pub(crate) lease_id: String,
+    pub(crate) lease_id: LeaseId,
     /// When the request for it began: its time is counted from here, so that we are never later than the store.
     pub(crate) asked: Instant,
     pub(crate) duration: Duration,

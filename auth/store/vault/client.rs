@@ -11,11 +11,12 @@ use reqwest::{Method, Response, StatusCode, Url};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::answer::{Answer, Failure, Refused, decode};
 use super::settings::Settings;
 use super::tls;
 use crate::SessionId;
+use crate::store::Observer;
 use crate::store::keeper::jitter;
-use crate::store::{Observer, StoreError};
 
 const CONNECT: Duration = Duration::from_secs(2);
 const FIRST_BYTE: Duration = Duration::from_secs(10);
@@ -72,73 +73,10 @@ pub(super) enum Retry {
     Unsent,
 }
 
-/// A 2xx answer.
-pub(super) struct Answer {
-    /// The envelope; `Null` for an empty answer.
-    pub(super) body: Value,
-    /// When the request began: what the answer grants is counted from here.
-    pub(super) asked: Instant,
-}
-
-/// No 2xx answer.
-pub(super) enum Failure {
-    /// It certainly did not run.
-    Unreached(String),
-    /// It was sent, and no answer came that could be understood.
-    Unanswered(String),
-    /// The server said no.
-    Refused(Refused),
-    /// It was never sent: we have no token.
-    Store(StoreError),
-}
-
-/// An answer that is not 2xx.
-pub(super) struct Refused {
-    pub(super) status: u16,
-    /// The server's own words.
-    pub(super) errors: Vec<String>,
-    /// The whole body, where it is JSON.
-    pub(super) body: Value,
-    retry_after: Option<Duration>,
-    location: Option<String>,
-}
-
 impl<'a> Call<'a> {
     /// A plain read.
     pub(super) const fn get(operation: &'static str, path: &'a str) -> Self {
         Self { operation, method: Method::GET, path, query: None, body: None, session: None, fresh: false, limit: None }
-    }
-}
-
-impl Answer {
-    /// The envelope's `data`, moved out.
-    pub(super) fn take_data(&mut self) -> Value {
-        self.body.get_mut("data").map(Value::take).unwrap_or_default()
-    }
-
-    pub(super) fn text(&self, key: &str) -> &str {
-        self.body.get(key).and_then(Value::as_str).unwrap_or_default()
-    }
-
-    pub(super) fn seconds(&self, key: &str) -> Duration {
-        Duration::from_secs(self.body.get(key).and_then(Value::as_u64).unwrap_or_default())
-    }
-}
-
-impl Refused {
-    /// The server's own answer, not one of a gateway in between.
-    pub(super) fn is_explained(&self) -> bool {
-        !self.errors.is_empty()
-    }
-
-    pub(super) fn says(&self, what: &str) -> bool {
-        self.errors.iter().any(|error| error.contains(what))
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        crate::store::credential::wipe(&mut self.body);
     }
 }
 
@@ -292,19 +230,6 @@ impl Client {
     }
 }
 
-/// Reads the body of an answer.
-pub(super) fn decode(status: StatusCode, bytes: &[u8], asked: Instant) -> Result<Answer, Failure> {
-    let body = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(bytes) };
-    if status.is_success() {
-        let body = body.map_err(|_| Failure::Unanswered("the answer is not JSON".to_owned()))?;
-        return Ok(Answer { body, asked });
-    }
-    let body: Value = body.unwrap_or_default();
-    let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten();
-    let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
-    Err(Failure::Refused(Refused { status: status.as_u16(), errors, body, retry_after: None, location: None }))
-}
-
 /// The segments of a path, each percent-encoded.
 pub(super) fn encode<'a>(segments: impl IntoIterator<Item = &'a str>) -> String {
     let mut path = String::new();
@@ -418,13 +343,6 @@ impl reqwest::dns::Resolve for LeadsTo {
             Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs)
         });
         found
-    }
-}
-
-#[cfg(test)]
-impl Refused {
-    pub(super) fn of(status: u16, errors: Vec<String>, body: Value) -> Self {
-        Self { status, errors, body, retry_after: None, location: None }
     }
 }
 

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::client::{Answer, Call, Retry, encode};
+use super::answer::Answer;
+use super::client::{Call, Retry, encode};
 use super::errors::may_have_issued;
 use super::mount::Engine;
 use super::{Vault, failed};
 use crate::SessionId;
-use crate::store::{Document, Issued, SecretPath, StoreError, StoreErrorKind};
+use crate::store::{Document, Issued, LeaseId, SecretPath, StoreError, StoreErrorKind};
 
 /// The server gives up after 90 s (its `max_request_duration`); whoever gives up before it may leave an account behind.
 const ISSUE: Duration = Duration::from_secs(95);
@@ -28,8 +29,8 @@ impl Vault {
             if ambiguous { error.ambiguous() } else { error }
         })?;
         let document = plain_document(&mut answer);
-        let lease_id = answer.text("lease_id").to_owned();
-        if lease_id.is_empty() {
+        let lease_id = LeaseId::from(answer.text("lease_id"));
+        if lease_id.expose().is_empty() {
             let what = format!("{path}: the answer has no lease; is this a dynamic role?");
             return Err(StoreError::new(StoreErrorKind::Malformed, what).ambiguous());
         }

@@ -1,6 +1,6 @@
 //! What a refusal means (vault.md §2). Texts are the servers' own, as they were seen; where they differ, both are known.
 
-use super::client::{Failure, Refused};
+use super::answer::{Failure, Refused};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// What the text of a 403 says of the token that was sent.

@@ -5,7 +5,8 @@ use std::time::Instant;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::client::{decode, encode};
+use super::answer::decode;
+use super::client::encode;
 use super::errors::{explain, token_hint};
 use super::{Failure, kv, login, mount};
 use crate::store::{Credential, Reference};

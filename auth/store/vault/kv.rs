@@ -4,7 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use super::client::{Answer, Call, Failure, Refused, Retry, encode};
+use super::answer::{Answer, Failure, Refused};
+use super::client::{Call, Retry, encode};
 use super::mount::{Engine, Mount};
 use super::{Vault, failed};
 use crate::SessionId;

@@ -1,9 +1,10 @@
 //! HashiCorp Vault and OpenBao, over their HTTP API: KV of both versions, database roles, leases.
 //!
 //! `Stores` calls this through the trait `Store`. From the inside out: client.rs sends one call and bounds it (API docs, "HTTP API");
-//! errors.rs tells what a refusal means; login/ proves who we are; token.rs keeps that proof alive; kv.rs, database.rs and lease.rs are
-//! the secrets engines "kv", "database" and `sys/leases`.
+//! answer.rs reads what comes of it, errors.rs tells what a refusal means; login/ proves who we are; token.rs keeps that proof alive;
+//! kv.rs, database.rs and lease.rs are the secrets engines "kv", "database" and `sys/leases`.
 
+mod answer;
 mod client;
 mod database;
 mod errors;
@@ -27,7 +28,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use keyward_config::{Section, StoreSettings};
 
-use self::client::{Answer, Call, Client, Failure, Retry};
+use self::answer::{Answer, Failure};
+use self::client::{Call, Client, Retry};
 use self::errors::{explain, is_forbidden};
 use self::mount::Mounts;
 use self::settings::Settings;

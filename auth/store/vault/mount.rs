@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::client::{Call, Failure, Retry, encode};
+use super::answer::Failure;
+use super::client::{Call, Retry, encode};
 use super::{Vault, failed};
 use crate::SessionId;
 use crate::store::{SecretPath, StoreError};

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::client::{Call, Client, Failure, Refused, Retry};
+use super::answer::{Failure, Refused};
+use super::client::{Call, Client, Retry};
 use super::errors::{TokenHint, explain, token_hint};
 use super::login::{Granted, Login};
 use crate::store::keeper::jitter;

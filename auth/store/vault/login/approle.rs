@@ -9,7 +9,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Granted, granted, mount, read};
-use crate::store::vault::client::{Call, Client, Failure, Retry};
+use crate::store::vault::answer::Failure;
+use crate::store::vault::client::{Call, Client, Retry};
 use crate::store::vault::errors::explain;
 use crate::store::vault::settings::Auth;
 use crate::store::{StoreError, StoreErrorKind};

@@ -10,7 +10,8 @@ use keyward_config::SecretInput;
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::client::{Answer, Client};
+use super::answer::Answer;
+use super::client::Client;
 use super::settings::{Auth, Method};
 use crate::store::{StoreError, StoreErrorKind};
 

@@ -8,7 +8,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{Granted, header, read};
-use crate::store::vault::client::{Call, Client, Failure, Retry};
+use crate::store::vault::answer::Failure;
+use crate::store::vault::client::{Call, Client, Retry};
 use crate::store::vault::errors::{TokenHint, explain, token_hint};
 use crate::store::vault::settings::Auth;
 use crate::store::{StoreError, StoreErrorKind};
