@@ -20,6 +20,7 @@ mod policy;
 mod sample;
 mod secret;
 mod store;
+pub mod tls;
 
 #[cfg(feature = "fuzzing")]
 pub use store::fuzzing;

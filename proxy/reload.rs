@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Connection, Gate, Observer};
 use keyward_config::{Config, Kinds, Loaded, Problems, ProtocolSettings, StoreSettings, TlsMode, UpstreamAddress};
 
@@ -14,7 +15,6 @@ use crate::metrics::Metrics;
 use crate::protocol::{self, KINDS};
 use crate::refusal::Reason;
 use crate::server::{Proxy, Server};
-use crate::tls::Roots;
 use crate::tls::ServerIdentity;
 use crate::upstream::Endpoint;
 
@@ -34,7 +34,6 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     let (protocols, stores) = rows();
     let mut loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
     let Some(config) = &loaded.config else { return (loaded, None) };
-    Gate::check(config, &mut loaded.problems);
     for (number, listener) in config.listeners.iter().enumerate() {
         if let Some(tls) = &listener.tls
             && let Err(text) = ServerIdentity::check(tls)
@@ -49,7 +48,7 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     }
     let gate = Gate::for_operator(config, Arc::new(Metrics::default()) as Arc<dyn Observer>, &mut loaded.problems);
     let mut seen = BTreeSet::new();
-    let roots = Arc::new(Roots::default());
+    let roots = Arc::new(SystemRoots::default());
     for grant in gate.iter().flat_map(|gate| gate.operator_grants()) {
         let connection = grant.connection();
         let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use ipnet::IpNet;
+use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, SessionId, Source};
 use keyward_config::{Config, Limits, ListenAddress, Listener};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::registry::Registry;
 use crate::relay::Pool;
 use crate::stream::Stream;
-use crate::tls::{Roots, ServerIdentity};
+use crate::tls::ServerIdentity;
 
 /// After an accept error (no file descriptors left, say) the listener rests.
 const REST: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ pub struct Proxy {
     /// Set once: no new links, and handshakes end.
     pub draining: CancellationToken,
     /// The system's certificate authorities.
-    pub roots: Arc<Roots>,
+    pub roots: Arc<SystemRoots>,
     /// Set last: what is left of the links is dropped.
     cut: CancellationToken,
     limits: ArcSwap<Limits>,

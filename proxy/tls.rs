@@ -1,15 +1,11 @@
 //! TLS on both sides, with one provider (rustls on aws-lc-rs): the certificate that a listener shows, and how an upstream's is verified.
 
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use keyward_auth::tls::{SystemRoots, Trust, certificates, own_roots, private_key};
 use keyward_config::{ListenAddress, ServerTls, TlsMode, UpstreamTls};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use tokio_rustls::TlsAcceptor;
 
 use crate::ca::{Leaf, LocalCa};
@@ -95,21 +91,19 @@ impl UpstreamVerification {
     ///
     /// # Errors
     /// A text for the operator.
-    pub fn open(tls: Option<&UpstreamTls>, alpn: &[&[u8]], roots: &Roots) -> Result<Self, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    pub fn open(tls: Option<&UpstreamTls>, alpn: &[&[u8]], system: &SystemRoots) -> Result<Self, String> {
         let mode = tls.map(|tls| tls.mode);
-        let pin = tls.and_then(|tls| tls.pinned_key.as_deref()).map(parse_pin).transpose()?;
-        let verifier: Arc<dyn ServerCertVerifier> = match (mode, pin) {
-            (_, Some(pin)) => Arc::new(Pinned { pin, provider: Arc::clone(&provider) }),
-            (Some(TlsMode::Require | TlsMode::Disable), None) => Arc::new(Unchecked { provider: Arc::clone(&provider) }),
-            (Some(TlsMode::VerifyCa), None) => Arc::new(ChainOnly(chain(tls, roots, &provider)?)),
-            (Some(TlsMode::VerifyFull) | None, None) => chain(tls, roots, &provider)?,
+        let roots = || match tls.and_then(|tls| tls.ca.as_deref()) {
+            Some(path) => own_roots(certificates(path)?).map_err(|text| format!("{}: {text}", path.display())),
+            None => Ok(system.get()),
         };
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
+        let trust = match (mode, tls.and_then(|tls| tls.pinned_key.as_deref())) {
+            (_, Some(pin)) => Trust::Key(parse_pin(pin)?),
+            (Some(TlsMode::Require | TlsMode::Disable), None) => Trust::Nothing,
+            (Some(TlsMode::VerifyCa), None) => Trust::Chain(roots()?),
+            (Some(TlsMode::VerifyFull) | None, None) => Trust::Name(roots()?),
+        };
+        let builder = trust.client()?;
         let own = tls.and_then(|tls| tls.certificate.as_deref().zip(tls.private_key.as_deref()));
         let mut config = match own {
             Some((certificate, key)) => builder
@@ -121,49 +115,6 @@ impl UpstreamVerification {
         let server_name = tls.and_then(|tls| tls.server_name.clone());
         Ok(Self { mode, pinned: tls.is_some_and(|tls| tls.pinned_key.is_some()), server_name, config: Arc::new(config) })
     }
-}
-
-/// The system's authorities, read once, when the first connection needs them.
-#[derive(Default)]
-pub struct Roots(OnceLock<Arc<RootCertStore>>);
-
-impl Roots {
-    fn system(&self) -> Arc<RootCertStore> {
-        let read = || {
-            let mut roots = RootCertStore::empty();
-            // What cannot be read or parsed verifies nothing; without any, every server is refused.
-            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Arc::new(roots)
-        };
-        Arc::clone(self.0.get_or_init(read))
-    }
-}
-
-fn chain(tls: Option<&UpstreamTls>, roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let roots = match tls.and_then(|tls| tls.ca.as_deref()) {
-        Some(path) => {
-            let mut own = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                own.add(certificate).map_err(|_| format!("{}: not a certificate of an authority", path.display()))?;
-            }
-            Arc::new(own)
-        }
-        None => roots.system(),
-    };
-    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
-        .build()
-        .map_err(|_| "the system has no certificate of an authority: name one with `tls: { ca: … }`".to_owned())
-}
-
-/// Certificates of a PEM file, at least one.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let shown = |error: rustls_pki_types::pem::Error| format!("{}: {error}", path.display());
-    let all: Vec<_> = CertificateDer::pem_file_iter(path).map_err(shown)?.collect::<Result<_, _>>().map_err(shown)?;
-    if all.is_empty() { Err(format!("{}: no certificate in it", path.display())) } else { Ok(all) }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// `tls-server-end-point` (RFC 5929 §4.1): the hash of the certificate, by the hash of its signature; MD5 and SHA-1 count as SHA-256.
@@ -188,124 +139,4 @@ fn parse_pin(text: &str) -> Result<[u8; 32], String> {
     let encoded = text.strip_prefix("sha256:").ok_or(FORM)?;
     let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).map_err(|_| FORM)?;
     bytes.try_into().map_err(|_| FORM.to_owned())
-}
-
-macro_rules! signatures_by {
-    ($field:ident) => {
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls12_signature(message, cert, dss, &self.$field.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            rustls::crypto::verify_tls13_signature(message, cert, dss, &self.$field.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.$field.signature_verification_algorithms.supported_schemes()
-        }
-    };
-}
-
-/// `require`: no check. What comes of it is `Unverified` and gets no secret unless the connection says `insecure`.
-#[derive(Debug)]
-struct Unchecked {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Unchecked {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    signatures_by!(provider);
-}
-
-/// The server's public key is the one that the admin pinned.
-#[derive(Debug)]
-struct Pinned {
-    pin: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(end_entity)
-            .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::BadEncoding))?;
-        let seen = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.tbs_certificate.subject_pki.raw);
-        if seen.as_ref() == self.pin {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-        }
-    }
-
-    signatures_by!(provider);
-}
-
-/// `verify-ca`: the chain, not the name. webpki checks the chain first, so that a wrong name is an error of a good chain.
-#[derive(Debug)]
-struct ChainOnly(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for ChainOnly {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp, now) {
-            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => {
-                Ok(ServerCertVerified::assertion())
-            }
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
-    }
 }

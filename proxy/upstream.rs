@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Connection, Grant};
 use keyward_config::{TlsMode, UpstreamAddress, UpstreamTls};
 use rustls_pki_types::ServerName;
@@ -16,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::Refusal;
 use crate::stream::{self, Stream};
-use crate::tls::{self, Roots, UpstreamVerification};
+use crate::tls::{self, UpstreamVerification};
 
 /// One address is tried for this long before the next.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -43,7 +44,7 @@ struct Inner {
     place: Place,
     tls: Option<UpstreamTls>,
     alpn: &'static [&'static [u8]],
-    roots: Arc<Roots>,
+    roots: Arc<SystemRoots>,
     /// Made at the first TLS; a connection on this machine never needs it.
     verification: OnceLock<UpstreamVerification>,
     insecure: bool,
@@ -103,13 +104,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// `UpstreamUnverified` if the files that the connection names cannot be read any more.
-    pub fn of(grant: &Grant, preface: &Preface, roots: &Arc<Roots>) -> Result<Self, SessionError> {
+    pub fn of(grant: &Grant, preface: &Preface, roots: &Arc<SystemRoots>) -> Result<Self, SessionError> {
         Self::prepare(grant.connection(), preface, roots)
             .map_err(|text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text))
     }
 
     /// The same, once per connection: what the file says of its TLS is read at the first use and at every reload.
-    pub(crate) fn prepare(connection: &Connection, preface: &Preface, roots: &Arc<Roots>) -> Result<Self, String> {
+    pub(crate) fn prepare(connection: &Connection, preface: &Preface, roots: &Arc<SystemRoots>) -> Result<Self, String> {
         let slot = connection.prepared();
         if let Some(ready) = slot.get().and_then(|slot| slot.downcast_ref::<Self>()) {
             return Ok(ready.clone());
