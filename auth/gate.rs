@@ -67,8 +67,8 @@ impl Gate {
         Self::build(config, salts, leases, observer, problems)
     }
 
-    /// Checks what only this crate understands: verifiers and references parse, users can prove something. Asks nobody and writes
-    /// nothing.
+    /// Checks what only this crate understands: verifiers and references parse, users can prove something. Asks nobody, writes nothing
+    /// and needs no runtime; where there is one, [`Self::for_operator`] says the same and more.
     pub fn check(config: &Config, problems: &mut Problems) {
         if let Some(salts) = or_problem(SaltKey::random(), "random numbers", problems) {
             Users::read(config, &salts, problems);
@@ -93,17 +93,14 @@ impl Gate {
     /// `NotAuthenticated`: unknown user or wrong password. `Locked`: as there. `Busy`: the queue for hashing is full.
     pub async fn password(&self, user: &str, password: Secret, source: Source) -> Result<Identity, AuthFailure> {
         let attempt = Attempt::begin(&self.lockout, user, source).await?;
-        let verifier = self.current.load().users.verifier(user);
+        let verifier = self.current.load().users.verifier(user, &self.salts);
         self.hashing.verify(verifier, password, source, attempt).await
     }
 
     /// Somebody named a session that is not there, with a key that he had to guess: costs his address what a wrong password does, and
     /// waits as long.
     pub async fn missed(&self, source: Source) {
-        // No user has the empty name: only the address is slowed.
-        if let Ok(attempt) = Attempt::begin(&self.lockout, "", source).await {
-            attempt.failed();
-        }
+        self.lockout.missed(source).await;
     }
 
     /// Grants or denies what was asked for, by the names as they came. `protocol` is the listener's: a connection of another
@@ -159,7 +156,7 @@ impl Gate {
     /// Asks a store how it is. Logs in to it if need be.
     ///
     /// # Errors
-    /// As for [`Self::lease`]; `NotFound` if no store has this name.
+    /// As for [`Self::lease`]; `Disabled` if no store of this name is open.
     pub async fn store_status(&self, name: &str) -> Result<StoreStatus, StoreError> {
         self.current.load_full().stores.status(name).await
     }

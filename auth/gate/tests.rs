@@ -58,8 +58,49 @@ async fn a_clear_text_password_is_checked_against_either_form_at_the_same_cost_f
         assert_eq!(outcome.unwrap_err(), AuthFailure::NotAuthenticated);
         assert_eq!(computations() - before, 1, "{user}");
     }
-    // Where any user has argon2id, that is what an unknown one costs.
-    assert!(!gate.current.load().users.verifier("nobody").0.serves_scram());
+}
+
+#[tokio::test]
+async fn where_stored_forms_differ_a_user_who_does_not_exist_looks_like_some_who_do() {
+    let scram = |count: u32, salt: &str| format!("SCRAM-SHA-256${count}:{salt}${0}:{0}", "A".repeat(43) + "=");
+    let argon2 = Verifier::make_argon2(&secret("x")).unwrap();
+    let (old, new) = (scram(4096, "c2FsdHNhbHRzYWx0c2Fs"), scram(10_000, "c2FsdHNhbHQ="));
+    let gate = open(&format!("users: {{ a: {{ password: '{old}' }}, b: {{ password: '{new}' }}, c: {{ password: '{argon2}' }} }}\n"));
+    let state = gate.current.load();
+    let shape = |user: &str| {
+        let (verifier, candidate) = state.users.scram(user, &gate.salts);
+        (candidate.is_some(), verifier.iterations.get(), verifier.salt.len())
+    };
+    let cost = |user: &str| state.users.verifier(user, &gate.salts).0.cost();
+    let real = [shape("a"), shape("b")].map(|(_, count, length)| (false, count, length));
+    let costs = ["a", "b", "c"].map(cost);
+    assert!(real[0] != real[1] && costs[0] != costs[1] && costs[1] != costs[2]);
+    let (mut shapes, mut seen) = (BTreeSet::new(), BTreeSet::new());
+    for n in 0..64 {
+        let user = format!("nobody{n}");
+        assert!(real.contains(&shape(&user)) && costs.contains(&cost(&user)), "{user}");
+        assert_eq!((shape(&user), cost(&user)), (shape(&user), cost(&user)));
+        shapes.insert(shape(&user));
+        seen.insert(cost(&user));
+    }
+    assert_eq!((shapes.len(), seen.len()), (2, 3), "not all like the same one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guessed_session_costs_its_address_every_time_and_locks_no_user() {
+    let gate = open(&(users() + CONNECTIONS));
+    let bad = source("203.0.113.9");
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let began = tokio::time::Instant::now();
+        gate.missed(bad).await;
+        waits.push(began.elapsed().as_millis());
+    }
+    // Two would have locked a pair, and then cost nothing more.
+    assert_eq!(waits, [0, 0, 0, 0, 500, 1000, 2000, 4000]);
+    assert!(gate.scram("", source("192.0.2.1"), None).now_or_never().unwrap().is_ok());
+    assert!(gate.scram("alice", bad, None).now_or_never().is_none(), "logins wait as well");
+    assert!(gate.scram("alice", bad, None).await.is_ok());
 }
 
 #[tokio::test]
@@ -105,7 +146,7 @@ async fn a_reload_changes_users_rules_and_limits_and_keeps_failures() {
             .replace("  payroll: { protocol: postgres, address: 'pg:5432'", "  payroll: { protocol: postgres, address: 'pg:5433'")
             .replace("  carol: { public", "  dave: { public"),
     );
-    assert!(problems.is_empty(), "{problems}");
+    assert!(!problems.has_errors(), "{problems}");
     let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
     let expected =
         Replaced { added: names(&["user dave"]), changed: names(&["connection payroll", "access"]), removed: names(&["user carol"]) };

@@ -20,13 +20,15 @@ const SLOW_WINDOW: Duration = Duration::from_secs(60);
 const FREE_FAILURES: usize = 3;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// Characters of a name that are shown in the log.
+const SHOWN: usize = 64;
 /// Failures remembered per address; more would not make the delay any longer.
 const REMEMBERED: usize = 8;
 
 /// The limits of the file that are applied here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LockoutLimits {
-    /// Failures of one pair before it is locked. 0: never.
+    /// Failures of one pair before it is locked. 0 here or below: never.
     pub(crate) failed_logins: u32,
     pub(crate) lock_time: Duration,
 }
@@ -65,6 +67,21 @@ impl Lockout {
         self.table().limits = limits;
     }
 
+    /// Something else was guessed wrong from this address: waits as long as a login from there would, and counts for the address alone.
+    pub(crate) async fn missed(&self, source: Source) {
+        let address = source.throttle_key();
+        self.wait(address).await;
+        self.table().missed(address, Instant::now());
+    }
+
+    /// Waits as long as this address has to, at most 5 s.
+    async fn wait(&self, address: ThrottleKey) {
+        let delay = self.table().delay(address, Instant::now());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,17 +91,18 @@ impl Lockout {
 pub(crate) struct Attempt {
     lockout: Arc<Lockout>,
     pair: Pair,
+    source: Source,
+    /// The name for the log: as typed, escaped and bounded.
+    shown: Box<str>,
 }
 
 impl Attempt {
     /// Waits as long as the address has to (at most 5 s), then says whether the pair may try. `user` as typed.
     pub(crate) async fn begin(lockout: &Arc<Lockout>, user: &str, source: Source) -> Result<Self, AuthFailure> {
         let address = source.throttle_key();
-        let delay = lockout.table().delay(address, Instant::now());
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        let attempt = Self { lockout: Arc::clone(lockout), pair: (lockout.hasher.hash_one(user), address) };
+        lockout.wait(address).await;
+        let shown = user.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        let attempt = Self { lockout: Arc::clone(lockout), pair: (lockout.hasher.hash_one(user), address), source, shown };
         attempt.check()?;
         Ok(attempt)
     }
@@ -96,7 +114,11 @@ impl Attempt {
     }
 
     pub(crate) fn failed(&self) {
-        self.lockout.table().failed(self.pair, Instant::now());
+        let locked = self.lockout.table().failed(self.pair, Instant::now());
+        if let Some(lock_time) = locked {
+            let (source, user) = (self.source, &self.shown);
+            tracing::info!(%source, user, ?lock_time, "locked after too many failed logins from this address");
+        }
     }
 
     pub(crate) fn succeeded(&self) {
@@ -118,13 +140,17 @@ impl Table {
         self.pairs.get(&pair).and_then(|failures| failures.locked_until).is_some_and(|until| now < until)
     }
 
-    fn failed(&mut self, pair: Pair, now: Instant) {
-        let address = self.addresses.write(pair.1);
-        if address.len() >= REMEMBERED {
-            address.pop_front();
+    fn missed(&mut self, address: ThrottleKey, now: Instant) {
+        let failures = self.addresses.write(address);
+        if failures.len() >= REMEMBERED {
+            failures.pop_front();
         }
-        address.push_back(now);
+        failures.push_back(now);
+    }
 
+    /// For how long the pair is locked from now on, if this failure locked it.
+    fn failed(&mut self, pair: Pair, now: Instant) -> Option<Duration> {
+        self.missed(pair.1, now);
         let LockoutLimits { failed_logins, lock_time } = self.limits;
         let failures = self.pairs.write(pair);
         let stale = failures.last.is_some_and(|last| now.saturating_duration_since(last) > lock_time);
@@ -135,9 +161,11 @@ impl Table {
         failures.count = failures.count.saturating_add(1);
         failures.last = Some(now);
         // Failures while it is locked do not lock it for longer, or a program with an old password would never come back.
-        if failed_logins > 0 && failures.count >= failed_logins && failures.locked_until.is_none() {
+        let locks = failed_logins > 0 && !lock_time.is_zero() && failures.count >= failed_logins && failures.locked_until.is_none();
+        if locks {
             failures.locked_until = now.checked_add(lock_time);
         }
+        locks.then_some(lock_time)
     }
 }
 
@@ -211,7 +239,7 @@ mod tests {
         lockout.table().failed(pair, now + LOCK + Duration::from_secs(1));
         assert!(!lockout.table().locked(pair, now + LOCK + Duration::from_secs(1)), "the first one was too long ago");
 
-        Attempt { lockout: Arc::clone(&lockout), pair }.succeeded();
+        Attempt { lockout: Arc::clone(&lockout), pair, source: Source::local(), shown: "".into() }.succeeded();
         lockout.table().failed(pair, now + LOCK + Duration::from_secs(2));
         assert!(!lockout.table().locked(pair, now + LOCK + Duration::from_secs(2)), "the success cleared it");
 

@@ -1,20 +1,24 @@
 //! A clear-text password against either stored form, where a listener asks for one inside TLS.
 //!
-//! Hashing is slow on purpose, so it has a queue of its own: one hash per core at a time, 64 logins waiting, the next one is told
-//! that we are busy. Strangers can fill that queue; they cannot take the cores from sessions.
+//! Hashing is slow on purpose, so it has a queue of its own: half of the cores, 64 logins waiting, 8 of them from one address; the next one
+//! is told that we are busy. Strangers cannot take all cores from sessions, nor one of them the whole queue from the others.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use super::lockout::Attempt;
 use super::users::Candidate;
-use super::{AuthFailure, Identity, Proof, Source, Verifier};
+use super::{AuthFailure, Identity, Proof, Source, ThrottleKey, Verifier};
 use crate::Secret;
 
 /// Logins that may wait for a core.
 const WAITING: usize = 64;
+/// Logins from one address that may wait or be hashed.
+const PER_ADDRESS: usize = 8;
 
 /// The queue. One per process; outlives reloads.
 pub(crate) struct Hashing {
@@ -22,15 +26,17 @@ pub(crate) struct Hashing {
     places: Arc<Semaphore>,
     /// Those that hash.
     cores: Arc<Semaphore>,
+    addresses: Arc<Mutex<HashMap<ThrottleKey, usize>>>,
     computations: Arc<AtomicU64>,
 }
 
 impl Hashing {
     pub(crate) fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
         Self {
             places: Arc::new(Semaphore::new(cores.saturating_add(WAITING))),
             cores: Arc::new(Semaphore::new(cores)),
+            addresses: Arc::default(),
             computations: Arc::default(),
         }
     }
@@ -48,12 +54,13 @@ impl Hashing {
         source: Source,
         attempt: Attempt,
     ) -> Result<Identity, AuthFailure> {
+        let of_address = Place::take(&self.addresses, source.throttle_key()).ok_or(AuthFailure::Busy)?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| AuthFailure::Busy)?;
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| AuthFailure::Busy)?;
         let computations = Arc::clone(&self.computations);
         // The permits go with the hash, which runs to its end, and reports its outcome, even if the client vanishes meanwhile.
         let hashed = tokio::task::spawn_blocking(move || {
-            let (_place, _core) = (place, core);
+            let (_place, _of_address, _core) = (place, of_address, core);
             attempt.check()?;
             computations.fetch_add(1, Ordering::Relaxed);
             let fits = verifier.accepts(&password);
@@ -72,6 +79,36 @@ impl Hashing {
     }
 }
 
+/// One of the places of an address.
+struct Place {
+    addresses: Arc<Mutex<HashMap<ThrottleKey, usize>>>,
+    address: ThrottleKey,
+}
+
+impl Place {
+    fn take(addresses: &Arc<Mutex<HashMap<ThrottleKey, usize>>>, address: ThrottleKey) -> Option<Self> {
+        let mut taken = addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= PER_ADDRESS {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        Some(Self { addresses: Arc::clone(addresses), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = taken.entry(self.address) {
+            *entry.get_mut() = entry.get().saturating_sub(1);
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -86,20 +123,25 @@ mod tests {
         let lockout = Arc::new(Lockout::new(limits));
         let verifier = Verifier::parse(&Verifier::make_scram(&Secret::from(vec![b'x'])).unwrap()).unwrap();
         let hashing = Hashing::new();
-        let log_in = async || {
-            let attempt = Attempt::begin(&lockout, "nobody", Source::local()).await?;
-            hashing.verify((verifier.clone(), None), Secret::from(vec![b'x']), Source::local(), attempt).await
+        let from = |n: usize| Source::tcp(std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap()).into());
+        let log_in = async |source: Source| {
+            let attempt = Attempt::begin(&lockout, "nobody", source).await?;
+            hashing.verify((verifier.clone(), None), Secret::from(vec![b'x']), source, attempt).await
         };
 
         let cores = hashing.cores.available_permits();
         let occupied = Arc::clone(&hashing.cores).acquire_many_owned(u32::try_from(cores).unwrap()).await.unwrap();
-        let mut waiting: Vec<_> = (0..cores + WAITING).map(|_| Box::pin(log_in())).collect();
+        // Eight of each address, whose ninth is told so while others still get in.
+        let mut waiting: Vec<_> = (0..PER_ADDRESS).map(|_| Box::pin(log_in(from(0)))).collect();
         assert!(waiting.iter_mut().all(|login| login.now_or_never().is_none()), "they wait for a core");
-        assert_eq!(log_in().now_or_never().unwrap().unwrap_err(), AuthFailure::Busy);
+        assert_eq!(log_in(from(0)).now_or_never().unwrap().unwrap_err(), AuthFailure::Busy);
+        waiting.extend((PER_ADDRESS..cores + WAITING).map(|n| Box::pin(log_in(from(n / PER_ADDRESS)))));
+        assert!(waiting.iter_mut().all(|login| login.now_or_never().is_none()), "they wait for a core");
+        assert_eq!(log_in(from(1000)).now_or_never().unwrap().unwrap_err(), AuthFailure::Busy);
 
         // A client that vanishes while it waits leaves its place to the next one.
         drop(waiting.pop());
-        waiting.push(Box::pin(log_in()));
+        waiting.push(Box::pin(log_in(from(1000))));
         assert!(waiting.last_mut().unwrap().now_or_never().is_none());
 
         drop(occupied);
@@ -107,5 +149,6 @@ mod tests {
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(AuthFailure::NotAuthenticated))));
         assert_eq!(hashing.computations().load(Ordering::Relaxed), u64::try_from(outcomes.len()).unwrap());
         assert_eq!(hashing.places.available_permits(), cores + WAITING, "the queue is empty again");
+        assert!(hashing.addresses.lock().unwrap().is_empty());
     }
 }

@@ -49,6 +49,12 @@ impl SaltKey {
         super::verifier::bytes32(context.sign().as_ref())
     }
 
+    /// One of several things that real users have, for a name that is none's: of the same name always the same, whatever the others are
+    /// as long as it is still there, and each about equally often. Otherwise the one thing that fakes have would tell them.
+    pub(super) fn choose<'a, T>(&self, user: &str, from: &'a [T], name: impl Fn(&T) -> String) -> Option<&'a T> {
+        from.iter().max_by_key(|thing| self.bytes(format!("shape {}", name(thing)).as_bytes(), user))
+    }
+
     /// A salt of this many bytes, at most 64.
     pub(super) fn salt(&self, user: &str, length: usize) -> Vec<u8> {
         let (first, second) = (self.bytes(b"salt", user), self.bytes(b"long salt", user));

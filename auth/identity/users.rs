@@ -1,6 +1,6 @@
 //! The users of one state of the file, with what stands in for those who do not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keyward_config::{Config, Name, Problems};
@@ -8,14 +8,20 @@ use keyward_config::{Config, Name, Problems};
 use super::verifier::{SCRAM_ITERATIONS, ScramVerifier, Verifier, iterations};
 use super::{Identity, Proof, SaltKey, Source};
 
+/// The shape of the verifiers that we make ourselves.
+const USUAL: Shape = (SCRAM_ITERATIONS, 16);
+
 /// The users, their stored forms and groups.
 pub(crate) struct Users {
     users: BTreeMap<Name, User>,
-    /// What a user without a usable form seems to have in a SCRAM exchange: iterations and length of the salt, as most users have.
-    scram_shape: (u32, usize),
-    /// What his clear-text password is checked against, for the time that it takes.
-    decoy: Verifier,
+    /// What users without a usable form may seem to have in a SCRAM exchange: each shape that some user really has, once.
+    shapes: Vec<Shape>,
+    /// What their clear-text passwords may be checked against, for the time that it takes: a stored form of each cost that is there.
+    decoys: Vec<Verifier>,
 }
+
+/// What of a SCRAM verifier can be seen from outside: the iterations, and the length of the salt.
+type Shape = (u32, usize);
 
 struct User {
     groups: Arc<[Name]>,
@@ -28,22 +34,25 @@ impl Users {
     pub(crate) fn read(config: &Config, salts: &SaltKey, problems: &mut Problems) -> Self {
         let users: BTreeMap<_, _> = config.users.iter().map(|(name, entry)| (name.clone(), User::read(name, entry, problems))).collect();
         let verifiers = || users.values().filter_map(|user| user.verifier.as_ref());
-        let mut shapes = BTreeMap::<_, usize>::new();
-        for scram in verifiers().filter_map(Verifier::scram) {
-            let count = shapes.entry((scram.iterations.get(), scram.salt.len())).or_default();
-            *count = count.saturating_add(1);
-        }
-        let scram_shape = shapes.into_iter().max_by_key(|(_, count)| *count).map_or((SCRAM_ITERATIONS, 16), |(shape, _)| shape);
+        let shapes: BTreeSet<Shape> =
+            verifiers().filter_map(Verifier::scram).map(|scram| (scram.iterations.get(), scram.salt.len())).collect();
+        let decoys = verifiers().map(|verifier| (verifier.cost(), verifier)).collect::<BTreeMap<_, _>>();
         let fill = salts.bytes(b"decoy", "");
-        let decoy = verifiers()
-            .find(|verifier| !verifier.serves_scram())
-            .map_or_else(|| Verifier::from_scram(fake_scram(scram_shape, salts, "")), |argon2| argon2.with_hash(&fill));
-        Self { users, scram_shape, decoy }
+        let decoy = |(_, verifier): (_, &Verifier)| match verifier.scram() {
+            Some(scram) => Verifier::from_scram(fake_scram((scram.iterations.get(), scram.salt.len()), salts, "")),
+            None => verifier.with_hash(&fill),
+        };
+        let mut decoys: Vec<_> = decoys.into_iter().map(decoy).collect();
+        if decoys.is_empty() {
+            decoys.push(Verifier::from_scram(fake_scram(USUAL, salts, "")));
+        }
+        Self { shapes: if shapes.is_empty() { vec![USUAL] } else { shapes.into_iter().collect() }, decoys, users }
     }
 
     /// The SCRAM verifier to use for this user name, and whether it is his own. Costs the same for every name.
     pub(crate) fn scram(&self, user: &str, salts: &SaltKey) -> (ScramVerifier, Option<Candidate>) {
-        let fake = fake_scram(self.scram_shape, salts, user);
+        let shape = salts.choose(user, &self.shapes, |(count, length)| format!("{count}:{length}"));
+        let fake = fake_scram(shape.copied().unwrap_or(USUAL), salts, user);
         let known = self.users.get_key_value(user).and_then(|(name, user)| {
             let scram = user.verifier.as_ref()?.scram()?.clone();
             Some((scram, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
@@ -52,12 +61,16 @@ impl Users {
     }
 
     /// The verifier to check this user's clear-text password with, and whether it is his own.
-    pub(crate) fn verifier(&self, user: &str) -> (Verifier, Option<Candidate>) {
+    pub(crate) fn verifier(&self, user: &str, salts: &SaltKey) -> (Verifier, Option<Candidate>) {
+        let decoy = salts.choose(user, &self.decoys, Verifier::cost);
         let known = self.users.get_key_value(user).and_then(|(name, user)| {
             let verifier = user.verifier.clone()?;
             Some((verifier, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
         });
-        known.map_or_else(|| (self.decoy.clone(), None), |(verifier, candidate)| (verifier, Some(candidate)))
+        match known {
+            Some((verifier, candidate)) => (verifier, Some(candidate)),
+            None => (decoy.cloned().unwrap_or_else(|| Verifier::from_scram(fake_scram(USUAL, salts, user))), None),
+        }
     }
 
     /// The names, sorted.
@@ -100,7 +113,7 @@ impl User {
             }
         });
         if entry.password.is_none() && entry.public_keys.is_empty() {
-            problems.warning(None, at, "has neither `password` nor `public_keys`: this user can prove nothing and cannot log in");
+            problems.warning(entry.span, at, "has neither `password` nor `public_keys`: this user can prove nothing and cannot log in");
         }
         Self { groups: entry.groups.clone().into(), verifier, public_keys: entry.public_keys.iter().map(|key| key.value.clone()).collect() }
     }

@@ -104,6 +104,17 @@ impl Verifier {
         }
     }
 
+    /// What checking a password against it costs, and so what can be measured of it.
+    pub(crate) fn cost(&self) -> String {
+        match &self.0 {
+            Form::Scram(scram) => format!("scram {} {}", scram.iterations, scram.salt.len()),
+            Form::Argon2(hash) => {
+                let lengths = [hash.salt.as_ref().map(|salt| salt.len()), hash.hash.as_ref().map(|hash| hash.len())];
+                format!("argon2id {} {lengths:?}", hash.params)
+            }
+        }
+    }
+
     pub(crate) const fn from_scram(scram: ScramVerifier) -> Self {
         Self(Form::Scram(scram))
     }
@@ -112,7 +123,8 @@ impl Verifier {
     pub(crate) fn with_hash(&self, output: &[u8; 32]) -> Self {
         let mut other = self.clone();
         if let Form::Argon2(hash) = &mut other.0 {
-            hash.hash = Output::new(output).ok();
+            let length = hash.hash.as_ref().map_or(output.len(), |hash| hash.len().min(output.len()));
+            hash.hash = output.get(..length).and_then(|output| Output::new(output).ok());
         }
         other
     }
