@@ -13,7 +13,7 @@ pub struct Limits {
     pub handshakes: u32,
     /// Links that have not logged in yet, per source address (IPv6: per /64).
     pub handshakes_per_address: u32,
-    /// From the accepted socket to the client's good news, or the link is closed. Does not include what the user takes to type.
+    /// From the accepted socket to the client's good news, or the link is closed. What the user takes to type is part of it.
     pub handshake_timeout: Period,
     /// Sessions in all.
     pub sessions: u32,
@@ -25,9 +25,9 @@ pub struct Limits {
     pub max_lifetime: Period,
     /// How long a shutdown waits for sessions before it cuts them.
     pub drain_timeout: Period,
-    /// Failed logins of one user from one address before that pair is locked.
+    /// Failed logins of one user from one address before that pair is locked. 0: it never is; the address is slowed all the same.
     pub failed_logins: u32,
-    /// How long that pair stays locked.
+    /// How long that pair stays locked. 0: it never is.
     pub lock_time: Period,
 }
 
@@ -57,7 +57,6 @@ impl Limits {
             ("handshakes_per_address", self.handshakes_per_address),
             ("sessions", self.sessions),
             ("sessions_per_user", self.sessions_per_user),
-            ("failed_logins", self.failed_logins),
         ];
         let zero = counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key);
         let at_once = self.handshake_timeout.is_zero().then_some("handshake_timeout");

@@ -168,7 +168,9 @@ fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, problems: &mut Problems
         listeners,
         stores: map(root, "stores", problems, |name, node, path, problems| Store::read(name, node, path, kinds, problems)),
         connections: map(root, "connections", problems, |name, node, path, problems| Connection::read(name, node, path, kinds, problems)),
-        users: map(root, "users", problems, |_, node, path, problems| whole(node, path, problems)),
+        users: map(root, "users", problems, |name, node, path, problems| {
+            whole(node, path, problems).map(|user: User| User { span: name.span, ..user })
+        }),
         access: list(root, "access", problems, whole),
         limits,
         audit: section(root, "audit", problems).unwrap_or_default(),

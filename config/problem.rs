@@ -109,6 +109,11 @@ impl Problems {
         // What was read out of a tagged enum has lost its place; line 0 says so.
         let span = span.filter(|span| span.line > 0);
         let error = severity == Severity::Error;
+        let said = |said: &Problem| said.span == span && said.path == path && said.message == message;
+        // A file that is read for several uses is told of once.
+        if self.list.iter().any(said) {
+            return;
+        }
         if self.list.len() < MAX || (error && self.errors == 0) {
             self.list.push(Problem { file: self.file.clone(), span, path, message, severity });
         }
@@ -141,13 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_is_not_said_again() {
+        let mut problems = Problems::new(Path::new("keyward.yaml"));
+        let span = Span { line: 2, column: 1 };
+        (0..2).for_each(|_| problems.error(span, "state", "first"));
+        problems.error(Span { line: 3, column: 1 }, "state", "first");
+        problems.error(span, "state", "second");
+        assert_eq!(problems.len(), 3);
+    }
+
+    #[test]
     fn a_flood_of_problems_is_bounded_and_hides_no_error() {
         let mut problems = Problems::new(Path::new("keyward.yaml"));
-        (0..5000).for_each(|_| problems.warning(None, "", "again"));
+        (0..5000).for_each(|n| problems.warning(None, "", format!("warning {n}")));
         assert_eq!((problems.len(), problems.has_errors()), (1000, false));
         problems.error(None, "", "the one that counts");
         assert!(problems.has_errors() && problems.to_string().contains("the one that counts"));
-        (0..5000).for_each(|_| problems.error(None, "", "again"));
+        (0..5000).for_each(|n| problems.error(None, "", format!("error {n}")));
         assert_eq!(problems.len(), 1001);
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{Name, Protected, Spanned};
+use crate::{Name, Protected, Span, Spanned};
 
 /// A user as the file declares him.
 #[derive(Deserialize, JsonSchema, Default)]
@@ -15,4 +15,7 @@ pub struct User {
     pub public_keys: Vec<Spanned<String>>,
     /// The groups that access rules may name.
     pub groups: Vec<Name>,
+    /// Where his name stands.
+    #[serde(skip)]
+    pub span: Span,
 }

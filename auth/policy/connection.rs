@@ -34,7 +34,8 @@ impl Connection {
                 Some(_) => format!("connections.{name}.accounts.{account}"),
                 None => format!("connections.{name}"),
             };
-            if let Some(plan) = CredentialPlan::read(fields, &at, problems) {
+            let place = entry.node.get("accounts").map_or(entry.name.span, |accounts| accounts.span_of(account.as_str()));
+            if let Some(plan) = CredentialPlan::read(fields, &at, place, problems) {
                 accounts.insert(account.clone(), Arc::new(Account { name: account.clone(), plan }));
             }
         }

@@ -35,11 +35,14 @@ pub(crate) enum Part {
 }
 
 impl CredentialPlan {
-    /// Reads the plan of an account; `at` is its path in the file, for problems (`connections.orders`). `None`: there were errors.
-    pub(crate) fn read(account: &Account, at: &str, problems: &mut Problems) -> Option<Self> {
+    /// Reads the plan of an account; `at` is its path in the file and `place` its line, for problems (`connections.orders`). `None`:
+    /// there were errors.
+    pub(crate) fn read(account: &Account, at: &str, place: Span, problems: &mut Problems) -> Option<Self> {
         let parts = [("username", &account.username), ("password", &account.password), ("private_key", &account.private_key)];
         let parts = [parts.as_slice(), &[("passphrase", &account.passphrase)]].concat();
-        let Some(whole) = &account.credential else { return read_parts(account, at, problems).map(|parts| Self::Parts(Box::new(parts))) };
+        let Some(whole) = &account.credential else {
+            return read_parts(account, at, place, problems).map(|parts| Self::Parts(Box::new(parts)));
+        };
         let mut clash = false;
         for (name, field) in parts {
             if let Some(field) = field {
@@ -92,7 +95,7 @@ fn read_whole(field: &Spanned<CredentialField>, at: &str, problems: &mut Problem
     })
 }
 
-fn read_parts(account: &Account, at: &str, problems: &mut Problems) -> Option<Parts> {
+fn read_parts(account: &Account, at: &str, place: Span, problems: &mut Problems) -> Option<Parts> {
     let mut failed = false;
     let mut part = |name: &str, field: &Option<Spanned<CredentialField>>| {
         let field = field.as_ref()?;
@@ -110,7 +113,7 @@ fn read_parts(account: &Account, at: &str, problems: &mut Problems) -> Option<Pa
             None => "there is no credential: give `credential`, or `username` with `password` or `private_key`",
             Some(_) => "there is a secret but no `username` to log in with",
         };
-        problems.error(span, at, message);
+        problems.error(span.unwrap_or(place), at, message);
         return None;
     }
     if let (Some(field), None) = (&account.passphrase, &account.private_key) {
@@ -126,7 +129,13 @@ fn read_parts(account: &Account, at: &str, problems: &mut Problems) -> Option<Pa
 
 fn read_part(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems) -> Option<Part> {
     let text = match &field.value {
-        CredentialField::Given(input) => return Some(Part::Given(Arc::new(copy(input)))),
+        CredentialField::Given(input) => {
+            // A name alone opens nothing.
+            if matches!(input, SecretInput::Literal(_)) && !at.ends_with(".username") {
+                problems.warning(field.span, at, "`literal`: the secret stands in this file, which is for throw-away use only");
+            }
+            return Some(Part::Given(Arc::new(copy(input))));
+        }
         CredentialField::Reference(text) => text,
     };
     let reference = Reference::read(text, field.span, at, problems)?;

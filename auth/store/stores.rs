@@ -72,7 +72,8 @@ impl Stores {
         for (name, connection) in &config.connections {
             // Their own problems are told by whoever reads them for use.
             let mut unheard = Problems::new(&config.file);
-            let plans = connection.accounts.values().filter_map(|account| CredentialPlan::read(account, "", &mut unheard));
+            let plans =
+                connection.accounts.values().filter_map(|account| CredentialPlan::read(account, "", connection.name.span, &mut unheard));
             if !plans.into_iter().any(|plan| plan.needs_store()) {
                 continue;
             }

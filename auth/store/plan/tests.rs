@@ -4,8 +4,9 @@ use crate::sample;
 fn read(keys: &str) -> (Option<CredentialPlan>, String) {
     let text = format!("connections:\n  db: {{ protocol: postgres, address: 'pg:5432', {keys} }}\n");
     let (config, mut problems) = sample::config(&text);
-    let account = config.connections.values().next().unwrap().accounts.values().next().unwrap();
-    let plan = CredentialPlan::read(account, "connections.db", &mut problems);
+    let connection = config.connections.values().next().unwrap();
+    let account = connection.accounts.values().next().unwrap();
+    let plan = CredentialPlan::read(account, "connections.db", connection.name.span, &mut problems);
     (plan, problems.to_string())
 }
 
@@ -15,8 +16,11 @@ fn each_form_of_account_has_its_plan() {
     assert!(matches!(read("account: m/creds/r").0, Some(CredentialPlan::Leased(_))), "an old spelling");
     assert!(matches!(read("credential: m/static-creds/r").0, Some(CredentialPlan::Whole(_))));
     assert!(matches!(read("credential: m/data/p").0, Some(CredentialPlan::Whole(_))));
-    let (plan, problems) = read("username: 'm/data/p?u', password: { literal: x }");
+    let (plan, problems) = read("username: 'm/data/p?u', password: { env: P }");
     assert!(plan.unwrap().needs_store() && problems.is_empty(), "{problems}");
+    let (_, problems) = read("username: { literal: u }, password: { literal: canary }");
+    let warning = "keyward.yaml:4:85: warning: connections.db.password: `literal`: the secret stands in this file";
+    assert!(problems.starts_with(warning) && problems.lines().count() == 1 && !problems.contains("canary"), "{problems}");
     let (plan, _) = read("username: { literal: u }, private_key: { file: /k }, passphrase: { env: P }");
     assert!(!plan.unwrap().needs_store());
     let (plan, problems) = read("username: 'm/data/p?u'");

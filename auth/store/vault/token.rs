@@ -247,7 +247,10 @@ impl Tokens {
         let error = match failure {
             Failure::Refused(refused) if refused.status == 400 => return Ok(()),
             Failure::Refused(refused) if refused.status == 403 => match self.judge(token, &refused).await {
-                Ok(Verdict::Dead) => return Ok(token.bury()),
+                Ok(Verdict::Dead) => {
+                    token.bury();
+                    return Ok(());
+                }
                 Ok(Verdict::Alive) => return Ok(()),
                 Err(error) => error,
             },
