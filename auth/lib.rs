@@ -13,12 +13,12 @@
 //! `Identity` and `Grant` have private fields; only verifiers and only `policy` make them. A store issues nothing without a `&Grant`.
 
 mod gate;
-mod grant;
 mod identity;
 mod policy;
 #[cfg(test)]
 mod sample;
 mod secret;
+mod session_id;
 mod store;
 pub mod tls;
 
@@ -26,8 +26,8 @@ pub mod tls;
 pub use store::fuzzing;
 
 pub use gate::{Gate, Replaced};
-pub use grant::{Grant, SessionId};
 pub use identity::{AuthFailure, Identity, Proof, ScramServer, Source, ThrottleKey, Verifier};
-pub use policy::{Account, Connection, Denied, Reachable};
+pub use policy::{Account, Connection, Denied, Grant, Reachable};
 pub use secret::Secret;
+pub use session_id::SessionId;
 pub use store::{Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Provenance, StoreError, StoreErrorKind, StoreStatus};

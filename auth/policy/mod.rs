@@ -1,12 +1,14 @@
-//! May they: the registered connections, the rules over them, and the only place that makes a [`Grant`](crate::Grant).
+//! May they: the registered connections, the rules over them, and the only place that makes a [`Grant`].
 //!
 //! `Gate` calls [`Policy`] with an identity and what was asked for on the wire, and again for every live grant after a reload. What no rule
 //! allows is refused; unknown and forbidden are the same.
 
 mod connection;
+mod grant;
 mod rules;
 
 pub use connection::{Account, Connection};
+pub use grant::Grant;
 pub(crate) use rules::Policy;
 
 /// Why there is no grant. It says nothing of whether there is such a connection.

@@ -90,7 +90,7 @@ impl Stores {
 
     /// The credential of a grant.
     pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, StoreError> {
-        match &grant.account.plan {
+        match &grant.account().plan {
             CredentialPlan::Leased(path) => {
                 let opened = self.of(grant)?;
                 self.leases.issue(opened.named.clone(), grant, path).await
@@ -136,15 +136,15 @@ impl Stores {
 
     fn of(&self, grant: &Grant) -> Result<&Opened, StoreError> {
         let missing =
-            || StoreError::new(StoreErrorKind::Disabled, format!("connection {}: its store is not open", grant.connection.name()));
-        let name = grant.connection.store().ok_or_else(missing)?;
+            || StoreError::new(StoreErrorKind::Disabled, format!("connection {}: its store is not open", grant.connection().name()));
+        let name = grant.connection().store().ok_or_else(missing)?;
         self.open.get(name.as_str()).map(AsRef::as_ref).ok_or_else(missing)
     }
 
     /// Reads every secret that the plan names, each once, and puts the parts together.
     async fn read(&self, grant: &Grant) -> Result<Lease, StoreError> {
         let born = Instant::now();
-        let plan = &grant.account.plan;
+        let plan = &grant.account().plan;
         let mut paths: Vec<&SecretPath> = match plan {
             CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => vec![path],
             CredentialPlan::Parts(parts) => parts.references().map(|(_, reference)| &reference.path).collect(),
@@ -169,7 +169,7 @@ fn open_one(store: &keyward_config::Store, observer: &Arc<dyn Observer>) -> Resu
 
 /// The credential that the plan makes of these reads.
 async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &Reads<'_>, born: Instant) -> Result<Lease, StoreError> {
-    let plan = &grant.account.plan;
+    let plan = &grant.account().plan;
     let credential = match plan {
         CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => Credential::whole(&find(reads, path)?.document, path)?,
         CredentialPlan::Parts(parts) => assemble(parts, reads).await?,

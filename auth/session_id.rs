@@ -1,12 +1,6 @@
-//! The proof that a user may use a connection as an account, now.
+//! The id of a link and of its session.
 
 use std::fmt;
-use std::sync::Arc;
-
-use keyward_config::Name;
-
-use crate::identity::{Identity, Proof, Source};
-use crate::policy::{Account, Connection};
 
 /// The id of a link and of its session: 80 random bits as 16 letters and digits. Shown to users, so that an operator can find the
 /// log lines and the audit record of what they saw.
@@ -49,59 +43,5 @@ impl fmt::Display for SessionId {
 impl fmt::Debug for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// This user may use this connection as this account, now. Only `auth::policy` makes one; it carries what it resolved, so that
-/// nothing later looks a name up again.
-#[derive(Clone)]
-pub struct Grant {
-    pub(crate) session: SessionId,
-    pub(crate) user: Name,
-    pub(crate) proof: Proof,
-    pub(crate) source: Source,
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) account: Arc<Account>,
-}
-
-impl Grant {
-    pub(crate) fn new(session: SessionId, identity: &Identity, connection: Arc<Connection>, account: Arc<Account>) -> Self {
-        Self { session, user: identity.user().clone(), proof: identity.proof(), source: identity.source(), connection, account }
-    }
-
-    /// The session that this grant is for.
-    #[must_use]
-    pub fn session(&self) -> SessionId {
-        self.session
-    }
-
-    /// Who.
-    #[must_use]
-    pub fn user(&self) -> &Name {
-        &self.user
-    }
-
-    /// How he proved it.
-    #[must_use]
-    pub fn proof(&self) -> Proof {
-        self.proof
-    }
-
-    /// From where.
-    #[must_use]
-    pub fn source(&self) -> Source {
-        self.source
-    }
-
-    /// Which asset.
-    #[must_use]
-    pub fn connection(&self) -> &Arc<Connection> {
-        &self.connection
-    }
-
-    /// As which of its accounts.
-    #[must_use]
-    pub fn account(&self) -> &Arc<Account> {
-        &self.account
     }
 }
