@@ -175,3 +175,29 @@ fn a_postgres_killed_under_a_session_ends_it_and_the_role_goes_once_postgres_is_
     });
     drop(client);
 }
+
+#[test]
+fn what_a_killed_keyward_had_asked_for_and_not_heard_of_is_counted_and_named_at_the_next_start() {
+    let bao = Bao::own();
+    let database = bao.enable_database(postgres15(), "1h", "2h");
+    let alice = canary();
+    let keyward = Keyward::start(&config(&bao, &database, postgres15(), &alice));
+    let dsn = keyward.dsn("alice", &alice, "orders_rw");
+    assert_eq!(psql(&dsn, "SELECT 1").ok(), "1");
+    eventually("that lease is back", || (database.leases() == 0).then_some(()));
+    // The store does not answer: whether it will have made an account, nobody can know.
+    bao.signal(Signal::STOP);
+    let client = std::thread::spawn(move || psql(&dsn, "SELECT 1"));
+    let journal = keyward.state().join("leases.journal");
+    eventually("the request is in the journal", || {
+        std::fs::read_to_string(&journal).is_ok_and(|text| text.matches("asked").count() == 2).then_some(())
+    });
+    keyward.kill9();
+    bao.signal(Signal::CONT);
+    client.join().unwrap().refused();
+    let next = keyward.start_again();
+    next.expect_log("a lease may be orphaned");
+    let named = eventually("it is named", || next.log().into_iter().find(|line| line.to_string().contains("a lease may be orphaned")));
+    assert!(named.to_string().contains(&database.creds()), "{named}");
+    assert!(next.http("/metrics").body.contains("event=\"possible_orphan\"} 1"), "{}", next.http("/metrics").body);
+}
