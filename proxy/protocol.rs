@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use keyward_auth::{Connection, Grant};
-use keyward_config::{Config, Listener, Problems, ProtocolSettings};
+use keyward_auth::Grant;
+use keyward_config::{Config, Connection, Listener, Problems, ProtocolSettings};
 
 use crate::error::SessionError;
 use crate::link::Link;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keyward_auth::tls::SystemRoots;
-use keyward_auth::{Connection, Gate, Observer};
-use keyward_config::{Config, Kinds, Loaded, Problems, ProtocolSettings, StoreSettings, TlsMode, UpstreamAddress};
+use keyward_auth::{Gate, Observer};
+use keyward_config::{Config, Connection, Kinds, Loaded, Problems, ProtocolSettings, StoreSettings, TlsMode, UpstreamAddress};
 
 use crate::ca::LocalCa;
 use crate::metrics::Metrics;
@@ -46,16 +46,21 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
             (kind.check_listener)(listener, config, &mut loaded.problems);
         }
     }
+    for connection in config.connections.values() {
+        if let Some(kind) = protocol::kind(connection.protocol) {
+            (kind.check)(connection, &mut loaded.problems);
+        }
+        check_verification(connection, &mut loaded.problems);
+    }
     let gate = Gate::for_operator(config, Arc::new(Metrics::default()) as Arc<dyn Observer>, &mut loaded.problems);
     let mut seen = BTreeSet::new();
     let roots = Arc::new(SystemRoots::default());
     for grant in gate.iter().flat_map(|gate| gate.operator_grants()) {
         let connection = grant.connection();
         let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };
-        (kind.check)(connection, &mut loaded.problems);
-        check_verification(connection, &mut loaded.problems);
         if let Err(text) = Endpoint::prepare(connection, &kind.preface, &roots) {
-            loaded.problems.error(None, format!("connections.{}.tls", connection.name()), text);
+            let place = config.connections.get(connection.name()).and_then(|entry| entry.tls.as_ref()).map(|tls| tls.span);
+            loaded.problems.error(place, format!("connections.{}.tls", connection.name()), text);
         }
     }
     (loaded, gate)
@@ -63,24 +68,19 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
 
 /// Says where a server is not verified: a secret goes there only if the connection says `insecure`, or never.
 fn check_verification(connection: &Connection, problems: &mut Problems) {
-    let at = format!("connections.{}", connection.name());
-    if connection.insecure().is_some() {
-        problems.warning(None, at, "insecure: the server behind it is given secrets without being verified");
+    let at = format!("connections.{}", connection.name.value);
+    if let Some(reason) = &connection.insecure {
+        problems.warning(reason.span, format!("{at}.insecure"), "the server behind it is given secrets without being verified");
         return;
     }
-    let UpstreamAddress::Tcp { host, .. } = connection.address() else { return };
+    let (Some(tls), UpstreamAddress::Tcp { host, .. }) = (&connection.tls, &connection.address.value) else { return };
     let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-    if connection.tls().is_some_and(|tls| tls.pinned_key.is_some() && tls.ca.is_some()) {
-        problems.warning(None, at.as_str(), "tls: `ca` is not read where `pinned_key` verifies the server");
+    if tls.pinned_key.is_some() && tls.ca.is_some() {
+        problems.warning(tls.span, format!("{at}.tls.ca"), "not read where `pinned_key` verifies the server");
     }
-    let unverified =
-        connection.tls().is_some_and(|tls| matches!(tls.mode, TlsMode::Disable | TlsMode::Require) && tls.pinned_key.is_none());
-    if unverified && !local {
-        problems.warning(
-            None,
-            at,
-            "tls: nothing verifies this server; it is sent no secret unless it is on this machine or the connection says `insecure`",
-        );
+    if matches!(tls.mode, TlsMode::Disable | TlsMode::Require) && tls.pinned_key.is_none() && !local {
+        let text = "nothing verifies this server; it is sent no secret unless it is on this machine or the connection says `insecure`";
+        problems.warning(tls.span, format!("{at}.tls"), text);
     }
 }
 

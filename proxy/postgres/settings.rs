@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use keyward_auth::{Connection, Verifier};
-use keyward_config::{Config, Listener, Problems};
+use keyward_auth::Verifier;
+use keyward_config::{Config, Connection, Listener, Problems};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 
@@ -126,13 +126,18 @@ impl Methods {
 
 /// What the types cannot say by themselves.
 pub(super) fn check(connection: &Connection, problems: &mut Problems) {
-    let at = format!("connections.{}", connection.name());
-    if let Some(settings) = connection.settings::<ConnectionSettings>()
-        && let Some(methods) = &settings.require_auth.0
-        && methods.contains(&Method::Password)
-        && connection.insecure().is_some()
-    {
-        problems.warning(None, &at, "require_auth: `password` is never sent to a server that is not verified (`insecure`)");
+    let at = format!("connections.{}", connection.name.value);
+    let settings = connection.settings.downcast_ref::<ConnectionSettings>();
+    let password =
+        settings.and_then(|settings| settings.require_auth.0.as_ref()).is_some_and(|methods| methods.contains(&Method::Password));
+    if let Some(insecure) = connection.insecure.as_ref().filter(|_| password) {
+        let text = "`password` is never sent to a server that is not verified (`insecure`)";
+        problems.warning(insecure.span, format!("{at}.require_auth"), text);
+    }
+    for (name, account) in &connection.accounts {
+        for key in [&account.private_key, &account.passphrase].into_iter().flatten() {
+            problems.warning(key.span, format!("{at}.accounts.{name}"), "PostgreSQL takes no private key: it is not used");
+        }
     }
 }
 
