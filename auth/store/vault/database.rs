@@ -86,3 +86,50 @@ fn plain_document(answer: &mut Answer) -> Document {
     let fields = answer.take_data();
     Document { fields, version: None, request_id: answer.text("request_id").to_owned(), not_after: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::client::tests::{Server, answer};
+    use super::super::login::Login;
+    use super::super::mount::Mounts;
+    use super::super::token::Tokens;
+    use super::*;
+    use crate::store::Reference;
+
+    /// What becomes of a request for a lease whose calls are answered like this, and how many calls there were.
+    async fn issue(answers: &[String]) -> (StoreError, usize) {
+        let server = Server::answering(answers).await;
+        let client = Arc::new(server.client());
+        let auth = serde_json::from_value(json!({"method": "approle", "role_id": "r"})).unwrap();
+        let tokens = Tokens::new(Arc::clone(&client), Login::from_settings(&auth).unwrap());
+        let vault = Vault { client, tokens, mounts: Mounts::default(), identity: String::new() };
+        let path = "db/creds/role".parse::<Reference>().unwrap().path;
+        let error = vault.issue_lease(SessionId::random(), &path).await.err().unwrap();
+        (error, server.requests().len())
+    }
+
+    #[tokio::test]
+    async fn only_the_request_for_the_lease_itself_may_have_left_an_account() {
+        let login = answer("200 OK", "", &json!({"auth": {"client_token": "s.1", "lease_duration": 60}}).to_string());
+        let no_mount = answer("404 Not Found", "", r#"{"errors":[]}"#);
+        let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"da".to_owned();
+        let before = [login, no_mount];
+        let with = |last: &str| [before.as_slice(), &[last.to_owned()]].concat();
+
+        let (error, calls) = issue(std::slice::from_ref(&cut)).await;
+        assert!(!error.ambiguous && calls == 1, "our login: {error}");
+        let (error, calls) = issue(&with(&cut)).await;
+        assert!(error.ambiguous && calls == 3, "{error}");
+        let gateway = answer("503 Service Unavailable", "", "<html>a load balancer</html>");
+        let (error, calls) = issue(&with(&gateway)).await;
+        assert!(error.ambiguous && calls == 3, "asked once: {error}");
+        let (error, _) = issue(&with(&answer("200 OK", "", r#"{"data":{"username":"v-app"}}"#))).await;
+        assert!(error.ambiguous, "an account without a lease: {error}");
+        let refused = answer("500 Internal Server Error", "", r#"{"errors":["dial tcp 127.0.0.1:5432: connect: connection refused"]}"#);
+        assert!(!issue(&with(&refused)).await.0.ambiguous);
+    }
+}
