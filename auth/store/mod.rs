@@ -21,6 +21,7 @@ mod reference;
 mod stores;
 mod vault;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,8 @@ pub struct Kind {
     pub settings: StoreSettings,
     /// Opens a store of this kind. Does no I/O: the first request logs in.
     pub(crate) open: Open,
+    /// The files that `open` reads: a reload opens the store anew where one of them has changed.
+    pub(crate) files: fn(&keyward_config::Store) -> Vec<PathBuf>,
 }
 
 type Open = fn(&keyward_config::Store, Arc<dyn Observer>) -> Result<Arc<dyn Store>, String>;

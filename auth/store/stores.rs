@@ -1,6 +1,8 @@
 //! Every store of the file, and the way from a grant to a lease.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +30,12 @@ struct Opened {
     /// What the file said: an equal store lives on through a reload.
     kind: &'static str,
     node: Node,
+    /// The files that it names, as they were when it was opened.
+    files: Vec<Stamp>,
 }
+
+/// What tells one state of a file from another; `None`: it cannot be looked at.
+type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Stores {
     /// Opens every store of the file that is switched on; no I/O to them. Equal stores of `previous` are carried over with their
@@ -44,11 +51,13 @@ impl Stores {
         let mut open = BTreeMap::new();
         for store in config.stores.values().filter(|store| store.enabled) {
             let name = store.name.value.as_str();
-            let equal =
-                previous.and_then(|previous| previous.open.get(name)).filter(|old| old.kind == store.kind && old.node == store.node);
+            let files = stamps(store);
+            let equal = previous
+                .and_then(|previous| previous.open.get(name))
+                .filter(|old| old.kind == store.kind && old.node == store.node && old.files == files);
             let opened = match equal {
                 Some(old) => Arc::clone(old),
-                None => match open_one(store, observer) {
+                None => match open_one(store, files, observer) {
                     Ok(opened) => Arc::new(opened),
                     Err(message) => {
                         problems.error(Some(store.name.span), format!("stores.{name}"), message);
@@ -161,10 +170,16 @@ impl Stores {
     }
 }
 
-fn open_one(store: &keyward_config::Store, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
+fn stamps(store: &keyward_config::Store) -> Vec<Stamp> {
+    let files = KINDS.iter().find(|kind| kind.settings.name == store.kind).map(|kind| (kind.files)(store));
+    let stamp = |path: &PathBuf| std::fs::metadata(path).ok().map(|file| (file.ino(), file.size(), file.mtime(), file.mtime_nsec()));
+    files.iter().flatten().map(stamp).collect()
+}
+
+fn open_one(store: &keyward_config::Store, files: Vec<Stamp>, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
     let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
     let named = Named::new(store.name.value.to_string(), (kind.open)(store, Arc::clone(observer))?, Arc::clone(observer));
-    Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), kind: kind.settings.name, node: store.node.clone() })
+    Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), kind: kind.settings.name, node: store.node.clone(), files })
 }
 
 /// The credential that the plan makes of these reads.

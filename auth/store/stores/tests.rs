@@ -42,6 +42,25 @@ async fn an_equal_store_lives_on_through_a_reload_and_a_changed_one_does_not() {
 }
 
 #[tokio::test]
+async fn a_store_whose_certificate_was_renewed_is_opened_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let made = || rcgen::generate_simple_self_signed(vec!["v".to_owned()]).unwrap().cert.pem();
+    std::fs::write(&ca, made()).unwrap();
+    let text = format!("{STORE}, ca_cert: '{}' }} }}\n", ca.display());
+    let (first, problems) = open(&text, None);
+    assert!(!problems.has_errors(), "{problems}");
+    let (same, _) = open(&text, Some(&first));
+    let next = folder.path().join("next.pem");
+    std::fs::write(&next, made()).unwrap();
+    std::fs::rename(&next, &ca).unwrap();
+    let (renewed, _) = open(&text, Some(&same));
+    let of = |stores: &Stores| Arc::clone(&stores.open["corp"]);
+    assert!(Arc::ptr_eq(&of(&first), &of(&same)));
+    assert!(!Arc::ptr_eq(&of(&same), &of(&renewed)));
+}
+
+#[tokio::test]
 async fn what_the_file_gives_needs_no_store_and_is_read_when_it_is_needed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
@@ -106,7 +125,7 @@ impl Rotating {
         let store = Arc::new(Self { password: Mutex::new("old"), reads: Mutex::default() });
         let named = Named::new("corp".into(), Arc::clone(&store) as Arc<dyn Store>, sample::nobody());
         let node = config.stores["corp"].node.clone();
-        let opened = Opened { named, cache: Cache::new(Duration::from_secs(60)), kind: "vault", node };
+        let opened = Opened { named, cache: Cache::new(Duration::from_secs(60)), kind: "vault", node, files: Vec::new() };
         let open = BTreeMap::from([("corp".to_owned(), Arc::new(opened))]);
         (store, Stores { open, leases: Leases::open(None).unwrap() }, grant)
     }

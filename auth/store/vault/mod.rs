@@ -22,6 +22,7 @@ mod status;
 mod tls;
 mod token;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ use super::{Document, Issued, Kind, Observer, SecretPath, Store, StoreError, Sto
 use crate::Grant;
 
 /// The row of this kind.
-pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>() }, open };
+pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>() }, open, files };
 
 /// One Vault or OpenBao, in one namespace, under one login.
 struct Vault {
@@ -59,6 +60,13 @@ fn open(store: &keyward_config::Store, observer: Arc<dyn Observer>) -> Result<Ar
     }
     let identity = format!("vault {} {}", client.origin(), settings.namespace());
     Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))
+}
+
+/// Certificates are renewed under the same name.
+fn files(store: &keyward_config::Store) -> Vec<PathBuf> {
+    let settings = store.settings.downcast_ref::<Settings>();
+    let named = settings.map(|settings| [&settings.ca_cert, &settings.client_cert, &settings.client_key]);
+    named.into_iter().flatten().flatten().map(|path| path.to_path_buf()).collect()
 }
 
 impl Vault {
