@@ -164,16 +164,16 @@ impl Relay<'_> {
                 .await;
             }
         }
-        // A client may have closed only its sending half: it still gets what the upstream has to say.
-        let half_closed = match first {
-            End::Client => Some(down.last_words(upstream, Some(client), pool, traffic).await),
-            _ => None,
+        // A client may have closed only its sending half, and a server that no longer listens may have said why: the client still gets it.
+        let heard = match first {
+            End::Client | End::UpstreamFailed(_) => Some(down.last_words(upstream, Some(client), pool, traffic).await),
+            End::Upstream => Some(true),
+            End::ClientFailed(_) | End::Ended(_) => None,
         };
         let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
-        let upstream_closed = match (first, half_closed) {
-            (End::Upstream | End::UpstreamFailed(_), _) => true,
-            (_, Some(closed)) => closed,
-            (_, None) => down.last_words(upstream, None, pool, traffic).await,
+        let upstream_closed = match heard {
+            Some(closed) => closed,
+            None => down.last_words(upstream, None, pool, traffic).await,
         };
         up.release(pool);
         down.release(pool);
@@ -384,5 +384,21 @@ mod tests {
     async fn a_blocked_writer_does_not_stop_the_other_direction() {
         words_beside_a_flood(true, false).await;
         words_beside_a_flood(false, false).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_server_says_that_no_longer_listens_still_gets_to_the_client() {
+        let (mut client, mut upstream) = relayed();
+        socket2::SockRef::from(&upstream).shutdown(std::net::Shutdown::Read).unwrap();
+        client.write_all(b"query").await.unwrap();
+        // The relay has to find out first; on this one thread it runs while we give way.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        upstream.write_all(b"why").await.unwrap();
+        drop(upstream);
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"why");
     }
 }
