@@ -1,7 +1,7 @@
 //! How a server that we connect to proves who it is: one mechanism for stores and, in the proxy, for upstreams.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::WebPkiServerVerifier;
@@ -45,20 +45,28 @@ impl Trust {
     }
 }
 
-/// The system's authorities, read once, when somebody first needs them.
+/// The system's authorities, read when somebody first needs them.
 #[derive(Default)]
-pub struct SystemRoots(OnceLock<Arc<RootCertStore>>);
+pub struct SystemRoots(Mutex<Option<Arc<RootCertStore>>>);
 
 impl SystemRoots {
-    /// The authorities. What cannot be read or parsed verifies nothing.
+    /// The authorities; none where there are none. What cannot be read or parsed verifies nothing, and is logged.
     #[must_use]
     pub fn get(&self) -> Arc<RootCertStore> {
-        let read = || {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            Arc::new(roots)
-        };
-        Arc::clone(self.0.get_or_init(read))
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(roots) = &*kept {
+            return Arc::clone(roots);
+        }
+        let read = rustls_native_certs::load_native_certs();
+        for error in &read.errors {
+            tracing::info!(%error, "the system's certificate authorities");
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(read.certs);
+        let roots = Arc::new(roots);
+        // An empty set may be a bundle that is being written at this moment: the next one looks again.
+        *kept = Some(Arc::clone(&roots)).filter(|roots| !roots.is_empty());
+        roots
     }
 }
 

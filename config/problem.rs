@@ -109,7 +109,7 @@ impl Problems {
         // What was read out of a tagged enum has lost its place; line 0 says so.
         let span = span.filter(|span| span.line > 0);
         let error = severity == Severity::Error;
-        let said = |said: &Problem| said.span == span && said.path == path && said.message == message;
+        let said = |said: &Problem| said.span == span && said.path == path && said.message == message && said.severity == severity;
         // A file that is read for several uses is told of once.
         if self.list.iter().any(said) {
             return;

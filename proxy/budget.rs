@@ -89,13 +89,13 @@ impl Inner {
             return false;
         }
         let mut held = HashMap::new();
-        for address in self.waiting.values().filter_map(|waiting| waiting.address) {
-            let count: &mut usize = held.entry(address).or_default();
+        for waiting in self.waiting.values() {
+            let count: &mut usize = held.entry(waiting.address).or_default();
             *count = count.saturating_add(1);
         }
-        let own = newcomer.and_then(|address| held.get(&address)).copied().unwrap_or(0).saturating_add(1);
+        let own = held.get(&newcomer).copied().unwrap_or(0).saturating_add(1);
         let Some((address, _)) = held.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own) else { return false };
-        let oldest = self.waiting.iter().find(|(_, waiting)| waiting.address == Some(address)).map(|(number, _)| *number);
+        let oldest = self.waiting.iter().find(|(_, waiting)| waiting.address == address).map(|(number, _)| *number);
         oldest.and_then(|number| self.end(number)).is_some()
     }
 

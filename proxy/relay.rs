@@ -127,8 +127,8 @@ impl Relay<'_> {
         let Self { client, upstream, framing, traffic, pool } = self;
         let mut up = Pump::new(framing.up);
         let mut down = Pump::new(framing.down);
-        let first = {
-            let mut ends = pin!(ends);
+        let mut ends = pin!(ends);
+        let mut end = {
             let mut down_first = false;
             std::future::poll_fn(|cx| {
                 if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
@@ -152,7 +152,16 @@ impl Relay<'_> {
             })
             .await
         };
-        if let End::Ended(reason) = first {
+        let mut upstream_closed = (end == End::Upstream).then_some(true);
+        if matches!(end, End::Client | End::UpstreamFailed(_)) {
+            // A client may have closed only its sending half, and a server that no longer listens may have said why: the client still gets
+            // it, as long as the session may last.
+            tokio::select! {
+                closed = down.last_words(upstream, Some(client), pool, traffic) => upstream_closed = Some(closed),
+                reason = ends.as_mut() => end = End::Ended(reason),
+            }
+        }
+        if let End::Ended(reason) = end {
             let finish = std::future::poll_fn(|cx| down.poll_to_boundary(cx, upstream, client, pool, traffic));
             // Out of the boundary, a message of ours would be taken for a part of theirs: then the client only sees the close.
             if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(true)) {
@@ -164,20 +173,14 @@ impl Relay<'_> {
                 .await;
             }
         }
-        // A client may have closed only its sending half, and a server that no longer listens may have said why: the client still gets it.
-        let heard = match first {
-            End::Client | End::UpstreamFailed(_) => Some(down.last_words(upstream, Some(client), pool, traffic).await),
-            End::Upstream => Some(true),
-            End::ClientFailed(_) | End::Ended(_) => None,
-        };
         let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
-        let upstream_closed = match heard {
+        let upstream_closed = match upstream_closed {
             Some(closed) => closed,
             None => down.last_words(upstream, None, pool, traffic).await,
         };
         up.release(pool);
         down.release(pool);
-        Outcome { end: first, upstream_closed }
+        Outcome { end, upstream_closed }
     }
 }
 
@@ -278,6 +281,9 @@ impl Pump {
                 std::future::poll_fn(|cx| self.poll_read(cx, upstream, pool, BUFFER)).await
             };
             let left = deadline.map_or(LAST_WORDS, |deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return false;
+            }
             match tokio::time::timeout(left, step).await {
                 Ok(Ok(0) | Err(_)) => return true,
                 Ok(Ok(bytes)) if client.is_some() => {
@@ -337,15 +343,21 @@ mod tests {
 
     /// A relay without an end of its own between two sockets: the client's and the upstream's.
     fn relayed() -> (UnixStream, UnixStream) {
+        let (client, upstream, _) = relayed_until(std::future::pending());
+        (client, upstream)
+    }
+
+    /// One that somebody may end.
+    fn relayed_until(ends: impl Future<Output = Reason> + Send + 'static) -> (UnixStream, UnixStream, tokio::task::JoinHandle<Outcome>) {
         let ((client, ours), (theirs, upstream)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
-        tokio::spawn(async move {
+        let ended = tokio::spawn(async move {
             let (mut client, mut upstream) = (Stream::Unix(ours), Stream::Unix(theirs));
             let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
             let framing = Framing { up: Direction::Raw, down: Direction::Raw };
             let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
-            relay.run(std::future::pending(), |_| Vec::new()).await
+            relay.run(ends, |_| b"bye".to_vec()).await
         });
-        (client, upstream)
+        (client, upstream, ended)
     }
 
     async fn flood(mut to: impl AsyncWrite + Unpin) {
@@ -400,5 +412,18 @@ mod tests {
         let mut heard = Vec::new();
         client.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"why");
+    }
+
+    #[tokio::test]
+    async fn a_session_can_be_ended_after_its_client_closed_the_sending_half() {
+        let (end, ends) = tokio::sync::oneshot::channel();
+        let (mut client, mut upstream, ended) = relayed_until(async { ends.await.unwrap_or(Reason::Killed) });
+        client.shutdown().await.unwrap();
+        assert_eq!(upstream.read(&mut [0; 1]).await.unwrap(), 0, "the relay has seen it");
+        upstream.write_all(b"more to come").await.unwrap();
+        client.read_exact(&mut [0; 12]).await.unwrap();
+        end.send(Reason::Killed).unwrap();
+        let outcome = ended.await.unwrap();
+        assert_eq!(outcome, Outcome { end: End::Ended(Reason::Killed), upstream_closed: false });
     }
 }

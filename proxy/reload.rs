@@ -130,6 +130,7 @@ impl Reloader {
             return Err("state, audit, log, http and reload are read at the start only: restart for them".to_owned());
         }
         let prepared = self.server.prepare(&config, &self.ca)?;
+        self.proxy.forget_roots();
         let Some(replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
         self.server.commit(prepared);
         self.proxy.set_limits(config.limits.clone());

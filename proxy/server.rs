@@ -36,7 +36,7 @@ use crate::tls::ServerIdentity;
 const REST: Duration = Duration::from_millis(100);
 
 /// Sessions that were told to end have this long: to finish a message, to tell the client, and to stop what runs upstream.
-const LAST_WORDS: Duration = Duration::from_secs(12);
+const LAST_WORDS: Duration = Duration::from_secs(16);
 /// Leases that are to be given back have this long; the rest is left to the next start.
 const GIVE_BACK: Duration = Duration::from_secs(10);
 
@@ -54,8 +54,7 @@ pub struct Proxy {
     pub pool: Pool,
     /// Set once: no new links, and handshakes end.
     pub draining: CancellationToken,
-    /// The system's certificate authorities.
-    pub roots: Arc<SystemRoots>,
+    roots: ArcSwap<SystemRoots>,
     /// Set last: what is left of the links is dropped.
     cut: CancellationToken,
     limits: ArcSwap<Limits>,
@@ -74,7 +73,7 @@ impl Proxy {
             registry: Arc::default(),
             pool: Pool::default(),
             draining: CancellationToken::new(),
-            roots: Arc::default(),
+            roots: ArcSwap::default(),
             cut: CancellationToken::new(),
             limits: ArcSwap::from_pointee(limits),
             handshakes: Arc::default(),
@@ -86,6 +85,17 @@ impl Proxy {
     #[must_use]
     pub fn limits(&self) -> Arc<Limits> {
         self.limits.load_full()
+    }
+
+    /// The system's certificate authorities.
+    #[must_use]
+    pub fn roots(&self) -> Arc<SystemRoots> {
+        self.roots.load_full()
+    }
+
+    /// The system's authorities are read anew when they are next needed.
+    pub fn forget_roots(&self) {
+        self.roots.store(Arc::default());
     }
 
     /// New limits, for what begins from now on.

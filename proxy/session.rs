@@ -89,7 +89,7 @@ impl Session<Authorised> {
         };
         let place =
             proxy.registry.admit(&grant, &proxy.limits()).ok_or_else(|| refused(Refusal::Busy, "a limit on sessions is reached"))?;
-        let endpoint = Endpoint::of(&grant, preface, &proxy.roots)?;
+        let endpoint = Endpoint::of(&grant, preface, &proxy.roots())?;
         // From here on the limits on sessions hold, and no newcomer can take the place of a user who is proven.
         link.handshake = None;
         link.stages.end(Stage::Authorise);
@@ -101,7 +101,7 @@ impl Session<Authorised> {
     /// # Errors
     /// `UpstreamUnverified` if the connection's files cannot be read, `Busy`.
     pub fn of_operator(proxy: &Arc<Proxy>, grant: Grant, preface: &Preface) -> Result<Self, SessionError> {
-        let endpoint = Endpoint::of(&grant, preface, &proxy.roots)?;
+        let endpoint = Endpoint::of(&grant, preface, &proxy.roots())?;
         let place = proxy.registry.admit(&grant, &proxy.limits());
         let place = place.ok_or_else(|| SessionError::new(Refusal::Busy, Party::Proxy, Stage::Authorise, "no place for a check"))?;
         Ok(Self { proxy: Arc::clone(proxy), grant, endpoint, place, stage: Authorised })
@@ -179,7 +179,7 @@ impl Session<Leased> {
     ///
     /// # Errors
     /// `CredentialsUnavailable`: the store was asked again and did not answer.
-    pub async fn rejected(&mut self) -> Result<bool, SessionError> {
+    pub async fn rejected(&mut self, stages: &Stages) -> Result<bool, SessionError> {
         /// An account younger than this may not have reached the server that we asked.
         const YOUNG: Duration = Duration::from_secs(5);
         if std::mem::replace(&mut self.stage.retried, true) {
@@ -192,7 +192,9 @@ impl Session<Leased> {
             }
             return Ok(young);
         }
+        stages.waits_for(Stage::Lease);
         let changed = self.proxy.gate.refetch(&self.grant, &self.stage.lease).await.map_err(unavailable)?;
+        stages.waits_for(Stage::Connect);
         let again = changed.is_some();
         if let Some(lease) = changed {
             self.stage.lease = lease;

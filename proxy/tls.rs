@@ -73,6 +73,8 @@ fn own_names(tls: Option<&ServerTls>, address: &ListenAddress) -> Vec<String> {
     names
 }
 
+const NO_ROOTS: &str = "this machine has no certificate of an authority: name one with `tls: { ca: … }`";
+
 /// How the server of an upstream is verified, ready to use.
 #[derive(Clone)]
 pub struct UpstreamVerification {
@@ -95,7 +97,7 @@ impl UpstreamVerification {
         let mode = tls.map(|tls| tls.mode);
         let roots = || match tls.and_then(|tls| tls.ca.as_deref()) {
             Some(path) => own_roots(certificates(path)?).map_err(|text| format!("{}: {text}", path.display())),
-            None => Ok(system.get()),
+            None => Some(system.get()).filter(|roots| !roots.is_empty()).ok_or_else(|| NO_ROOTS.to_owned()),
         };
         let trust = match (mode, tls.and_then(|tls| tls.pinned_key.as_deref())) {
             (_, Some(pin)) => Trust::Key(parse_pin(pin)?),

@@ -1,7 +1,7 @@
 //! A clear-text password against either stored form, where a listener asks for one inside TLS.
 //!
-//! Hashing is slow on purpose, so it has a queue of its own: half of the cores, 64 logins waiting, 8 of them from one address; the next one
-//! is told that we are busy. Strangers cannot take all cores from sessions, nor one of them the whole queue from the others.
+//! Hashing is slow on purpose, so it has a queue of its own: half of the cores, 64 logins waiting, and once half of those places are taken,
+//! no more than 8 from one address; the next one is told that we are busy. Strangers cannot take all cores from sessions, nor one of them the whole queue from the others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,7 +17,7 @@ use crate::Secret;
 
 /// Logins that may wait for a core.
 const WAITING: usize = 64;
-/// Logins from one address that may wait or be hashed.
+/// Logins from one address that may wait or be hashed, once the queue is crowded.
 const PER_ADDRESS: usize = 8;
 
 /// The queue. One per process; outlives reloads.
@@ -54,8 +54,9 @@ impl Hashing {
         source: Source,
         attempt: Attempt,
     ) -> Result<Identity, AuthFailure> {
-        let of_address = Place::take(&self.addresses, source.throttle_key()).ok_or(AuthFailure::Busy)?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| AuthFailure::Busy)?;
+        let crowded = self.places.available_permits() < WAITING / 2;
+        let of_address = Place::take(&self.addresses, source.throttle_key(), crowded).ok_or(AuthFailure::Busy)?;
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| AuthFailure::Busy)?;
         let computations = Arc::clone(&self.computations);
         // The permits go with the hash, which runs to its end, and reports its outcome, even if the client vanishes meanwhile.
@@ -86,10 +87,10 @@ struct Place {
 }
 
 impl Place {
-    fn take(addresses: &Arc<Mutex<HashMap<ThrottleKey, usize>>>, address: ThrottleKey) -> Option<Self> {
+    fn take(addresses: &Arc<Mutex<HashMap<ThrottleKey, usize>>>, address: ThrottleKey, crowded: bool) -> Option<Self> {
         let mut taken = addresses.lock().unwrap_or_else(PoisonError::into_inner);
         let count = taken.entry(address).or_default();
-        if *count >= PER_ADDRESS {
+        if crowded && *count >= PER_ADDRESS {
             return None;
         }
         *count = count.saturating_add(1);
@@ -131,11 +132,12 @@ mod tests {
 
         let cores = hashing.cores.available_permits();
         let occupied = Arc::clone(&hashing.cores).acquire_many_owned(u32::try_from(cores).unwrap()).await.unwrap();
-        // Eight of each address, whose ninth is told so while others still get in.
-        let mut waiting: Vec<_> = (0..PER_ADDRESS).map(|_| Box::pin(log_in(from(0)))).collect();
+        // One address may fill a half; from then on it is eight for each, and others still get in.
+        let half = cores + WAITING / 2;
+        let mut waiting: Vec<_> = (0..half).map(|_| Box::pin(log_in(from(0)))).collect();
         assert!(waiting.iter_mut().all(|login| login.now_or_never().is_none()), "they wait for a core");
         assert_eq!(log_in(from(0)).now_or_never().unwrap().unwrap_err(), AuthFailure::Busy);
-        waiting.extend((PER_ADDRESS..cores + WAITING).map(|n| Box::pin(log_in(from(n / PER_ADDRESS)))));
+        waiting.extend((0..WAITING / 2).map(|n| Box::pin(log_in(from(1 + n / PER_ADDRESS)))));
         assert!(waiting.iter_mut().all(|login| login.now_or_never().is_none()), "they wait for a core");
         assert_eq!(log_in(from(1000)).now_or_never().unwrap().unwrap_err(), AuthFailure::Busy);
 

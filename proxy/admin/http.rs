@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use futures_util::future::join_all;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -64,25 +65,30 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     }
 }
 
-/// Whether every store lets us in; the kind of failure only.
-async fn stores(shared: &Shared) -> Result<(), String> {
-    // Held while the stores are asked: whoever comes meanwhile takes the same answer.
-    let mut last = shared.last.lock().await;
-    if let Some((_, outcome)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
-        return outcome.clone();
-    }
-    let mut outcome = Ok(());
-    for name in shared.proxy.gate.store_names() {
-        let status = tokio::time::timeout(PATIENCE, shared.proxy.gate.store_status(&name)).await;
-        match status {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) if error.kind == keyward_auth::StoreErrorKind::Disabled => {}
-            Ok(Err(error)) => outcome = Err(format!("store {name}: {}\n", error.kind.word())),
-            Err(_) => outcome = Err(format!("store {name}: too slow\n")),
+/// Whether every store lets us in; the kind of failure only. Asked in a task of its own, which whoever comes meanwhile waits for, and
+/// which goes on when the probe has lost its patience.
+async fn stores(shared: &Arc<Shared>) -> Result<(), String> {
+    let shared = Arc::clone(shared);
+    let asked = tokio::spawn(async move {
+        let mut last = shared.last.lock().await;
+        if let Some((_, outcome)) = last.as_ref().filter(|(when, _)| when.elapsed() < FRESH) {
+            return outcome.clone();
         }
-    }
-    *last = Some((Instant::now(), outcome.clone()));
-    outcome
+        let gate = &shared.proxy.gate;
+        let names = gate.store_names();
+        let answers = names.iter().map(|name| async move {
+            match tokio::time::timeout(PATIENCE, gate.store_status(name)).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) if error.kind == keyward_auth::StoreErrorKind::Disabled => Ok(()),
+                Ok(Err(error)) => Err(format!("store {name}: {}\n", error.kind.word())),
+                Err(_) => Err(format!("store {name}: too slow\n")),
+            }
+        });
+        let outcome = join_all(answers).await.into_iter().collect::<Result<(), String>>();
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
+    });
+    asked.await.unwrap_or_else(|_| Err("the stores could not be asked\n".to_owned()))
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {

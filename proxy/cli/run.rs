@@ -62,8 +62,8 @@ pub(super) fn run(path: &Path) -> u8 {
 /// takes two, and the usual soft limit of 1024 would be used up by handshakes alone.
 fn harden() -> Result<(), String> {
     let files = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum })
-        .map_err(|error| format!("RLIMIT_NOFILE: {error}"))?;
+    // What cannot be raised is told by `warn_of_few_files`.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| format!("not dumpable: {error}"))
 }

@@ -129,7 +129,7 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
             Err(Failure::Other(error)) => return Err(error),
             Err(Failure::Rejected(error)) => {
                 drop(credential);
-                if !session.rejected().await? {
+                if !session.rejected(&link.stages).await? {
                     return Err(error);
                 }
                 verified = upstream::connect(session.endpoint().clone()).await?;
@@ -141,6 +141,7 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
     let session = session.established(link, verified.by(), cancel_key(startup.minor)?, Box::new(interrupt)).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.
     let mut news = good_news(&proven, &statuses, session.wire_id(), &ready);
+    link.stages.waits_for(Stage::Login);
     let _ = messages::write(client, news.raw(&rest)).await;
     let down = match settings.relay {
         RelayMode::Tracked => Direction::Tracked(Box::new(framer::Messages::after(&rest))),

@@ -17,6 +17,8 @@ use crate::upstream::{Endpoint, Verified, VerifiedBy};
 
 /// The server answers an SSLRequest at once or is no server.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// NoticeResponse in the middle of a login: a server sends one or two.
+const NOTICES_MAX: u32 = 100;
 /// ParameterStatus and NoticeResponse before the server is ready: a PostgreSQL sends about fifteen.
 const STATUSES_MAX: usize = 128 * 1024;
 
@@ -107,12 +109,13 @@ async fn authenticate(upstream: &mut Verified, inbox: &mut Inbox, credential: &C
     let trusted = upstream.by() != VerifiedBy::Insecure;
     let password = credential.password().map(keyward_auth::Secret::expose);
     let mut proven = false;
+    let mut notices = 0..NOTICES_MAX;
     loop {
         let (tag, body) = inbox.next(upstream.stream(), wire::UPSTREAM_MAX).await.map_err(|error| broken(&error))?;
         match tag {
             b'R' => {}
             b'E' => return Err(refused(body)),
-            b'N' => continue,
+            b'N' if notices.next().is_some() => continue,
             b'v' => return Err(protocol("it does not speak protocol 3.0")),
             _ => return Err(protocol("an unexpected message during the login")),
         }

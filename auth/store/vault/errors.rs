@@ -52,7 +52,9 @@ pub(super) fn may_have_issued(failure: &Failure) -> bool {
         Failure::Unanswered(_) => true,
         Failure::Refused(refused) => {
             let not_begun = (refused.status == 503 && refused.is_explained())
-                || ["is not an allowed role", "dial tcp", "connection refused"].into_iter().any(|text| refused.says(text));
+                || ["is not an allowed role", "dial tcp", "connection refused"].into_iter().any(|text| refused.says(text))
+                    // Its own storage may fail in the same words, once the account is made.
+                    && !refused.says("lease");
             refused.status >= 500 && !not_begun
         }
     }
