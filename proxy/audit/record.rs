@@ -97,7 +97,7 @@ pub(super) fn closed(session: SessionId, outcome: &'static str, lasted: Duration
         "event": "closed",
         "session": session.as_str(),
         "outcome": outcome,
-        "seconds": milliseconds(lasted) / 1000.0,
+        "seconds": (lasted.as_secs_f64() * 1000.0).round() / 1000.0,
         "bytes_up": bytes.0,
         "bytes_down": bytes.1,
     }))
