@@ -125,3 +125,22 @@ fn check_names_the_connection_whose_secret_cannot_be_read() {
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stdout.lines().any(|line| line.contains("broken") && line.contains("nowhere/data/x")), "{said:?}");
 }
+
+#[test]
+fn a_changed_file_is_taken_by_itself_where_it_says_so() {
+    let scene = Scene::new(|config| config.line("reload: on_change"));
+    psql(&scene.dsn("orders"), "SELECT 1").refused();
+    scene.keyward.rewrite(&scene.config.clone().allow("alice", "orders"));
+    eventually("the changed file is in force", || {
+        let reloaded = |line: &Value| line.to_string().contains("\"reloaded\"");
+        scene.keyward.log().iter().any(reloaded).then_some(())
+    });
+    assert_eq!(psql(&scene.dsn("orders"), "SELECT 1").ok(), "1");
+    // A listener that is new in the file is opened, and the one that was there stays.
+    let port = scene.keyward.port("postgres");
+    let moved = scene.config.clone().allow("alice", "orders").listener("protocol: postgres, address: GIVEN/pg.sock");
+    scene.keyward.rewrite(&moved);
+    let socket = scene.keyward.given().join("pg.sock");
+    eventually("the new listener is there", || socket.exists().then_some(()));
+    assert_eq!(psql(&scene.dsn("orders"), "SELECT 1").ok(), "1", "the one on port {port} stays");
+}
