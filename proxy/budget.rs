@@ -55,9 +55,8 @@ impl Handshakes {
         Some(Handshake { budget: Arc::clone(self), number, crowded_out })
     }
 
-    /// Handshakes under way.
-    #[must_use]
-    pub fn count(&self) -> usize {
+    #[cfg(test)]
+    fn count(&self) -> usize {
         self.lock().waiting.len()
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, Observer};
-use keyward_config::{Config, Connection, Kinds, Loaded, Problems, ProtocolSettings, StoreSettings, TlsMode, UpstreamAddress};
+use keyward_config::{Config, Connection, Kinds, Loaded, Problems, ProtocolSettings, Stamp, StoreSettings, TlsMode, UpstreamAddress};
 
 use crate::ca::LocalCa;
 use crate::metrics::Metrics;
@@ -28,11 +28,17 @@ pub fn rows() -> (Vec<ProtocolSettings>, Vec<StoreSettings>) {
     (KINDS.iter().map(|kind| kind.settings).collect(), keyward_auth::KINDS.iter().map(|kind| kind.settings).collect())
 }
 
+/// Reads the file, without asking anybody what it names.
+#[must_use]
+pub fn read(path: &Path) -> Loaded {
+    let (protocols, stores) = rows();
+    keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores })
+}
+
 /// Reads the file and checks everything that can be checked without a network. Inside a runtime.
 #[must_use]
 pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
-    let (protocols, stores) = rows();
-    let mut loaded = keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores });
+    let mut loaded = read(path);
     let Some(config) = &loaded.config else { return (loaded, None) };
     for (number, listener) in config.listeners.iter().enumerate() {
         if let Some(tls) = &listener.tls
@@ -40,8 +46,6 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
         {
             loaded.problems.error(tls.span, format!("listeners[{number}].tls"), text);
         }
-    }
-    for listener in &config.listeners {
         if let Some(kind) = protocol::kind(listener.protocol) {
             (kind.check_listener)(listener, config, &mut loaded.problems);
         }
@@ -92,13 +96,13 @@ pub struct Reloader {
     ca: LocalCa,
     current: Mutex<Config>,
     /// Of the file when the process read it.
-    stamp: Stamp,
+    stamp: Option<Stamp>,
 }
 
 impl Reloader {
     /// For the process that runs with this configuration.
     #[must_use]
-    pub fn new(proxy: Arc<Proxy>, server: Arc<Server>, ca: LocalCa, current: Config, stamp: Stamp) -> Self {
+    pub fn new(proxy: Arc<Proxy>, server: Arc<Server>, ca: LocalCa, current: Config, stamp: Option<Stamp>) -> Self {
         Self { path: current.file.clone(), proxy, server, ca, current: Mutex::new(current), stamp }
     }
 
@@ -155,14 +159,14 @@ impl Reloader {
         let mut last = taken;
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = stamp(&self.path);
+            let now = Stamp::of(&self.path);
             let still = now == last;
             last = now;
             if !still || now.is_none() || now == taken {
                 continue;
             }
             tokio::time::sleep(LOOK).await;
-            if stamp(&self.path) == now {
+            if Stamp::of(&self.path) == now {
                 taken = now;
                 let this = Arc::clone(&self);
                 // Reading files blocks. Refusals are logged by `reload`; the next change is taken again.
@@ -170,14 +174,4 @@ impl Reloader {
             }
         }
     }
-}
-
-/// One state of a file.
-pub type Stamp = Option<(u64, u64, i64, i64)>;
-
-/// What tells one state of a file from another: which file, how long, and when it was written.
-#[must_use]
-pub fn stamp(path: &Path) -> Stamp {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).ok().map(|meta| (meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }

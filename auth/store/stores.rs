@@ -1,13 +1,11 @@
 //! Every store of the file, and the way from a grant to a lease.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use keyward_config::{Config, Node, Problems};
+use keyward_config::{Config, Node, Problems, Stamp};
 
 use super::cache::{Cache, Read};
 use super::lease::Source;
@@ -31,11 +29,8 @@ struct Opened {
     kind: &'static str,
     node: Node,
     /// The files that it names, as they were when it was opened.
-    files: Vec<Stamp>,
+    files: Vec<Option<Stamp>>,
 }
-
-/// What tells one state of a file from another; `None`: it cannot be looked at.
-type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl Stores {
     /// Opens every store of the file that is switched on; no I/O to them. Equal stores of `previous` are carried over with their
@@ -167,13 +162,12 @@ impl Stores {
     }
 }
 
-fn stamps(store: &keyward_config::Store) -> Vec<Stamp> {
+fn stamps(store: &keyward_config::Store) -> Vec<Option<Stamp>> {
     let files = KINDS.iter().find(|kind| kind.settings.name == store.kind).map(|kind| (kind.files)(store));
-    let stamp = |path: &PathBuf| std::fs::metadata(path).ok().map(|file| (file.ino(), file.size(), file.mtime(), file.mtime_nsec()));
-    files.iter().flatten().map(stamp).collect()
+    files.iter().flatten().map(|path| Stamp::of(path)).collect()
 }
 
-fn open_one(store: &keyward_config::Store, files: Vec<Stamp>, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
+fn open_one(store: &keyward_config::Store, files: Vec<Option<Stamp>>, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
     let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
     let named = Named::new(store.name.value.to_string(), (kind.open)(store, Arc::clone(observer))?, Arc::clone(observer));
     Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), kind: kind.settings.name, node: store.node.clone(), files })

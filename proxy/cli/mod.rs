@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use keyward_config::{Kinds, Loaded};
+use keyward_config::Kinds;
 
 use crate::ca::LocalCa;
 use crate::reload;
@@ -153,7 +153,7 @@ pub fn main() -> ExitCode {
 }
 
 fn ca(path: &Path) -> u8 {
-    let loaded = load(path);
+    let loaded = reload::read(path);
     let Some(config) = loaded.config.filter(|_| !loaded.problems.has_errors()) else {
         eprint!("{}", loaded.problems);
         return WRONG;
@@ -185,12 +185,6 @@ pub fn schema_text() -> String {
     let (protocols, stores) = reload::rows();
     let schema = keyward_config::schema(&Kinds { protocols: &protocols, stores: &stores });
     format!("{schema:#}")
-}
-
-/// The file, without asking anybody what it names.
-fn load(path: &Path) -> Loaded {
-    let (protocols, stores) = reload::rows();
-    keyward_config::load(path, &Kinds { protocols: &protocols, stores: &stores })
 }
 
 fn failed(text: &str) -> u8 {

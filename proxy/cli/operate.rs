@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{DONE, Format, WRONG, failed, load, runtime, table};
+use super::{DONE, Format, WRONG, failed, runtime, table};
 use crate::admin::socket::{self, Answer, Request, SessionRow};
+use crate::reload::read;
 use crate::state::admin_socket;
 
 pub(super) fn sessions(path: &Path, format: Format) -> u8 {
@@ -58,7 +59,7 @@ fn unexpected(answer: Result<Answer, u8>) -> u8 {
 
 /// A file that is wrong by now must not keep an operator from his sessions: only `state` is needed of it.
 fn ask(path: &Path, request: &Request) -> Result<Answer, u8> {
-    let loaded = load(path);
+    let loaded = read(path);
     let state = loaded.config.map(|config| config.state).filter(|state| !state.as_os_str().is_empty());
     let Some(state) = state else {
         eprint!("{}", loaded.problems);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_auth::{Gate, Observer};
-use keyward_config::{Config, Problems, Reload};
+use keyward_config::{Config, Problems, Reload, Stamp};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,7 +18,7 @@ use crate::admin::{http, socket};
 use crate::audit::{self, Audit};
 use crate::ca::LocalCa;
 use crate::metrics::Metrics;
-use crate::reload::{self, Reloader, Stamp};
+use crate::reload::{self, Reloader};
 use crate::server::{Proxy, Server};
 use crate::state::{StateFolder, admin_socket};
 use crate::{logging, protocol};
@@ -33,7 +33,7 @@ pub(super) fn run(path: &Path) -> u8 {
     };
     let code = runtime.block_on(async {
         // Before it is read: what changes from here on is a change.
-        let stamp = reload::stamp(path);
+        let stamp = Stamp::of(path);
         let loaded = reload::load(path).0;
         let Some(config) = loaded.config.filter(|_| !loaded.problems.has_errors()) else {
             eprint!("{}", loaded.problems);
@@ -68,7 +68,7 @@ fn harden() -> Result<(), String> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| format!("not dumpable: {error}"))
 }
 
-async fn serve(config: Config, stamp: Stamp) -> Result<(), String> {
+async fn serve(config: Config, stamp: Option<Stamp>) -> Result<(), String> {
     let signals = Signals::listen()?;
     let state = StateFolder::open(&config.state)?;
     let ca = LocalCa::open(state.path())?;
