@@ -141,7 +141,7 @@ unpack() {
     ((status)) || dpkg-deb -x "$package" "$into" || status=1
   done
   rm -rf "$apt"
-  ((status)) || ways_in "$into"
+  ((status == 0)) && ways_in "$into"
 }
 
 # A mirror may lag behind the week for which the branch's index is valid; what it says is still signed by Debian.
@@ -149,7 +149,7 @@ apt_of_unpacked() {
   apt-get -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt" \
     -o Dir::Cache::archives="$apt/archives" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
     -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null -o APT::Sandbox::User="$(id -un)" \
-    -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false "$@"
+    -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false -o APT::Update::Error-Mode=any "$@"
 }
 
 # The same layout as of a package that is installed (sbin, bin, lib, share), each program started with the loader that came with it:
