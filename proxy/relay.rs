@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use zeroize::Zeroizing;
 
 use crate::refusal::Reason;
 use crate::registry::Traffic;
@@ -41,13 +42,34 @@ pub enum Direction {
     Tracked(Box<dyn Framer>),
 }
 
-/// A sans-I/O counter of message headers.
+/// A sans-I/O reader of message headers.
 pub trait Framer: Send {
-    /// These bytes passed.
-    fn pass(&mut self, bytes: &[u8]);
+    /// These bytes came. It is asked again with what it did not take.
+    fn pass(&mut self, bytes: &[u8]) -> Passed;
 
     /// Bytes that must certainly still pass before a message boundary; 0 at one.
     fn to_boundary(&self) -> usize;
+}
+
+/// What a framer makes of bytes.
+#[derive(Default)]
+pub struct Passed {
+    /// Bytes of former calls that were kept back until now, and go on before all others.
+    pub release: Vec<u8>,
+    /// How many of the bytes go on as they are.
+    pub forward: usize,
+    /// How many the framer took: those, and behind them what it keeps of a message.
+    pub taken: usize,
+    /// A message that is held back, whole: nothing goes on until somebody has decided about it.
+    pub held: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Passed {
+    /// All of them go on.
+    #[must_use]
+    pub fn all(bytes: &[u8]) -> Self {
+        Self { forward: bytes.len(), taken: bytes.len(), ..Self::default() }
+    }
 }
 
 /// How a relay ended.

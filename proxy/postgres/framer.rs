@@ -1,6 +1,6 @@
 //! Counts message headers of an established session: a tag byte, a length of four that counts itself, a body that is never looked at.
 
-use crate::relay::Framer;
+use crate::relay::{Framer, Passed};
 
 const HEADER: usize = 5;
 
@@ -17,13 +17,29 @@ impl Messages {
     #[must_use]
     pub fn after(passed: &[u8]) -> Self {
         let mut messages = Self::default();
-        messages.pass(passed);
+        messages.count(passed);
         messages
     }
 }
 
 impl Framer for Messages {
-    fn pass(&mut self, mut bytes: &[u8]) {
+    fn pass(&mut self, bytes: &[u8]) -> Passed {
+        let passed = Passed::all(bytes);
+        self.count(bytes);
+        passed
+    }
+
+    fn to_boundary(&self) -> usize {
+        match (self.body, self.seen) {
+            (0, 0) => 0,
+            (0, seen) => HEADER.saturating_sub(seen),
+            (body, _) => body,
+        }
+    }
+}
+
+impl Messages {
+    fn count(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.body > 0 {
                 let skipped = self.body.min(bytes.len());
@@ -43,14 +59,6 @@ impl Framer for Messages {
                 self.body = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX).saturating_sub(4);
                 self.seen = 0;
             }
-        }
-    }
-
-    fn to_boundary(&self) -> usize {
-        match (self.body, self.seen) {
-            (0, 0) => 0,
-            (0, seen) => HEADER.saturating_sub(seen),
-            (body, _) => body,
         }
     }
 }

@@ -30,11 +30,12 @@ use crate::registry::WireId;
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
 use crate::session::{Live, Session};
+use crate::settings::RelayMode;
 use crate::stream::Stream;
 use crate::upstream::{Preface, Verified};
 use login::{Asked, Proven};
 use opening::Opening;
-use settings::{ApplicationName, ConnectionSettings, ListenerSettings, RelayMode};
+use settings::{ApplicationName, ConnectionSettings, ListenerSettings};
 use upstream::{Failure, Ready};
 use wire::{Messages, Startup};
 

@@ -9,10 +9,11 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCR
 use tokio::io::AsyncReadExt;
 
 use super::messages::{self, Inbox};
-use super::settings::{Method, Methods};
+use super::settings::Method;
 use super::wire::{self, Authentication, Messages};
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::{Refusal, UpstreamRefusal};
+use crate::settings::Methods;
 use crate::upstream::{Endpoint, Verified, VerifiedBy};
 
 /// The server answers an SSLRequest at once or is no server.
@@ -71,7 +72,7 @@ pub(super) async fn login(
     upstream: &mut Verified,
     credential: &Credential,
     startup: &Messages,
-    methods: &Methods,
+    methods: &Methods<Method>,
 ) -> Result<Ready, Failure> {
     let mut inbox = Inbox::default();
     messages::write(upstream.stream(), startup).await.map_err(|error| broken(&error))?;
@@ -104,7 +105,12 @@ pub(super) async fn login(
     }
 }
 
-async fn authenticate(upstream: &mut Verified, inbox: &mut Inbox, credential: &Credential, methods: &Methods) -> Result<(), Failure> {
+async fn authenticate(
+    upstream: &mut Verified,
+    inbox: &mut Inbox,
+    credential: &Credential,
+    methods: &Methods<Method>,
+) -> Result<(), Failure> {
     // Who is not verified by more than our word gets no password, nor a hash that is worth one.
     let trusted = upstream.by() != VerifiedBy::Insecure;
     let password = credential.password().map(keyward_auth::Secret::expose);
