@@ -7,6 +7,7 @@ pub mod framer;
 mod login;
 mod opening;
 pub mod packet;
+mod public_key;
 mod settings;
 pub mod statement;
 mod upstream;
