@@ -80,7 +80,7 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
             }
             Ok(Established::Session(session)) => {
                 let (session, upstream, down) = *session;
-                let framing = Framing { up: Direction::Raw, down };
+                let framing = Framing { up: Direction::Raw, down, decide: None };
                 Ok(Served::Session(session.relay(client, upstream, framing, |reason| refuse::farewell(reason, link.id)).await))
             }
             Err(error) => {
