@@ -21,6 +21,7 @@
 //! Adding a protocol: a folder beside `postgres/`, a `mod` line, a row in [`protocol::KINDS`].
 
 pub mod admin;
+pub mod asked;
 pub mod audit;
 pub mod budget;
 pub mod ca;

@@ -65,6 +65,8 @@ pub enum Reason {
     Withdrawn,
     /// An operator ended it.
     Killed,
+    /// Its own user ended it from another link (MySQL's KILL).
+    KilledByUser,
     /// Keyward is shutting down.
     Drain,
 }
@@ -108,6 +110,7 @@ impl Reason {
             Self::LeaseLost => "lease_lost",
             Self::Withdrawn => "withdrawn",
             Self::Killed => "killed",
+            Self::KilledByUser => "killed_by_user",
             Self::Drain => "drain",
         }
     }

@@ -27,7 +27,23 @@ struct Inner {
     per_user: HashMap<Name, u32>,
     per_connection: HashMap<Name, u32>,
     live: HashMap<SessionId, Arc<Live>>,
-    by_number: HashMap<u32, SessionId>,
+    /// Numbers of the wire that are taken; by links that log in as yet, too.
+    by_number: HashMap<u32, Option<SessionId>>,
+}
+
+/// Which numbers of the wire a protocol gives to its sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Numbers {
+    /// Positive as an `i32`, as PostgreSQL's process ids are.
+    Positive,
+    /// With the top bit set: a MySQL server counts from 1, and never comes as far.
+    High,
+}
+
+/// A number that no other link and no other live session has, while it is held.
+pub struct Number {
+    registry: Arc<Registry>,
+    number: u32,
 }
 
 /// A place in the counts, held from the grant to the end of the session.
@@ -68,8 +84,9 @@ pub trait Interrupt: Send + Sync {
 
 /// Keeps a session in the registry while it lives.
 pub struct Registered {
-    registry: Arc<Registry>,
     live: Arc<Live>,
+    /// Given back after the session has left the registry.
+    number: Number,
     ends: watch::Receiver<Option<Reason>>,
 }
 
@@ -104,19 +121,28 @@ impl Registry {
         Some(Place { registry: Arc::clone(self), user: grant.user().clone(), connection: connection.name().clone() })
     }
 
-    /// Enters a session that is about to be announced to its client, under a wire number that no other live session has: random, and
-    /// positive as an `i32`. `None`: there are no random numbers.
+    /// Takes a random number. `None`: there are no random numbers.
     #[must_use]
-    pub fn enter(self: &Arc<Self>, grant: Grant, traffic: Arc<Traffic>, key: Vec<u8>, interrupt: Box<dyn Interrupt>) -> Option<Registered> {
+    pub fn number(self: &Arc<Self>, numbers: Numbers) -> Option<Number> {
+        let mut inner = self.lock();
+        let number = inner.free_number(numbers)?;
+        inner.by_number.insert(number, None);
+        drop(inner);
+        Some(Number { registry: Arc::clone(self), number })
+    }
+
+    /// Enters a session that is about to be announced to its client under this number and key.
+    #[must_use]
+    pub fn enter(grant: Grant, traffic: Arc<Traffic>, number: Number, key: Vec<u8>, interrupt: Box<dyn Interrupt>) -> Registered {
         let (end, ends) = watch::channel(None);
         let id = grant.session();
-        let mut inner = self.lock();
-        let number = inner.free_number()?;
-        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, wire_id: WireId { number, key }, interrupt, end });
-        inner.by_number.insert(number, id);
+        let wire_id = WireId { number: number.get(), key };
+        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, wire_id, interrupt, end });
+        let mut inner = number.registry.lock();
+        inner.by_number.insert(live.wire_id.number, Some(id));
         inner.live.insert(id, Arc::clone(&live));
         drop(inner);
-        Some(Registered { registry: Arc::clone(self), live, ends })
+        Registered { live, number, ends }
     }
 
     /// The one way to end a session: it stops at the next message boundary, tells its client why and closes. `false`: there is none.
@@ -146,7 +172,7 @@ impl Registry {
     #[must_use]
     pub fn by_wire_id(&self, number: u32, key: &[u8]) -> Option<Arc<Live>> {
         let inner = self.lock();
-        let live = inner.by_number.get(&number).and_then(|id| inner.live.get(id))?;
+        let live = inner.by_number.get(&number).copied().flatten().and_then(|id| inner.live.get(&id))?;
         bool::from(live.wire_id.key.ct_eq(key)).then(|| Arc::clone(live))
     }
 
@@ -171,12 +197,15 @@ impl Registry {
 }
 
 impl Inner {
-    fn free_number(&self) -> Option<u32> {
+    fn free_number(&self, numbers: Numbers) -> Option<u32> {
         // Of two thousand million numbers a few thousand are taken: a second draw is rare, a hundredth never.
         for _ in 0..100 {
             let mut bytes = [0_u8; 4];
             aws_lc_rs::rand::fill(&mut bytes).ok()?;
-            let number = (u32::from_be_bytes(bytes) & 0x7fff_ffff).max(1);
+            let number = match numbers {
+                Numbers::Positive => (u32::from_be_bytes(bytes) & 0x7fff_ffff).max(1),
+                Numbers::High => u32::from_be_bytes(bytes) | 0x8000_0000,
+            };
             if !self.by_number.contains_key(&number) {
                 return Some(number);
             }
@@ -214,9 +243,21 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut inner = self.registry.lock();
-        inner.live.remove(&self.live.grant.session());
-        inner.by_number.remove(&self.live.wire_id.number);
+        self.number.registry.lock().live.remove(&self.live.grant.session());
+    }
+}
+
+impl Number {
+    /// The number itself.
+    #[must_use]
+    pub const fn get(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        self.registry.lock().by_number.remove(&self.number);
     }
 }
 

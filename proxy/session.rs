@@ -12,7 +12,7 @@ use crate::audit::{OpenRecord, Opened};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::refusal::{Reason, Refusal};
-use crate::registry::{Interrupt, Place, Registered, Traffic, WireId};
+use crate::registry::{Interrupt, Number, Place, Registered, Registry, Traffic, WireId};
 use crate::relay::{End, Framing, Relay};
 use crate::server::Proxy;
 use crate::stream::Stream;
@@ -118,13 +118,9 @@ impl Session<Authorised> {
     ///
     /// # Errors
     /// `CredentialsUnavailable`, or what `connect` says.
-    pub async fn lease<F>(
-        self,
-        stages: &mut Stages,
-        connect: impl FnOnce(Endpoint) -> F,
-    ) -> Result<(Session<Leased>, Verified), SessionError>
+    pub async fn lease<F, T>(self, stages: &mut Stages, connect: impl FnOnce(Endpoint) -> F) -> Result<(Session<Leased>, T), SessionError>
     where
-        F: Future<Output = Result<Verified, SessionError>>,
+        F: Future<Output = Result<T, SessionError>>,
     {
         let began = Instant::now();
         let mut times = (Duration::ZERO, Duration::ZERO);
@@ -136,15 +132,15 @@ impl Session<Authorised> {
             lease
         };
         let dialled = async {
-            let verified = connect(self.endpoint.clone()).await;
+            let reached = connect(self.endpoint.clone()).await;
             times.1 = began.elapsed();
-            verified
+            reached
         };
-        let (lease, verified) = tokio::try_join!(asked, dialled)?;
+        let (lease, reached) = tokio::try_join!(asked, dialled)?;
         stages.beside(Stage::Lease, times.0);
         stages.beside(Stage::Connect, times.1);
         let Self { proxy, grant, endpoint, place, .. } = self;
-        Ok((Session { proxy, grant, endpoint, place, stage: Leased { lease, retried: false } }, verified))
+        Ok((Session { proxy, grant, endpoint, place, stage: Leased { lease, retried: false } }, reached))
     }
 }
 
@@ -205,11 +201,12 @@ impl Session<Leased> {
     /// The upstream let us in: writes `opened`, enters the registry, and lets go of the credential.
     ///
     /// # Errors
-    /// `AuditUnavailable`; `Internal` without random numbers.
+    /// `AuditUnavailable`.
     pub async fn established(
         self,
         link: &mut Link,
         verified_by: VerifiedBy,
+        number: Number,
         key: Vec<u8>,
         interrupt: Box<dyn Interrupt>,
     ) -> Result<Session<Live>, SessionError> {
@@ -225,8 +222,7 @@ impl Session<Leased> {
         let closing = Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, outcome: "aborted" };
         link.stages.end(Stage::Audit);
         lease.forget_credential();
-        let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), key, interrupt);
-        let registered = registered.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Audit, "no random numbers"))?;
+        let registered = Registry::enter(grant.clone(), Arc::clone(&traffic), number, key, interrupt);
         // Entered first, asked second: a reload that took the permission away while we logged in finds the session, or is found here.
         if !proxy.gate.still_allowed(&grant) {
             proxy.registry.end(grant.session(), Reason::Withdrawn);

@@ -6,7 +6,7 @@ use keyward_auth::{AuthFailure, Identity, Secret};
 
 use super::messages;
 use super::settings::{ListenerSettings, LoginMethod};
-use super::wire::{self, Messages, Startup};
+use super::wire::{self, Messages};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::Link;
 use crate::refusal::Refusal;
@@ -17,35 +17,6 @@ const SASL_CONTINUE: u32 = 11;
 pub(super) const SASL_FINAL: u32 = 12;
 const CLEARTEXT: u32 = 3;
 const PASSWORD_MESSAGE: u8 = b'p';
-
-/// What a client asks for, taken apart.
-pub(super) struct Asked {
-    pub(super) user: String,
-    /// `None`: nothing but perhaps the user's own name, which psql asks for by itself.
-    pub(super) connection: Option<String>,
-    pub(super) account: Option<String>,
-    /// The upstream's database; `None`: the connection's own.
-    pub(super) database: Option<String>,
-}
-
-impl Asked {
-    /// The connection is named by the listener; else by the login `user+connection[+account]`; else by the database name. With the
-    /// first two, `database` is the upstream's, and absent or equal to a login name it is the connection's own.
-    pub(super) fn of(link: &Link, startup: &Startup) -> Self {
-        let mut parts = startup.user.splitn(3, '+').map(str::to_owned);
-        let user = parts.next().unwrap_or_default();
-        let (named, account) = (parts.next(), parts.next());
-        let database = startup.database.clone().filter(|name| *name != startup.user && *name != user);
-        let door = link.door.connection.as_ref().map(ToString::to_string);
-        match (door, named) {
-            // Behind a listener that leads to one connection, no other one is there.
-            (Some(door), Some(named)) if door != named => Self { user, connection: Some(format!("{named} at {door}")), account, database },
-            (Some(door), _) => Self { user, connection: Some(door), account, database },
-            (None, Some(named)) => Self { user, connection: Some(named), account, database },
-            (None, None) => Self { user, connection: database, account: None, database: None },
-        }
-    }
-}
 
 /// A proof that held, and what the client must hear of it once it is in.
 pub(super) struct Proven {

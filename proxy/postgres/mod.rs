@@ -22,18 +22,19 @@ use keyward_auth::Grant;
 use keyward_config::{ProtocolSettings, Section};
 use tokio::io::AsyncWriteExt;
 
+use crate::asked::Asked;
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::protocol::{Kind, Probed, Served};
 use crate::refusal::Refusal;
-use crate::registry::WireId;
+use crate::registry::{Number, Numbers, WireId};
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
 use crate::session::{Live, Session};
 use crate::settings::RelayMode;
 use crate::stream::Stream;
 use crate::upstream::{Preface, Verified};
-use login::{Asked, Proven};
+use login::Proven;
 use opening::Opening;
 use settings::{ApplicationName, ConnectionSettings, ListenerSettings};
 use upstream::{Failure, Ready};
@@ -102,7 +103,7 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
         }
         Opening::Startup(startup) => startup,
     };
-    let asked = Asked::of(link, &startup);
+    let asked = asked(link, &startup);
     link.claimed.user = Some(asked.user.clone());
     link.claimed.connection.clone_from(&asked.connection);
     link.stages.end(Stage::Open);
@@ -112,7 +113,7 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
 
     let session = match &asked.connection {
         Some(connection) => Session::authorise(link, &proven.identity, connection, asked.account.as_deref(), &PREFACE),
-        // psql without `-d` asks for the database of the user's own name: perhaps there is such a connection.
+        // Perhaps there is a connection of the user's own name.
         None => match Session::authorise(link, &proven.identity, &asked.user, None, &PREFACE) {
             Err(error) if error.refusal == Refusal::NotPermitted && error.choices.is_empty() => Err(which(link, &proven)),
             other => other,
@@ -139,7 +140,8 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
     };
     let Ready { number, key, statuses, ready, rest, .. } = ready;
     let interrupt = cancel::Cancel { endpoint: verified.same_server(), number, key };
-    let session = session.established(link, verified.by(), cancel_key(startup.minor)?, Box::new(interrupt)).await?;
+    let (number, key) = cancel_key(link, startup.minor)?;
+    let session = session.established(link, verified.by(), number, key, Box::new(interrupt)).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.
     let mut news = good_news(&proven, &statuses, session.wire_id(), &ready);
     link.stages.waits_for(Stage::Login);
@@ -149,6 +151,13 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
         RelayMode::Raw => Direction::Raw,
     };
     Ok(Established::Session(Box::new((session, verified, down))))
+}
+
+/// psql without `-d` asks for a database of the user's own name, and means none.
+fn asked(link: &Link, startup: &Startup) -> Asked {
+    let user = startup.user.split('+').next();
+    let database = startup.database.as_deref().filter(|name| *name != startup.user && Some(*name) != user);
+    Asked::of(link.door.connection.as_ref(), &startup.user, database)
 }
 
 /// Newer minor versions and extensions that we do not speak are answered before the login, as a server does.
@@ -216,13 +225,12 @@ fn application_name(user: &str, client: Option<&[u8]>) -> Vec<u8> {
     whole.into_iter().take(APPLICATION_NAME_MAX).map(|byte| if (b' '..=b'~').contains(&byte) { byte } else { b'?' }).collect()
 }
 
-/// From the CSPRNG: 4 bytes in protocol 3.0, 32 in 3.2.
-fn cancel_key(minor: u32) -> Result<Vec<u8>, SessionError> {
+/// Both from the CSPRNG; the key has 4 bytes in protocol 3.0, 32 in 3.2.
+fn cancel_key(link: &Link, minor: u32) -> Result<(Number, Vec<u8>), SessionError> {
     let mut key = vec![0; if minor >= 2 { 32 } else { 4 }];
-    match aws_lc_rs::rand::fill(&mut key) {
-        Ok(()) => Ok(key),
-        Err(_) => Err(SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "no random numbers")),
-    }
+    let number = link.proxy.registry.number(Numbers::Positive).filter(|_| aws_lc_rs::rand::fill(&mut key).is_ok());
+    let number = number.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "no random numbers"))?;
+    Ok((number, key))
 }
 
 fn good_news(proven: &Proven, statuses: &Messages, wire_id: &WireId, ready: &Messages) -> Messages {

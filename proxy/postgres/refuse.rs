@@ -73,6 +73,7 @@ fn words(refusal: Refusal) -> (&'static str, &'static str) {
         Refusal::SessionEnded(Reason::LeaseLost) => ("57P01", "the session's credential was withdrawn by the store; connect again"),
         Refusal::SessionEnded(Reason::Withdrawn) => ("57P01", "the permission for this session was withdrawn"),
         Refusal::SessionEnded(Reason::Killed) => ("57P01", "the session was ended by an administrator"),
+        Refusal::SessionEnded(Reason::KilledByUser) => ("57P01", "the session was ended by its user"),
         Refusal::SessionEnded(Reason::Drain) | Refusal::ShuttingDown => ("57P01", "keyward is shutting down; connect again"),
         Refusal::Internal => ("XX000", "internal error"),
     }
