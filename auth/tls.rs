@@ -1,5 +1,9 @@
 //! How a server that we connect to proves who it is: one mechanism for stores and, in the proxy, for upstreams.
 
+mod authority_as_server;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +19,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 pub enum Trust {
     /// A chain to one of these authorities, and the name.
     Name(Arc<RootCertStore>),
-    /// A chain to one of these authorities, whatever the name.
+    /// A chain to one of these authorities, whatever the name. The server may show an authority's certificate as its own, if one of these
+    /// signed it itself.
     Chain(Arc<RootCertStore>),
     /// The SHA-256 of its public key (SubjectPublicKeyInfo), whatever the certificate says.
     Key([u8; 32]),
@@ -35,7 +40,7 @@ impl Trust {
             // webpki wants at least one authority; a machine without any believes nobody.
             Self::Name(roots) | Self::Chain(roots) if roots.is_empty() => By::Nobody,
             Self::Name(roots) => By::Name(webpki(roots).map_err(|error| error.to_string())?),
-            Self::Chain(roots) => By::Chain(webpki(roots).map_err(|error| error.to_string())?),
+            Self::Chain(roots) => By::Chain { webpki: webpki(Arc::clone(&roots)).map_err(|error| error.to_string())?, roots },
             Self::Key(pin) => By::Key(pin),
             Self::Nothing => By::Nothing,
         };
@@ -112,7 +117,7 @@ struct Verifier {
 #[derive(Debug)]
 enum By {
     Name(Arc<WebPkiServerVerifier>),
-    Chain(Arc<WebPkiServerVerifier>),
+    Chain { webpki: Arc<WebPkiServerVerifier>, roots: Arc<RootCertStore> },
     Key([u8; 32]),
     Nothing,
     Nobody,
@@ -130,8 +135,12 @@ impl ServerCertVerifier for Verifier {
         use rustls::Error::InvalidCertificate;
         match &self.by {
             By::Name(webpki) => webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now),
+            By::Chain { roots, .. } if authority_as_server::is_one(end_entity) => {
+                authority_as_server::verify(end_entity, roots, &self.provider.signature_verification_algorithms, now)?;
+                Ok(ServerCertVerified::assertion())
+            }
             // webpki checks the chain first, so that a wrong name is the fault of a good chain.
-            By::Chain(webpki) => match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            By::Chain { webpki, .. } => match webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
                 Err(InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })) => {
                     Ok(ServerCertVerified::assertion())
                 }
