@@ -12,8 +12,8 @@ use crate::identity::{Attempt, Hashing, Lockout, LockoutLimits, SaltKey, Users};
 use crate::policy::Policy;
 use crate::store::{Leases, Stores};
 use crate::{
-    AuthFailure, Denied, Grant, Identity, Lease, LeaseStats, Observer, Reachable, ScramServer, Secret, SessionId, Source, StoreError,
-    StoreStatus,
+    AuthFailure, Connection, Denied, Grant, Identity, Lease, LeaseStats, Observer, Reachable, ScramServer, Secret, SessionId, Source,
+    StoreError, StoreStatus,
 };
 
 /// Who is it, may they, with which credential. One per process; shared by every link.
@@ -125,6 +125,13 @@ impl Gate {
         self.current.load().policy.reachable(identity, protocol)
     }
 
+    /// The connections of a protocol, sorted by name. They show where servers are, and carry no credential.
+    #[must_use]
+    pub fn connections(&self, protocol: &str) -> Vec<Arc<Connection>> {
+        let current = self.current.load();
+        current.policy.connections().values().filter(|connection| connection.protocol() == protocol).map(Arc::clone).collect()
+    }
+
     /// Whether the same (user, connection, account) would be granted now. Asked for every live session after a reload.
     #[must_use]
     pub fn still_allowed(&self, grant: &Grant) -> bool {
@@ -137,7 +144,8 @@ impl Gate {
         self.current.load().policy.operator_grants()
     }
 
-    /// Gets the credential of a grant, from the cache or from its store.
+    /// Gets the credential of a grant: from the cache, from its store, or, where the connection lets sessions share a lease, together with
+    /// those who have it. Dropping the future loses nothing and takes nothing from others.
     ///
     /// # Errors
     /// What the store, or the way to it, did not give.
@@ -145,7 +153,8 @@ impl Gate {
         self.current.load_full().stores.lease(grant).await
     }
 
-    /// The upstream rejected this credential: asks the store once more if it came from the cache. `None`: nothing else to try.
+    /// The upstream rejected this credential: asks the store once more if it came from the cache, or for another lease if it was that of
+    /// other sessions. A shared lease that was rejected is given to nobody any more. `None`: nothing else to try.
     ///
     /// # Errors
     /// As for [`Self::lease`].
@@ -186,7 +195,10 @@ impl Gate {
         let after = State::read(config, &self.salts, &self.leases, &self.observer, Some(&before.stores), problems)?;
         let replaced = Replaced::between(&before, &after);
         self.lockout.set_limits(lockout_limits(&config.limits));
-        self.current.store(Arc::new(after));
+        let after = Arc::new(after);
+        self.current.store(Arc::clone(&after));
+        let connections = after.policy.connections();
+        after.stores.close_all_but(|old| connections.get(old.name()).is_some_and(|new| new.same_as(old)));
         Some(replaced)
     }
 

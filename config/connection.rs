@@ -25,6 +25,10 @@ pub struct Connection {
     pub tls: Option<Spanned<UpstreamTls>>,
     /// Why an upstream that cannot be verified may still be given a secret.
     pub insecure: Option<Spanned<Reason>>,
+    /// Who uses a dynamic account together. `None`: nobody.
+    pub lease: Option<Spanned<LeaseSharing>>,
+    /// How much of its lease a session that joins it has at least. `None`: [`Connection::MIN_SESSION`].
+    pub min_session: Option<Spanned<Period>>,
     /// Named logins, at least one. A connection that names none has `default`.
     pub accounts: BTreeMap<Name, Account>,
     /// Limits of its own.
@@ -95,6 +99,19 @@ pub enum CredentialField {
     Given(SecretInput),
 }
 
+/// Who uses a dynamic account, and its lease, together.
+#[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseSharing {
+    /// Nobody: each session has its own.
+    #[default]
+    PerSession,
+    /// The sessions of one user that overlap.
+    PerUser,
+    /// All sessions that overlap.
+    Shared,
+}
+
 /// Limits of one connection; absent: those of the top level.
 #[derive(serde::Deserialize, JsonSchema, Default, Clone, PartialEq, Eq)]
 #[serde(default)]
@@ -121,6 +138,12 @@ pub(crate) struct ConnectionKeys {
     tls: Option<Spanned<TlsInput>>,
     /// Why an upstream that cannot be verified may still be given a secret.
     insecure: Option<Spanned<Reason>>,
+    /// Who uses a dynamic account (`credential: mount/creds/role`) together while their sessions overlap: `per_session` (nobody),
+    /// `per_user` (the sessions of one user) or `shared` (all sessions). Default `per_session`.
+    lease: Option<Spanned<LeaseSharing>>,
+    /// A session joins the lease of others only if this much is left until it would be ended with that lease; else it gets a new one.
+    /// Default 60s.
+    min_session: Option<Spanned<Period>>,
     /// Named logins. Instead of them, one login's keys stand in the connection itself; its name is then `default`.
     accounts: Option<Spanned<BTreeMap<Name, Account>>>,
     /// Limits of this connection.
@@ -129,6 +152,10 @@ pub(crate) struct ConnectionKeys {
 }
 
 impl Connection {
+    /// What a session that joins a lease has of it at least, where the file says nothing: enough for what people and pools open a session
+    /// for, and far below the third of an hour that a lease of an hour always has left.
+    pub const MIN_SESSION: Period = Period::from_secs(60);
+
     pub(crate) fn read(name: Spanned<Name>, node: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
         let mut entry = Entry::new(node, path);
         let keys: Option<ConnectionKeys> = entry.part(problems);
@@ -147,6 +174,8 @@ impl Connection {
             store: keys.store,
             tls: keys.tls.map(|tls| Spanned::new(tls.value.0, tls.span)),
             insecure: keys.insecure,
+            lease: keys.lease,
+            min_session: keys.min_session,
             accounts,
             limits: keys.limits,
             settings: settings?,

@@ -43,7 +43,7 @@ mod user;
 pub use access::{Access, Pattern};
 pub use address::{ListenAddress, UpstreamAddress};
 pub use audit::{Audit, Log, LogFormat, OnFailure};
-pub use connection::{Account, Connection, ConnectionLimits, CredentialField};
+pub use connection::{Account, Connection, ConnectionLimits, CredentialField, LeaseSharing};
 pub use kind::{Kinds, ProtocolSettings, Section, Settings, StoreSettings};
 pub use limits::Limits;
 pub use listener::{Listener, ServerTls};

@@ -3,8 +3,9 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use keyward_config::{ConnectionLimits, Name, Node, Problems, Reason, Settings, UpstreamAddress, UpstreamTls};
+use keyward_config::{ConnectionLimits, LeaseSharing, Name, Node, Problems, Reason, Settings, UpstreamAddress, UpstreamTls};
 
 use crate::store::CredentialPlan;
 
@@ -16,6 +17,8 @@ pub struct Connection {
     tls: Option<UpstreamTls>,
     insecure: Option<Reason>,
     store: Option<Name>,
+    sharing: LeaseSharing,
+    min_session: Duration,
     limits: ConnectionLimits,
     settings: Settings,
     accounts: BTreeMap<Name, Arc<Account>>,
@@ -39,6 +42,7 @@ impl Connection {
                 accounts.insert(account.clone(), Arc::new(Account { name: account.clone(), plan }));
             }
         }
+        check_sharing(entry, &accounts, problems);
         Self {
             name,
             protocol: entry.protocol,
@@ -46,6 +50,8 @@ impl Connection {
             tls: entry.tls.as_ref().map(|tls| tls.value.clone()),
             insecure: entry.insecure.as_ref().map(|reason| reason.value.clone()),
             store: entry.store.as_ref().map(|store| store.value.clone()),
+            sharing: entry.lease.as_ref().map(|lease| lease.value).unwrap_or_default(),
+            min_session: entry.min_session.as_ref().map_or(keyward_config::Connection::MIN_SESSION, |period| period.value).get(),
             limits: entry.limits.clone(),
             settings: Arc::clone(&entry.settings),
             accounts,
@@ -90,6 +96,16 @@ impl Connection {
         self.store.as_ref()
     }
 
+    /// Who uses a dynamic account of it together.
+    pub(crate) const fn sharing(&self) -> LeaseSharing {
+        self.sharing
+    }
+
+    /// How much of its lease a session that joins it has at least.
+    pub(crate) const fn min_session(&self) -> Duration {
+        self.min_session
+    }
+
     /// Limits of its own.
     #[must_use]
     pub const fn limits(&self) -> &ConnectionLimits {
@@ -116,6 +132,21 @@ impl Connection {
     /// Whether the file says the same of both.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.node == other.node
+    }
+}
+
+/// Only a lease can be shared: on another connection these keys do nothing, and whoever wrote them thinks that they do.
+fn check_sharing(entry: &keyward_config::Connection, accounts: &BTreeMap<Name, Arc<Account>>, problems: &mut Problems) {
+    let name = &entry.name.value;
+    let lease = entry.lease.as_ref().filter(|lease| lease.value != LeaseSharing::PerSession);
+    let dynamic = accounts.values().any(|account| matches!(account.plan, CredentialPlan::Leased(_)));
+    if let Some(lease) = lease.filter(|_| !dynamic && !accounts.is_empty()) {
+        let message = "it does nothing here: no account is dynamic (`credential: mount/creds/role`), so there is no lease to share";
+        problems.warning(lease.span, format!("connections.{name}.lease"), message);
+    }
+    if let (Some(period), None) = (&entry.min_session, lease) {
+        let message = "it does nothing here: leases are shared only with `lease: per_user` or `lease: shared`";
+        problems.warning(period.span, format!("connections.{name}.min_session"), message);
     }
 }
 

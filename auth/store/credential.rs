@@ -115,6 +115,8 @@ pub struct Provenance {
     pub lease: Option<String>,
     /// Whether it came from the cache.
     pub cached: bool,
+    /// Whether the lease is one that another session asked for, in use together with it. The request id is then of that session's request.
+    pub joined: bool,
 }
 
 /// One secret as a store holds it: a JSON object, zeroised when dropped.

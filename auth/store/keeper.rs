@@ -7,7 +7,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::journal::{Asked, Event};
-use super::lease::Source;
+use super::lease::{Source, Standing};
 use super::leases::{self, Counted, Leases, unix_now};
 use super::named::Named;
 use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, SecretPath, StoreError, StoreErrorKind};
@@ -94,22 +94,24 @@ impl Keeper {
             request_id: document.request_id.clone(),
             lease: Some(returned.lease.hash()),
             cached: false,
+            joined: false,
         };
         drop(document);
-        let (held, mut gone) = oneshot::channel();
-        let (ended, end_seen) = watch::channel(None);
-        let source = Source::Leased { _held: held, end: end_seen };
-        let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born.into_std(), source));
         let mut life = Life { granted: duration, end, renewable, wanted: duration };
+        let (held, mut gone) = oneshot::channel();
+        let (standing, seen) = watch::channel(life.standing(before_end_of(&mut token_end), life.renew_at()).0);
+        let source = Source::Leased { _held: held, standing: seen };
+        let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born.into_std(), source));
         // A receiver that is gone drops the lease that it was sent, and `gone` resolves: the same way out as for a session's end.
         let _ = hand_over.send(lease);
         let over = tokio::select! {
             _ = &mut gone => true,
-            () = self.prolong(&returned.lease, &mut life, &mut token_end, &ended) => false,
+            () = self.prolong(&returned.lease, &mut life, &mut token_end, &standing) => false,
         };
         if !over {
             let _ = gone.await;
         }
+        drop(standing);
         self.give_back(Returned { end: life.end, ..returned }).await;
     }
 
@@ -143,27 +145,24 @@ impl Keeper {
         lease: &LeaseId,
         life: &mut Life,
         token_end: &mut watch::Receiver<Option<std::time::Instant>>,
-        ended: &watch::Sender<Option<LeaseEnd>>,
+        standing: &watch::Sender<Standing>,
     ) {
         let mut renew_at = life.renew_at();
         let mut retry = FIRST_RETRY;
         let mut by_token = before_end_of(token_end);
         loop {
-            let by_lease = life.end.map(|end| before(end, life.granted));
-            let (warn_at, reason) = match (by_lease, by_token) {
-                (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
-                (lease, _) => (lease, LeaseEnd::Expired),
-            };
+            let (alive, warn_at, reason) = life.standing(by_token, renew_at);
+            standing.send_if_modified(|now| std::mem::replace(now, alive) != alive);
             tokio::select! {
                 () = until(warn_at) => {
-                    ended.send_replace(Some(reason));
+                    standing.send_replace(Standing::Ended(reason));
                     return;
                 }
                 () = changed(token_end) => by_token = before_end_of(token_end),
                 () = until(renew_at) => match self.renew(lease, life, warn_at).await {
                     Ok(()) => { renew_at = life.renew_at(); retry = FIRST_RETRY; }
                     Err(StoreErrorKind::LeaseLost) => {
-                        ended.send_replace(Some(LeaseEnd::Lost));
+                        standing.send_replace(Standing::Ended(LeaseEnd::Lost));
                         self.from.observer.lease(&self.from.name, "lost");
                         return;
                     }
@@ -241,6 +240,17 @@ impl Keeper {
 }
 
 impl Life {
+    /// How it stands, when its sessions have to hear of its end if nothing changes, and why then.
+    fn standing(&self, by_token: Option<Instant>, renew_at: Option<Instant>) -> (Standing, Option<Instant>, LeaseEnd) {
+        let by_lease = self.end.map(|end| before(end, self.granted));
+        let (told, reason) = match (by_lease, by_token) {
+            (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
+            (lease, _) => (lease, LeaseEnd::Expired),
+        };
+        let at_most = by_lease.filter(|_| renew_at.is_none());
+        (Standing::Alive { told, at_most }, told, reason)
+    }
+
     /// Two thirds of the time that it was given, if it can be renewed at all.
     fn renew_at(&self) -> Option<Instant> {
         let end = self.end.filter(|_| self.renewable)?;
@@ -251,7 +261,7 @@ impl Life {
 }
 
 /// Waits until then; for ever if there is no then.
-async fn until(then: Option<Instant>) {
+pub(super) async fn until(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,

@@ -9,9 +9,10 @@ use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
+use super::sharing::SharedLease;
 use super::{Credential, Provenance, SecretPath};
 
-/// A credential on loan. Dropping it gives it back: close the upstream before.
+/// A credential on loan. Dropping it gives it back, the last of those who share it: close the upstream before.
 pub struct Lease {
     credential: Option<Arc<Credential>>,
     provenance: Provenance,
@@ -83,7 +84,23 @@ pub(crate) enum Source {
     /// Secrets without a lease: what was read, by number of the read; whether any of it came from the cache.
     Secrets { reads: Vec<(SecretPath, u64)>, cached: bool },
     /// A lease: its keeper learns from the sender's end that the session is over.
-    Leased { _held: oneshot::Sender<std::convert::Infallible>, end: watch::Receiver<Option<LeaseEnd>> },
+    Leased { _held: oneshot::Sender<std::convert::Infallible>, standing: watch::Receiver<Standing> },
+    /// A lease that sessions use together; the last one that lets go of it ends it.
+    Shared(Arc<SharedLease>),
+}
+
+/// How a lease stands, as its keeper says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It lives.
+    Alive {
+        /// When its sessions have to hear of its end, as things are now. `None`: beyond what the clock can say.
+        told: Option<tokio::time::Instant>,
+        /// What no renewal moves that beyond. `None`: it can still be renewed.
+        at_most: Option<tokio::time::Instant>,
+    },
+    /// Its sessions have to end.
+    Ended(LeaseEnd),
 }
 
 impl Lease {
@@ -114,28 +131,39 @@ impl Lease {
         self.born.elapsed()
     }
 
-    /// Whether the store ends it: then `ended` may resolve, and dropping the lease revokes it.
+    /// Whether the store ends it: then `ended` may resolve, and dropping the lease revokes it, unless other sessions use it too.
     #[must_use]
     pub fn is_leased(&self) -> bool {
-        matches!(self.source, Source::Leased { .. })
+        matches!(self.source, Source::Leased { .. } | Source::Shared(_))
     }
 
     /// Resolves a little before the lease ends without having been given back: the smaller of 10 s and a tenth of its time, and at
     /// once when it was lost. Never for a secret without a lease. The future does not keep the lease alive.
     pub fn ended(&self) -> impl Future<Output = LeaseEnd> + Send + 'static + use<> {
-        let end = match &self.source {
-            Source::Secrets { .. } => None,
-            Source::Leased { end, .. } => Some(end.clone()),
-        };
+        let standing = self.standing();
         async move {
-            if let Some(mut end) = end
-                && let Ok(reason) = end.wait_for(Option::is_some).await
-                && let Some(reason) = *reason
+            if let Some(mut standing) = standing
+                && let Ok(now) = standing.wait_for(|now| matches!(now, Standing::Ended(_))).await
+                && let Standing::Ended(reason) = *now
             {
                 return reason;
             }
             std::future::pending().await
         }
+    }
+
+    /// What its keeper says of it. `None`: there is no lease.
+    pub(crate) fn standing(&self) -> Option<watch::Receiver<Standing>> {
+        match &self.source {
+            Source::Secrets { .. } => None,
+            Source::Leased { standing, .. } => Some(standing.clone()),
+            Source::Shared(shared) => shared.standing(),
+        }
+    }
+
+    /// When the store was asked for it.
+    pub(crate) const fn born(&self) -> Instant {
+        self.born
     }
 
     pub(crate) fn source(&self) -> &Source {

@@ -2,7 +2,8 @@
 //!
 //! `Gate` calls [`Stores`] (stores.rs), which turns a grant into a [`Lease`] by the account's plan (plan.rs, reference.rs). Secrets
 //! without a lease are read through the cache (cache.rs). Leased ones are asked for, renewed and given back by a task of their own
-//! (leases.rs, keeper.rs) that no vanishing client can cancel, and are on disk before anybody uses them (journal.rs).
+//! (leases.rs, keeper.rs) that no vanishing client can cancel, and are on disk before anybody uses them (journal.rs). Where the connection
+//! says so, sessions that overlap use one together (sharing.rs).
 //!
 //! Adding a store: a folder here, a `mod` line, a row in [`KINDS`].
 
@@ -18,6 +19,7 @@ mod leases;
 mod named;
 mod plan;
 mod reference;
+mod sharing;
 mod stores;
 mod vault;
 
@@ -65,8 +67,8 @@ pub trait Observer: Send + Sync {
     fn token_life(&self, store: &str, left: Option<Duration>);
     /// A secret came from the cache (`hit`), from the store (`miss`) or was older than its time (`stale`).
     fn cache(&self, store: &str, outcome: &'static str);
-    /// Something happened to a lease: `issued`, `renewed`, `revoked`, `revoke_failed`, `lost`, `expired` (never given back),
-    /// `possible_orphan`.
+    /// Something happened to a lease: `issued`, `joined` (a further session uses it), `renewed`, `revoked`, `revoke_failed`, `lost`,
+    /// `expired` (never given back), `possible_orphan`.
     fn lease(&self, store: &str, event: &'static str);
 }
 

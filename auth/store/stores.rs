@@ -11,9 +11,11 @@ use super::cache::{Cache, Read};
 use super::lease::Source;
 use super::named::Named;
 use super::plan::{Part, Parts};
+use super::sharing::Sharing;
 use super::{
     Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
 };
+use crate::policy::Connection;
 use crate::{Grant, Secret};
 
 /// The stores of one configuration.
@@ -25,6 +27,7 @@ pub(crate) struct Stores {
 struct Opened {
     named: Named,
     cache: Cache,
+    sharing: Arc<Sharing>,
     /// What the file said: an equal store lives on through a reload.
     kind: &'static str,
     node: Node,
@@ -97,15 +100,20 @@ impl Stores {
         match &grant.account().plan {
             CredentialPlan::Leased(path) => {
                 let opened = self.of(grant)?;
-                self.leases.issue(opened.named.clone(), grant, path).await
+                opened.sharing.lease(&self.leases, &opened.named, grant, path).await
             }
             CredentialPlan::Whole(_) | CredentialPlan::Parts(_) => self.read(grant).await,
         }
     }
 
-    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it. `None`: it has not changed, or it
-    /// is a lease of its own; the upstream's answer stands.
+    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if it was that
+    /// of other sessions, which nobody joins from now on. `None`: it has not changed, or this session asked for the lease itself; the
+    /// upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
+        if let Source::Shared(shared) = rejected.source() {
+            shared.close();
+            return if rejected.provenance().joined { self.lease(grant).await.map(Some) } else { Ok(None) };
+        }
         let Source::Secrets { reads, cached: true } = rejected.source() else { return Ok(None) };
         let opened = self.of(grant)?;
         let born = Instant::now();
@@ -120,6 +128,11 @@ impl Stores {
             _ => true,
         };
         Ok((!unchanged).then_some(lease))
+    }
+
+    /// A reload has changed the file: nobody joins a lease whose connection is not `current` any more.
+    pub(crate) fn close_all_but(&self, current: impl Fn(&Connection) -> bool) {
+        self.open.values().for_each(|opened| opened.sharing.close_all_but(&current));
     }
 
     /// Asks a store how it is.
@@ -170,7 +183,8 @@ fn stamps(store: &keyward_config::Store) -> Vec<Option<Stamp>> {
 fn open_one(store: &keyward_config::Store, files: Vec<Option<Stamp>>, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
     let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
     let named = Named::new(store.name.value.to_string(), (kind.open)(store, Arc::clone(observer))?, Arc::clone(observer));
-    Ok(Opened { named, cache: Cache::new(store.cache_ttl.get()), kind: kind.settings.name, node: store.node.clone(), files })
+    let (cache, sharing) = (Cache::new(store.cache_ttl.get()), Arc::default());
+    Ok(Opened { named, cache, sharing, kind: kind.settings.name, node: store.node.clone(), files })
 }
 
 /// The credential that the plan makes of these reads.
@@ -188,6 +202,7 @@ async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &Reads<'_>,
         request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
         lease: None,
         cached,
+        joined: false,
     };
     let reads = reads.iter().map(|(path, read, _)| ((*path).clone(), read.serial)).collect();
     Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))

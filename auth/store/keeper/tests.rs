@@ -1,6 +1,7 @@
 //! The life of a lease against a store that does as it is told, on a clock that jumps.
 
 mod recovery;
+mod sharing;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

@@ -125,7 +125,8 @@ impl Rotating {
         let store = Arc::new(Self { password: Mutex::new("old"), reads: Mutex::default() });
         let named = Named::new("corp".into(), Arc::clone(&store) as Arc<dyn Store>, sample::nobody());
         let node = config.stores["corp"].node.clone();
-        let opened = Opened { named, cache: Cache::new(Duration::from_secs(60)), kind: "vault", node, files: Vec::new() };
+        let opened =
+            Opened { named, cache: Cache::new(Duration::from_secs(60)), sharing: Arc::default(), kind: "vault", node, files: Vec::new() };
         let open = BTreeMap::from([("corp".to_owned(), Arc::new(opened))]);
         (store, Stores { open, leases: Leases::open(None).unwrap() }, grant)
     }
