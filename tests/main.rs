@@ -14,6 +14,7 @@ mod drivers;
 mod dynamic_lease;
 mod flow;
 mod limits;
+mod mysql_servers;
 mod operator;
 mod postgres_session;
 mod protocol;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::canary::{ISSUED_ALPHABET, random_hex, remember};
 use super::http::{self, Answer};
+use super::mysql::Mysql;
 use super::postgres::Postgres;
 use super::process::{Server, eventually, free_port, installed, scratch};
 
@@ -44,6 +45,8 @@ pub struct Kv<'a> {
 pub struct Database<'a> {
     bao: &'a Bao,
     pub mount: String,
+    /// How a login's password is changed.
+    rotation: &'static str,
 }
 
 impl Bao {
@@ -106,18 +109,35 @@ impl Bao {
 
     /// A new database mount whose role `rw` makes logins in `postgres`, members of nothing, with these lives (`"1m"`).
     pub fn enable_database(&self, postgres: &Postgres, default_ttl: &str, max_ttl: &str) -> Database<'_> {
-        let mount = format!("db_{}", random_hex(4));
         let admin = postgres.superuser();
         let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable", postgres.address());
-        self.call("POST", &format!("sys/mounts/{mount}"), json!({ "type": "database" }));
-        let config = json!({ "plugin_name": "postgresql-database-plugin", "allowed_roles": ["*"], "connection_url": url,
-            "username": admin.name, "password": admin.password, "password_policy": "canary" });
-        self.call("POST", &format!("{mount}/config/asset"), config);
-        let creation = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';";
-        let role = json!({ "db_name": "asset", "default_ttl": default_ttl, "max_ttl": max_ttl, "creation_statements": [creation],
+        let asset = json!({ "plugin_name": "postgresql-database-plugin", "connection_url": url, "username": admin.name,
+            "password": admin.password });
+        let role = json!({ "default_ttl": default_ttl, "max_ttl": max_ttl,
+            "creation_statements": ["CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"],
             "revocation_statements": ["DROP ROLE IF EXISTS \"{{name}}\";"] });
+        self.database(asset, role, "ALTER ROLE \"{{name}}\" WITH PASSWORD '{{password}}';")
+    }
+
+    /// The same for MySQL or MariaDB: its logins may do all in what [`Mysql::database`] makes.
+    pub fn enable_mysql_database(&self, mysql: &Mysql, default_ttl: &str, max_ttl: &str) -> Database<'_> {
+        let admin = mysql.superuser();
+        let asset = json!({ "plugin_name": "mysql-database-plugin", "username": admin.name, "password": admin.password,
+            "connection_url": format!("{{{{username}}}}:{{{{password}}}}@tcp({})/", mysql.address()) });
+        let role = json!({ "default_ttl": default_ttl, "max_ttl": max_ttl,
+            "creation_statements": ["CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}';", "GRANT ALL ON `db\\_%`.* TO '{{name}}'@'%';"],
+            "revocation_statements": ["DROP USER IF EXISTS '{{name}}'@'%';"] });
+        self.database(asset, role, "ALTER USER '{{name}}'@'%' IDENTIFIED BY '{{password}}';")
+    }
+
+    fn database(&self, mut asset: Value, mut role: Value, rotation: &'static str) -> Database<'_> {
+        let mount = format!("db_{}", random_hex(4));
+        (asset["allowed_roles"], asset["password_policy"]) = (json!(["*"]), json!("canary"));
+        role["db_name"] = json!("asset");
+        self.call("POST", &format!("sys/mounts/{mount}"), json!({ "type": "database" }));
+        self.call("POST", &format!("{mount}/config/asset"), asset);
         self.call("POST", &format!("{mount}/roles/rw"), role);
-        Database { bao: self, mount }
+        Database { bao: self, mount, rotation }
     }
 
     /// An AppRole that may read these paths, and give back leases made under those of them that are `…/creds/…`. Its tokens are
@@ -197,7 +217,7 @@ impl Database<'_> {
     /// A static role for a login that is already there; OpenBao takes its password over. Returns `mount/static-creds/name`.
     pub fn static_role(&self, login: &str) -> String {
         let role = json!({ "db_name": "asset", "username": login, "rotation_period": "1h",
-            "rotation_statements": ["ALTER ROLE \"{{name}}\" WITH PASSWORD '{{password}}';"] });
+            "rotation_statements": [self.rotation] });
         self.bao.call("POST", &format!("{}/static-roles/{login}", self.mount), role);
         format!("{}/static-creds/{login}", self.mount)
     }

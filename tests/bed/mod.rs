@@ -1,12 +1,14 @@
-//! The test bed: OpenBao, PostgreSQL and Keyward as real processes, and the clients that talk to them.
+//! The test bed: OpenBao, PostgreSQL, MySQL, MariaDB and Keyward as real processes, and the clients that talk to them.
 //!
-//! [`bao`], [`postgres15`] and [`postgres18`] are shared: started at first use, once per run, ended with it. Each test makes its own
-//! mount, role, database and Keyward in them. A test that harms a server starts its own: [`Bao::own`], [`Postgres::own`].
+//! [`bao`], [`postgres15`], [`postgres18`], [`mariadb`], [`mysql9`] and [`mariadb11`] are shared: started at first use, once per run, ended
+//! with it. Each test makes its own mount, role, database and Keyward in them. A test that harms a server starts its own: [`Bao::own`],
+//! [`Postgres::own`], [`Mysql::own`].
 //!
 //! ```text
 //! process.rs       children that end with us, deadlines, scratch folders      http.rs          a request to OpenBao or to the metrics
 //! canary.rs        passwords that must never be seen anywhere                 certificates.rs  a CA and a leaf for PostgreSQL
 //! bao.rs postgres.rs   the servers        psql.rs   the client        config.rs keyward.rs   the YAML, and the process under test
+//! mysql.rs         MySQL and MariaDB                                           mysql_client.rs  their clients
 //! raw.rs           a client that may break the rules                     scene.rs         alice, `orders` and a Keyward between them
 //! dialogue.rs      any other client, a step at a time                     rust_client.rs  tokio-postgres
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
@@ -19,6 +21,8 @@ mod config;
 mod dialogue;
 mod http;
 mod keyward;
+mod mysql;
+mod mysql_client;
 mod postgres;
 mod process;
 mod psql;
@@ -34,6 +38,8 @@ pub use config::Config;
 pub use dialogue::{Dialogue, client_command};
 pub use http::request;
 pub use keyward::Keyward;
+pub use mysql::{Certificate, Mysql, Plugin, WITH_BINLOG, mariadb, mariadb11, mysql_servers, mysql9};
+pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
 pub use process::{SOON, eventually, installed, run, scratch, within};
 pub use psql::{Dsn, Psql, psql, psql18};
