@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use keyward_auth::Grant;
-use keyward_config::{Config, Connection, Listener, Problems, ProtocolSettings};
+use keyward_config::{Config, Connection, Listener, Problems, ProtocolSettings, Settings};
 
 use crate::error::SessionError;
 use crate::link::Link;
+use crate::mysql;
 use crate::postgres;
 use crate::relay::End;
 use crate::server::Proxy;
@@ -15,7 +16,7 @@ use crate::stream::Stream;
 use crate::upstream::Preface;
 
 /// Every protocol. Listeners, `check`, schema, documentation, metric labels and the contract tests iterate it.
-pub const KINDS: &[Kind] = &[postgres::KIND];
+pub const KINDS: &[Kind] = &[postgres::KIND, mysql::KIND];
 
 /// A protocol.
 pub struct Kind {
@@ -29,6 +30,10 @@ pub struct Kind {
     pub check_listener: fn(&Listener, &Config, &mut Problems),
     /// Serves one client from its first byte to its last. Says what to tell the client by itself.
     pub serve: for<'a> fn(&'a mut Link, &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>>,
+    /// What it keeps for the whole process; found again by `Proxy::kept`.
+    pub keeps: fn() -> Settings,
+    /// The file was read: at the start and after every reload. Does not wait.
+    pub opened: fn(&Arc<Proxy>),
     /// Logs in upstream for real and out again, with an operator's grant.
     pub probe: fn(Arc<Proxy>, Grant) -> BoxFuture<'static, Result<Probed, SessionError>>,
 }

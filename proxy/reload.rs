@@ -138,6 +138,7 @@ impl Reloader {
         let Some(replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
         self.server.commit(prepared);
         self.proxy.set_limits(config.limits.clone());
+        self.proxy.opened();
         let gate = &self.proxy.gate;
         let ended = self.proxy.registry.end_where(Reason::Withdrawn, |live| !gate.still_allowed(&live.grant));
         let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };

@@ -1,5 +1,6 @@
 //! The server: listeners, the budget of handshakes, a task for each link, the one place that logs how a link ended, and the drain.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +13,7 @@ use futures_util::FutureExt;
 use ipnet::IpNet;
 use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, SessionId, Source};
-use keyward_config::{Config, Limits, ListenAddress, Listener};
+use keyward_config::{Config, Limits, ListenAddress, Listener, Settings};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -54,6 +55,8 @@ pub struct Proxy {
     pub pool: Pool,
     /// Set once: no new links, and handshakes end.
     pub draining: CancellationToken,
+    /// What each protocol keeps, by its name.
+    kept: HashMap<&'static str, Settings>,
     roots: ArcSwap<SystemRoots>,
     /// Set last: what is left of the links is dropped.
     cut: CancellationToken,
@@ -73,6 +76,7 @@ impl Proxy {
             registry: Arc::default(),
             pool: Pool::default(),
             draining: CancellationToken::new(),
+            kept: protocol::KINDS.iter().map(|kind| (kind.settings.name, (kind.keeps)())).collect(),
             roots: ArcSwap::default(),
             cut: CancellationToken::new(),
             limits: ArcSwap::from_pointee(limits),
@@ -85,6 +89,17 @@ impl Proxy {
     #[must_use]
     pub fn limits(&self) -> Arc<Limits> {
         self.limits.load_full()
+    }
+
+    /// What a protocol keeps for the whole process; `None` if `T` is not the type that its row makes.
+    #[must_use]
+    pub fn kept<T: Any>(&self, protocol: &str) -> Option<&T> {
+        self.kept.get(protocol)?.downcast_ref()
+    }
+
+    /// Tells every protocol that the file was read, at the start or at a reload.
+    pub fn opened(self: &Arc<Self>) {
+        protocol::KINDS.iter().for_each(|kind| (kind.opened)(self));
     }
 
     /// The system's certificate authorities.

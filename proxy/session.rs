@@ -245,7 +245,7 @@ impl Session<Live> {
         mut self,
         client: &mut Stream,
         upstream: Verified,
-        framing: Framing,
+        framing: Framing<'_>,
         farewell: impl FnOnce(Reason) -> Vec<u8>,
     ) -> End {
         let mut stream = upstream.into_stream();

@@ -33,8 +33,14 @@ impl Databases {
     pub fn allow(&self, database: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::These(names) => names.iter().any(|name| name == database),
+            Self::These(_) => self.names(database),
         }
+    }
+
+    /// Whether the file names this one.
+    #[must_use]
+    pub fn names(&self, database: &str) -> bool {
+        matches!(self, Self::These(names) if names.iter().any(|name| name == database))
     }
 }
 

@@ -88,6 +88,7 @@ async fn serve(config: Config, stamp: Option<Stamp>) -> Result<(), String> {
     let listener = socket::open(&operators).map_err(|error| format!("{}: {error}", operators.display()))?;
     let server = Arc::new(Server::new(Arc::clone(&proxy)));
     server.commit(server.prepare(&config, &ca)?);
+    proxy.opened();
     warn_of_few_files(&config);
     let on_change = config.reload == Reload::OnChange;
     let reloader = Arc::new(Reloader::new(Arc::clone(&proxy), server, ca, config, stamp));

@@ -1,14 +1,316 @@
-//! MySQL and MariaDB: one link, one session, one straight-line function (MySQL's internals manual, "Client/Server Protocol"; MariaDB's
-//! knowledge base, "Client/Server Protocol").
+//! MySQL and MariaDB: one link, one session, one straight-line function (MySQL's source documentation, "Client/Server Protocol"; MariaDB's
+//! knowledge base, the same).
+//!
+//! `server.rs` calls [`serve`] through the row [`KIND`]. Top to bottom: opening (our greeting, TLS, the client's answer) → login (the
+//! user's proof) → the session's grant, or the lobby for who names no connection → lease and connect, side by side → upstream (the
+//! injection) → the record → the good news → relay, which holds back the few commands that `commands.rs` decides about.
 
 pub mod capabilities;
+mod commands;
 mod facts;
 pub mod framer;
+mod kill;
+mod lobby;
 mod login;
 mod opening;
 pub mod packet;
 mod public_key;
+mod refuse;
+mod relogin;
 mod settings;
 pub mod statement;
 mod upstream;
 pub mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use keyward_auth::{Grant, Identity};
+use keyward_config::{ProtocolSettings, Section};
+
+use crate::asked::Asked;
+use crate::error::{Party, SessionError, Stage, escaped};
+use crate::link::{Link, Stages};
+use crate::protocol::{Kind, Probed, Served};
+use crate::refusal::Refusal;
+use crate::registry::Numbers;
+use crate::relay::{Direction, Framing};
+use crate::server::Proxy;
+use crate::session::{Live, Session};
+use crate::settings::{Methods, RelayMode};
+use crate::stream::Stream;
+use crate::upstream::{Preface, Verified};
+use capabilities::Capabilities;
+use commands::Commands;
+use facts::Facts;
+use framer::{Answers, Hold};
+use opening::{Opened, Opening};
+use packet::Packets;
+use public_key::KeyPair;
+use relogin::{QueryKill, Relogin};
+use settings::{ConnectionSettings, ListenerSettings, Method};
+use upstream::{Asking, Failure, Ready, Rules};
+use wire::Attributes;
+
+const NAME: &str = "mysql";
+const PREFACE: Preface = Preface { default_port: 3306, alpn: &[] };
+/// A login of `check` has as long as a user's.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of links of our own: the mysql client's default.
+const MAX_PACKET: u32 = 16 * 1024 * 1024;
+/// Of links of our own: utf8mb4_general_ci, which MySQL and MariaDB give the same number.
+const CHARSET: u8 = 45;
+/// The server's RSA key: a 8192 bit one has 1.4 KiB in PEM.
+const PUBLIC_KEY_MAX: u64 = 16 * 1024;
+
+const COM_QUIT: u8 = 0x01;
+const COM_INIT_DB: u8 = 0x02;
+const COM_QUERY: u8 = 0x03;
+const COM_PROCESS_KILL: u8 = 0x0c;
+const COM_PING: u8 = 0x0e;
+const COM_CHANGE_USER: u8 = 0x11;
+
+/// The row of MySQL and MariaDB.
+pub const KIND: Kind = Kind {
+    settings: ProtocolSettings { name: NAME, listener: Section::of::<ListenerSettings>(), connection: Section::of::<ConnectionSettings>() },
+    preface: PREFACE,
+    check: settings::check,
+    check_listener: settings::check_listener,
+    serve,
+    keeps: || Arc::new(State::default()),
+    opened,
+    probe: |proxy, grant| probe(proxy, grant).boxed(),
+};
+
+/// What is kept for the whole process.
+#[derive(Default)]
+struct State {
+    facts: Arc<Facts>,
+    keys: KeyPair,
+}
+
+/// What a handshake comes to.
+enum Established {
+    Probe,
+    Lobby(Identity, Capabilities),
+    Session(Box<Up>),
+}
+
+/// A session that its client knows of, and what its relay needs.
+struct Up {
+    session: Session<Live>,
+    upstream: Verified,
+    grant: Grant,
+    relogin: Arc<Relogin>,
+    agreed: Capabilities,
+    max_packet: u32,
+    charset: u8,
+}
+
+/// The file was read: servers that nobody has asked yet are asked for their greeting, in the background.
+fn opened(proxy: &Arc<Proxy>) {
+    if let Some(state) = proxy.kept::<State>(NAME) {
+        facts::refresh(&state.facts, &proxy.gate.connections(NAME), PREFACE, &proxy.roots(), &proxy.draining);
+    }
+}
+
+fn state_of(proxy: &Proxy) -> Result<&State, SessionError> {
+    proxy.kept(NAME).ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, "nothing is kept for MySQL"))
+}
+
+fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> {
+    async move {
+        let mut packets = Packets::default();
+        // Boxed, and gone before the relay starts: an idle session does not keep the login's buffers.
+        let established = link.bounds().run(Box::pin(establish(link, client, &mut packets))).await;
+        let served = match established {
+            Ok(Established::Probe) => Ok(Served::Probe),
+            Ok(Established::Lobby(identity, agreed)) => lobby::serve(link, client, &identity, agreed, &mut packets).await,
+            Ok(Established::Session(up)) => return relay(link, client, *up).await,
+            Err(error) => Err(error),
+        };
+        match served {
+            Err(error) => {
+                let error = link.blame(error);
+                refuse::tell(client, packets, link.id, &error).await;
+                Err(error)
+            }
+            served => served,
+        }
+    }
+    .boxed()
+}
+
+async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) -> Result<Established, SessionError> {
+    let proxy = Arc::clone(&link.proxy);
+    let state = state_of(&proxy)?;
+    // Told in the greeting, so that it is taken before anybody is known.
+    let number = proxy.registry.number(Numbers::High);
+    let number = number.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, "no random numbers"))?;
+    let face = state.facts.face(link.door.connection.as_ref());
+    let Opening::Answered(opened) = opening::open(link, client, packets, &face, number.get()).await? else { return Ok(Established::Probe) };
+    let asked = Asked::of(link.door.connection.as_ref(), &opened.login, opened.database.as_deref());
+    link.claimed.user = Some(asked.user.clone());
+    link.claimed.connection.clone_from(&asked.connection);
+    link.stages.end(Stage::Open);
+    let identity = login::prove(link, client, packets, &state.keys, &asked.user, &opened).await?;
+    link.stages.end(Stage::Login);
+
+    let Some(connection) = &asked.connection else { return Ok(Established::Lobby(identity, opened.answer.capabilities)) };
+    let session = Session::authorise(link, &identity, connection, asked.account.as_deref(), &PREFACE)?;
+    let grant = session.grant().clone();
+    let database = database(&grant, asked.database.as_deref())?;
+    let rules = rules(&grant).await?;
+    let Opened { answer, offered, .. } = *opened;
+    let asking = Asking {
+        client: answer.capabilities,
+        offered,
+        max_packet: answer.max_packet,
+        charset: answer.charset,
+        database: database.as_deref().map(str::as_bytes),
+        attributes: attributes(&grant, answer.attributes),
+    };
+    let (mut session, mut reached) = session.lease(&mut link.stages, upstream::connect).await?;
+    let (ready, credential) = loop {
+        state.facts.learn(grant.connection(), &reached.greeting);
+        let credential = session.credential_for(&reached.verified)?;
+        match upstream::login(&mut reached, &credential, &asking, &rules.borrowed()).await {
+            Ok(ready) => break (ready, credential),
+            Err(Failure::Other(error)) => return Err(error),
+            Err(Failure::Rejected(error)) => {
+                drop(credential);
+                if !session.rejected(&link.stages).await? {
+                    return Err(error);
+                }
+                reached = upstream::connect(session.endpoint().clone()).await?;
+            }
+        }
+    };
+    let verified = reached.verified;
+    let news = good_news(&ready)?;
+    let thread_id = AtomicU32::new(ready.thread_id);
+    let relogin = Arc::new(Relogin { endpoint: verified.same_server(), credential, grant: grant.clone(), thread_id });
+    let interrupt = Box::new(QueryKill(Arc::clone(&relogin)));
+    let session = session.established(link, verified.by(), number, Vec::new(), interrupt).await?;
+    // Only now may the client hear that it is in. Should it have left, the relay sees it.
+    link.stages.waits_for(Stage::Login);
+    let _ = packets.write(client, &news).await;
+    let (agreed, max_packet, charset) = (ready.capabilities, asking.max_packet, asking.charset);
+    Ok(Established::Session(Box::new(Up { session, upstream: verified, grant, relogin, agreed, max_packet, charset })))
+}
+
+async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, SessionError> {
+    let Up { session, upstream, grant, relogin, agreed, max_packet, charset } = up;
+    let settings = settings_of(&grant)?;
+    let hold = Hold { own_name: own_name(&grant, settings), replication: settings.replication };
+    let answers = Answers::default();
+    let down = match settings.relay {
+        RelayMode::Tracked => Direction::Tracked(Box::new(answers)),
+        RelayMode::Raw => Direction::Raw,
+    };
+    let up = Direction::Tracked(Box::new(framer::Commands::new(agreed, hold)));
+    let state = state_of(&link.proxy)?;
+    let decide = Commands { link, state, grant: grant.clone(), relogin, agreed, max_packet, charset };
+    let framing = Framing { up, down, decide: Some(Box::new(decide)) };
+    let farewell = |reason| refuse::farewell(1, reason, link.id);
+    Ok(Served::Session(session.relay(client, upstream, framing, farewell).await))
+}
+
+fn settings_of(grant: &Grant) -> Result<&ConnectionSettings, SessionError> {
+    let settings = grant.connection().settings::<ConnectionSettings>();
+    settings.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Authorise, "a connection without its settings"))
+}
+
+/// The server's database: the one that is asked for, if the connection serves it, else the connection's own, which its name stands for too.
+fn database(grant: &Grant, asked: Option<&str>) -> Result<Option<String>, SessionError> {
+    let settings = settings_of(grant)?;
+    match asked.filter(|name| settings.serves(name) || *name != grant.connection().name().as_str()) {
+        None => Ok(settings.database.clone()),
+        Some(name) if settings.serves(name) => Ok(Some(name.to_owned())),
+        Some(_) => {
+            let text = "the connection does not serve this database";
+            Err(SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text))
+        }
+    }
+}
+
+/// The name by which clients choose the connection's database, where the server may not have one of that name itself.
+fn own_name(grant: &Grant, settings: &ConnectionSettings) -> Option<Vec<u8>> {
+    let name = grant.connection().name().as_str();
+    settings.database.as_deref().filter(|_| !settings.names(name)).map(|_| name.as_bytes().to_vec())
+}
+
+/// What the connection says of the login that the server may ask for.
+struct LoginRules<'a> {
+    methods: &'a Methods<Method>,
+    server_public_key: Option<Vec<u8>>,
+}
+
+impl LoginRules<'_> {
+    fn borrowed(&self) -> Rules<'_> {
+        Rules { methods: self.methods, server_public_key: self.server_public_key.as_deref() }
+    }
+}
+
+async fn rules(grant: &Grant) -> Result<LoginRules<'_>, SessionError> {
+    let settings = settings_of(grant)?;
+    let unreadable = |text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text);
+    let server_public_key = match settings.server_public_key.clone() {
+        None => None,
+        Some(path) => {
+            let read = tokio::task::spawn_blocking(move || settings::public_key(path.as_ref())).await;
+            Some(read.unwrap_or_else(|_| Err("the read was cut off".to_owned())).map_err(unreadable)?)
+        }
+    };
+    Ok(LoginRules { methods: &settings.require_auth, server_public_key })
+}
+
+/// Tells the DBA who it is (`performance_schema.session_connect_attrs`): ours first, since the server keeps only so many bytes.
+fn attributes(grant: &Grant, client: Attributes) -> Attributes {
+    let mut attributes = own_attributes(grant);
+    attributes.extend(client.into_iter().filter(|(name, _)| !name.starts_with(b"keyward_")));
+    attributes
+}
+
+fn own_attributes(grant: &Grant) -> Attributes {
+    let own = [("keyward_user", grant.user().to_string()), ("keyward_session", grant.session().to_string())];
+    own.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
+}
+
+/// The server's OK without its text: a MariaDB proves there that it knows the password, by a hash that a user could try passwords on.
+fn good_news(ready: &Ready) -> Result<Vec<u8>, SessionError> {
+    let news = wire::without_text(&ready.ok, ready.capabilities);
+    news.map_err(|error| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, error.0))
+}
+
+/// Logs in upstream as a session would, and out again.
+async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
+    let attempt = async {
+        let settings = settings_of(&grant)?;
+        let rules = rules(&grant).await?;
+        let mut stages = Stages::default();
+        let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+        let (session, mut reached) = session.lease(&mut stages, upstream::connect).await?;
+        let credential = session.credential_for(&reached.verified)?;
+        let asking = Asking {
+            client: Capabilities::PROTOCOL_41,
+            offered: Capabilities::PROTOCOL_41,
+            max_packet: MAX_PACKET,
+            charset: CHARSET,
+            database: settings.database.as_deref().map(str::as_bytes),
+            attributes: own_attributes(&grant),
+        };
+        let ready = upstream::login(&mut reached, &credential, &asking, &rules.borrowed()).await;
+        ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
+        let version = escaped(&reached.greeting.version);
+        let _ = Packets::default().write(reached.verified.stream(), &[COM_QUIT]).await;
+        Ok(Probed { version, verified_by: reached.verified.by(), provenance: session.provenance().clone() })
+    };
+    match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
+        Ok(probed) => probed,
+        Err(_) => Err(SessionError::new(Refusal::TooSlow, Party::Upstream, Stage::Inject, "no login within 30 s")),
+    }
+}

@@ -1,8 +1,13 @@
 //! The keys of MySQL and MariaDB in the file, beside the generic ones of a listener and a connection.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use keyward_config::{Config, Connection, FilePath, Listener, Problems};
 use schemars::JsonSchema;
 
+use super::PUBLIC_KEY_MAX;
 use crate::settings::{Databases, Methods, RelayMode};
 
 /// A listener that speaks MySQL's protocol.
@@ -73,10 +78,31 @@ pub(super) enum Method {
 }
 
 impl ConnectionSettings {
+    /// Whether the file names this database.
+    #[must_use]
+    pub(super) fn names(&self, database: &str) -> bool {
+        self.database.as_deref() == Some(database) || self.databases.names(database)
+    }
+
     /// Whether a user may name this database at the login.
     #[must_use]
     pub(super) fn serves(&self, database: &str) -> bool {
         self.database.as_deref() == Some(database) || self.databases.allow(database)
+    }
+}
+
+/// Reads a public key in PEM.
+///
+/// # Errors
+/// A text for the operator.
+pub(super) fn public_key(path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("server_public_key {}: {error}", path.display());
+    let mut pem = Vec::new();
+    File::open(path).map_err(failed)?.take(PUBLIC_KEY_MAX).read_to_end(&mut pem).map_err(failed)?;
+    if pem.starts_with(b"-----BEGIN PUBLIC KEY-----") {
+        Ok(pem)
+    } else {
+        Err(format!("server_public_key {}: no public key in PEM", path.display()))
     }
 }
 

@@ -58,6 +58,8 @@ pub const KIND: Kind = Kind {
     check: settings::check,
     check_listener: settings::check_listener,
     serve,
+    keeps: || Arc::new(()),
+    opened: |_| (),
     probe: |proxy, grant| probe(proxy, grant).boxed(),
 };
 

@@ -31,13 +31,13 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How the two directions are watched.
-pub struct Framing {
+pub struct Framing<'a> {
     /// From the client to the upstream.
     pub up: Direction,
     /// From the upstream to the client.
     pub down: Direction,
     /// Who decides about messages of the client that `up` holds back. `None`: it holds none.
-    pub decide: Option<Box<dyn Decide>>,
+    pub decide: Option<Box<dyn Decide + 'a>>,
 }
 
 /// Decides about messages of the client that a framer holds back.
@@ -156,7 +156,7 @@ pub struct Relay<'a> {
     /// The upstream's transport. The caller closes it.
     pub upstream: &'a mut Stream,
     /// How the directions are watched.
-    pub framing: Framing,
+    pub framing: Framing<'a>,
     /// Where bytes are counted.
     pub traffic: &'a Traffic,
     /// Where buffers come from.

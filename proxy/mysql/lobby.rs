@@ -1,0 +1,77 @@
+//! The lobby: a user who is proven and names no connection. The mysql client logs in like this to send the KILL of a Ctrl-C. There is no
+//! server behind it and no lease.
+
+use std::time::Duration;
+
+use keyward_auth::Identity;
+
+use super::capabilities::Capabilities;
+use super::packet::Packets;
+use super::statement::{self, Kill};
+use super::{COM_PING, COM_PROCESS_KILL, COM_QUERY, COM_QUIT, NAME, kill, refuse, wire};
+use crate::error::{Party, SessionError, Stage};
+use crate::link::Link;
+use crate::protocol::Served;
+use crate::refusal::Refusal;
+use crate::stream::Stream;
+
+/// The longest command that is read here.
+const COMMAND_MAX: usize = 16 * 1024;
+/// Whoever says nothing for this long leaves. His place is one of the handshakes', and goes to a newcomer if there is no other.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// Serves PING, QUIT, and KILL of the user's own sessions; everything else hears what he may reach.
+///
+/// # Errors
+/// The client broke the protocol, was idle, had to make room, or the process is shutting down.
+pub(super) async fn serve(
+    link: &Link,
+    client: &mut Stream,
+    identity: &Identity,
+    agreed: Capabilities,
+    packets: &mut Packets,
+) -> Result<Served, SessionError> {
+    let bounds = link.bounds();
+    let gone = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::InvalidData => SessionError::malformed(Stage::Authorise, error.to_string()),
+        _ => SessionError::client_io(Stage::Authorise, &error),
+    };
+    packets.write(client, &wire::ok()).await.map_err(gone)?;
+    loop {
+        *packets = Packets::default();
+        let closed = |refusal, text: &'static str| Err(SessionError::new(refusal, Party::Client, Stage::Authorise, text));
+        let command = tokio::select! {
+            command = packets.read_or_end(client, COMMAND_MAX) => command.map_err(gone)?,
+            // An answer to a command that is still to come, as far as the client knows.
+            () = bounds.draining.cancelled() => { *packets = Packets::at(1); return closed(Refusal::ShuttingDown, "draining") }
+            () = bounds.crowded_out.cancelled() => { *packets = Packets::at(1); return closed(Refusal::Busy, "a newcomer needed the place") }
+            () = tokio::time::sleep(IDLE) => { *packets = Packets::at(1); return closed(Refusal::TooSlow, "nothing was asked for") }
+        };
+        let Some(command) = command else { return Ok(Served::Request) };
+        let answer = match command.split_first() {
+            None | Some((&COM_QUIT, _)) => return Ok(Served::Request),
+            Some((&COM_PING, _)) => wire::ok(),
+            Some(_) => match killed(&command, agreed) {
+                Some(kill) => kill::run(&link.proxy, identity.user(), kill).await.map_or_else(|error| error, |()| wire::ok()),
+                None => which(link, identity),
+            },
+        };
+        packets.write(client, &answer).await.map_err(gone)?;
+    }
+}
+
+/// The KILL that this command is, of whatever id: there is no server that could have another one.
+fn killed(command: &[u8], agreed: Capabilities) -> Option<Kill> {
+    match command.split_first()? {
+        (&COM_QUERY, _) => statement::kill(statement::query_text(command, agreed)?),
+        (&COM_PROCESS_KILL, id) => Some(Kill::Connection(u32::from_le_bytes(id.try_into().ok()?).into())),
+        _ => None,
+    }
+}
+
+/// ER_NO_DB_ERROR: the user is proven, and may know the names that he may reach.
+fn which(link: &Link, identity: &Identity) -> Vec<u8> {
+    let names: Vec<String> = link.proxy.gate.reachable(identity, NAME).into_iter().map(|reachable| reachable.to_string()).collect();
+    let text = "the login names no connection: name one as the database, or log in as user+connection";
+    wire::error(1046, "3D000", &refuse::sentence(&refuse::reachable(text, &names), link.id))
+}

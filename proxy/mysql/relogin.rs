@@ -1,0 +1,85 @@
+//! A session's login once more, on a fresh link: to stop its query (KILL has to come from the same user), and for COM_CHANGE_USER.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use keyward_auth::{Credential, Grant};
+
+use super::capabilities::Capabilities;
+use super::packet::{self, Packets};
+use super::upstream::{self, Asking, Failure, Reached, Ready};
+use super::{CHARSET, COM_QUERY, COM_QUIT, MAX_PACKET, rules, wire};
+use crate::error::SessionError;
+use crate::registry::Interrupt;
+use crate::upstream::Endpoint;
+
+/// Dial, log in, ask, and wait until the server has dealt with it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a session keeps of its login. The credential stays with it as long as the session lives: its query may have to be stopped.
+pub(super) struct Relogin {
+    /// The very server of the session.
+    pub(super) endpoint: Endpoint,
+    pub(super) credential: Arc<Credential>,
+    pub(super) grant: Grant,
+    /// The server's own number of the session. COM_CHANGE_USER gives it another one.
+    pub(super) thread_id: AtomicU32,
+}
+
+impl Relogin {
+    /// A fresh link to the same server, as the same user.
+    ///
+    /// # Errors
+    /// What the way there and the login say; the credential may have been replaced in the store meanwhile.
+    pub(super) async fn link(&self, asking: &Asking<'_>) -> Result<(Reached, Ready), SessionError> {
+        let mut reached = upstream::connect(self.endpoint.clone()).await?;
+        let rules = rules(&self.grant).await?;
+        let ready = upstream::login(&mut reached, &self.credential, asking, &rules.borrowed()).await;
+        let ready = ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
+        Ok((reached, ready))
+    }
+
+    async fn kill_query(&self) -> Result<(), SessionError> {
+        let asking = Asking {
+            client: Capabilities::PROTOCOL_41,
+            offered: Capabilities::PROTOCOL_41,
+            max_packet: MAX_PACKET,
+            charset: CHARSET,
+            database: None,
+            attributes: super::own_attributes(&self.grant),
+        };
+        let (mut reached, _) = self.link(&asking).await?;
+        let stream = reached.verified.stream();
+        let text = format!("KILL QUERY {}", self.thread_id.load(Ordering::Relaxed));
+        let query = [&[COM_QUERY], text.as_bytes()].concat();
+        let mut packets = Packets::default();
+        if packets.write(stream, &query).await.is_ok()
+            && let Ok(reply) = packets.read(stream, packet::UPSTREAM_MAX).await
+            && let Ok(wire::Reply::Error(error)) = wire::reply(&reply)
+        {
+            // 1094: the session has ended meanwhile, and its query with it.
+            tracing::debug!(code = error.code, "the server did not stop a query");
+        }
+        let _ = Packets::default().write(stream, &[COM_QUIT]).await;
+        Ok(())
+    }
+}
+
+/// How a session's query is stopped upstream.
+pub(super) struct QueryKill(pub(super) Arc<Relogin>);
+
+impl Interrupt for QueryKill {
+    fn interrupt(&self) -> BoxFuture<'_, ()> {
+        async {
+            match tokio::time::timeout(PATIENCE, self.0.kill_query()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a query could not be stopped on the server"),
+                Err(_) => tracing::warn!("a query could not be stopped on the server: it does not answer"),
+            }
+        }
+        .boxed()
+    }
+}
