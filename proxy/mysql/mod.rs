@@ -173,11 +173,11 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
         database: database.as_deref().map(str::as_bytes),
         attributes: attributes(&grant, answer.attributes),
     };
-    let (mut session, mut reached) = session.lease(&mut link.stages, upstream::connect).await?;
+    let (mut session, mut reached) = session.lease(&mut link.stages, |endpoint| upstream::connect(endpoint, &asking)).await?;
     let (ready, credential) = loop {
         state.facts.learn(grant.connection(), &reached.greeting);
         let credential = session.credential_for(&reached.verified)?;
-        match upstream::login(&mut reached, &credential, &asking, &rules.borrowed()).await {
+        match upstream::login(&mut reached, &credential, &rules.borrowed()).await {
             Ok(ready) => break (ready, credential),
             Err(Failure::Other(error)) => return Err(error),
             Err(Failure::Rejected(error)) => {
@@ -185,7 +185,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
                 if !session.rejected(&link.stages).await? {
                     return Err(error);
                 }
-                reached = upstream::connect(session.endpoint().clone()).await?;
+                reached = upstream::connect(session.endpoint().clone(), &asking).await?;
             }
         }
     };
@@ -292,9 +292,6 @@ async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> 
         let settings = settings_of(&grant)?;
         let rules = rules(&grant).await?;
         let mut stages = Stages::default();
-        let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
-        let (session, mut reached) = session.lease(&mut stages, upstream::connect).await?;
-        let credential = session.credential_for(&reached.verified)?;
         let asking = Asking {
             client: Capabilities::PROTOCOL_41,
             offered: Capabilities::PROTOCOL_41,
@@ -303,7 +300,10 @@ async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> 
             database: settings.database.as_deref().map(str::as_bytes),
             attributes: own_attributes(&grant),
         };
-        let ready = upstream::login(&mut reached, &credential, &asking, &rules.borrowed()).await;
+        let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+        let (session, mut reached) = session.lease(&mut stages, |endpoint| upstream::connect(endpoint, &asking)).await?;
+        let credential = session.credential_for(&reached.verified)?;
+        let ready = upstream::login(&mut reached, &credential, &rules.borrowed()).await;
         ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
         let version = escaped(&reached.greeting.version);
         let _ = Packets::default().write(reached.verified.stream(), &[COM_QUIT]).await;

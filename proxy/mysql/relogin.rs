@@ -34,10 +34,10 @@ impl Relogin {
     ///
     /// # Errors
     /// What the way there and the login say; the credential may have been replaced in the store meanwhile.
-    pub(super) async fn link(&self, asking: &Asking<'_>) -> Result<(Reached, Ready), SessionError> {
-        let mut reached = upstream::connect(self.endpoint.clone()).await?;
+    pub(super) async fn link<'a>(&self, asking: &'a Asking<'a>) -> Result<(Reached<'a>, Ready), SessionError> {
+        let mut reached = upstream::connect(self.endpoint.clone(), asking).await?;
         let rules = rules(&self.grant).await?;
-        let ready = upstream::login(&mut reached, &self.credential, asking, &rules.borrowed()).await;
+        let ready = upstream::login(&mut reached, &self.credential, &rules.borrowed()).await;
         let ready = ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
         Ok((reached, ready))
     }

@@ -107,7 +107,24 @@ pub(super) fn public_key(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// What the types cannot say by themselves.
-pub(super) fn check(_connection: &Connection, _problems: &mut Problems) {}
+pub(super) fn check(connection: &Connection, problems: &mut Problems) {
+    let at = format!("connections.{}", connection.name.value);
+    let Some(settings) = connection.settings.downcast_ref::<ConnectionSettings>() else { return };
+    if let Some(insecure) = connection.insecure.as_ref().filter(|_| settings.require_auth.names(Method::MysqlClearPassword)) {
+        let text = "`mysql_clear_password` is never sent to a server that is not verified (`insecure`)";
+        problems.warning(insecure.span, format!("{at}.require_auth"), text);
+    }
+    if let Some(path) = &settings.server_public_key
+        && let Err(text) = public_key(path.as_ref())
+    {
+        problems.error(connection.name.span, format!("{at}.server_public_key"), text);
+    }
+    for (name, account) in &connection.accounts {
+        for key in [&account.private_key, &account.passphrase].into_iter().flatten() {
+            problems.warning(key.span, format!("{at}.accounts.{name}"), "MySQL takes no private key: it is not used");
+        }
+    }
+}
 
-/// What the types cannot say by themselves.
-pub(super) fn check_listener(_listener: &Listener, _config: &Config, _problems: &mut Problems) {}
+/// Nothing: caching_sha2_password with full authentication, and clear text, serve every stored form of a password.
+pub(super) fn check_listener(_: &Listener, _: &Config, _: &mut Problems) {}
