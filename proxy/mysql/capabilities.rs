@@ -76,7 +76,7 @@ flags! {
     QUERY_ATTRIBUTES = 27;
     /// More than one proof.
     MULTI_FACTOR = 28;
-    /// MySQL: reserved for a longer set of flags. MariaDB: progress reports, as before 10.2.
+    /// MySQL: reserved for a longer set of flags. MariaDB: progress reports before 10.2; its client still says so.
     CAPABILITY_EXTENSION = 29;
     /// Of the client alone.
     SSL_VERIFY_SERVER_CERT = 30;
@@ -219,10 +219,6 @@ pub fn offer(server: Capabilities, tls: bool, local_files: bool) -> Capabilities
     if local_files {
         relayed = relayed.or(Capabilities::LOCAL_FILES);
     }
-    if !server.has(Capabilities::LONG_PASSWORD) {
-        // Only a MariaDB has it clear, and there this bit is an old spelling of progress reports.
-        relayed = relayed.or(Capabilities::CAPABILITY_EXTENSION);
-    }
     let ours = if tls { OURS.or(Capabilities::SSL) } else { OURS };
     server.and(relayed).or(ours)
 }
@@ -245,4 +241,67 @@ pub fn upstream_answer(client: Capabilities, offered: Capabilities, server: Capa
     let both = asked.and(server).or(client.and(Capabilities::LONG_PASSWORD));
     let ours = OURS.without(Capabilities::CONNECT_ATTRS).and(server);
     Ok(both.or(ours).without(Capabilities::SSL.or(Capabilities::CONNECT_WITH_DB)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What MySQL 9.7 and MariaDB 11.8 greet with, and what their clients answer.
+    const MYSQL: Capabilities = Capabilities(0xdfff_ffff);
+    const MARIADB: Capabilities = Capabilities(0x3d_81ff_fffe);
+    const MYSQL_CLIENT: Capabilities = Capabilities(0x19bf_a28d);
+    const MARIADB_CLIENT: Capabilities = Capabilities(0x1d_00bf_a28c);
+
+    #[test]
+    fn nothing_is_offered_that_cannot_be_relayed() {
+        let never = all(&[
+            Capabilities::COMPRESS,
+            Capabilities::ZSTD,
+            Capabilities::MULTI_FACTOR,
+            Capabilities::CAN_HANDLE_EXPIRED_PASSWORDS,
+            Capabilities::CAPABILITY_EXTENSION,
+            Capabilities::SSL_VERIFY_SERVER_CERT,
+            Capabilities::REMEMBER_OPTIONS,
+            Capabilities::MARIADB_COM_MULTI,
+        ]);
+        for server in [MYSQL, MARIADB, Capabilities(u64::MAX)] {
+            assert_eq!(offer(server, true, true).and(never), Capabilities::NONE, "{server:?}");
+            assert!(!offer(server, false, false).has(Capabilities::SSL));
+            assert!(!offer(server, true, false).has(Capabilities::LOCAL_FILES));
+            assert!(offer(server, true, true).has(Capabilities::LOCAL_FILES.or(Capabilities::SSL)));
+            assert_eq!(offer(server, true, true).0 >> 38, 0, "what we do not know we do not offer");
+        }
+        assert_eq!(offer(Capabilities::NONE, false, true), OURS, "only what we speak ourselves");
+        assert!(offer(MYSQL, true, false).has(Capabilities::QUERY_ATTRIBUTES.or(Capabilities::LONG_PASSWORD)));
+        assert!(!offer(MARIADB, true, false).has(Capabilities::LONG_PASSWORD), "the mark of a MariaDB");
+        assert_eq!(offer(MARIADB, true, false).extended(), 0x3d);
+    }
+
+    #[test]
+    fn an_upstream_hears_what_the_client_said_and_it_can_do() {
+        for (client, server) in [(MYSQL_CLIENT, MYSQL), (MARIADB_CLIENT, MARIADB), (MYSQL_CLIENT, MARIADB), (MARIADB_CLIENT, MYSQL)] {
+            let offered = offer(server, true, false);
+            let said = upstream_answer(client.and(offered), offered, server).unwrap();
+            assert!(said.has(OURS.without(Capabilities::CONNECT_WITH_DB)), "{said:?}");
+            let unsaid = Capabilities::SSL.or(Capabilities::CONNECT_WITH_DB).or(Capabilities::LOCAL_FILES).or(Capabilities::COMPRESS);
+            assert_eq!(said.and(unsaid), Capabilities::NONE);
+            assert_eq!(said.without(OURS).without(client), Capabilities::NONE, "no more than the client asked for");
+            assert_eq!(said.without(server.or(Capabilities::LONG_PASSWORD)), Capabilities::NONE);
+        }
+    }
+
+    #[test]
+    fn a_promise_that_the_upstream_cannot_keep_fails_the_login() {
+        let offered = offer(MYSQL, true, false);
+        let client = MYSQL_CLIENT.or(Capabilities::DEPRECATE_EOF);
+        let missing = upstream_answer(client, offered, MYSQL.without(Capabilities::DEPRECATE_EOF));
+        assert_eq!(missing, Err(Missing("DEPRECATE_EOF")));
+        let bulk = Capabilities::MARIADB_BULK;
+        let missing = upstream_answer(MARIADB_CLIENT, offer(MARIADB, true, false), MARIADB.without(bulk));
+        assert_eq!(missing, Err(Missing("MARIADB_BULK")));
+        assert!(upstream_answer(MYSQL_CLIENT, offered, MYSQL.without(Capabilities::CONNECT_ATTRS)).is_ok(), "only of the login");
+        let unoffered = offered.without(Capabilities::QUERY_ATTRIBUTES);
+        assert!(upstream_answer(client.or(Capabilities::QUERY_ATTRIBUTES), unoffered, unoffered).is_ok(), "it was promised to nobody");
+    }
 }

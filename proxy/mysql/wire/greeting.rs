@@ -6,6 +6,8 @@ use crate::mysql::capabilities::Capabilities;
 const PROTOCOL: u8 = 10;
 /// Bytes of the scramble that come before the capabilities.
 const FIRST_PART: usize = 8;
+/// Bytes that come behind them, at least.
+const SECOND_PART: usize = 13;
 const RESERVED: usize = 6;
 
 /// What a server greets with.
@@ -54,9 +56,11 @@ impl Greeting {
         let is_mariadb = !Capabilities::from_halves(low, 0).has(Capabilities::LONG_PASSWORD);
         let capabilities = Capabilities::from_halves(low, if is_mariadb { extended } else { 0 });
         if capabilities.has(Capabilities::SECURE_CONNECTION) {
-            // At least 13, the last of them a NUL that is no part of the scramble.
-            let second = fields.take(length.saturating_sub(FIRST_PART).max(13), SHORT)?;
-            scramble.extend_from_slice(second.strip_suffix(&[0]).unwrap_or(second));
+            let named = capabilities.has(Capabilities::PLUGIN_AUTH);
+            let second = if named { length.saturating_sub(FIRST_PART).max(SECOND_PART) } else { SECOND_PART };
+            // The last byte is a NUL and no part of the scramble.
+            scramble.extend_from_slice(fields.take(second.saturating_sub(1), SHORT)?);
+            fields.u8(SHORT)?;
         }
         let plugin = if capabilities.has(Capabilities::PLUGIN_AUTH) { fields.last_string().to_vec() } else { Vec::new() };
         Ok(Self { version, thread_id, scramble, capabilities, charset, status, plugin })
@@ -79,7 +83,7 @@ impl Greeting {
         out.extend_from_slice(&self.status.to_le_bytes());
         out.extend_from_slice(&[c, d]);
         let second = second.get(..second.len().min(usize::from(u8::MAX).saturating_sub(FIRST_PART).saturating_sub(1))).unwrap_or_default();
-        let room = second.len().saturating_add(1).max(13);
+        let room = second.len().saturating_add(1).max(SECOND_PART);
         let named = self.capabilities.has(Capabilities::PLUGIN_AUTH);
         out.push(if named { u8::try_from(room.saturating_add(FIRST_PART)).unwrap_or(u8::MAX) } else { 0 });
         out.extend_from_slice(&[0; RESERVED]);
