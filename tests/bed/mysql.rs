@@ -261,7 +261,9 @@ impl Mysql {
             command.arg("--user=root");
         }
         match self.client {
-            MysqlClient::Mysql9 => command.args(["--mysqlx=OFF", "--secure-file-priv=", "--performance-schema=OFF", "--innodb-redo-log-capacity=32M"]),
+            MysqlClient::Mysql9 => {
+                command.args(["--mysqlx=OFF", "--secure-file-priv=", "--performance-schema=OFF", "--innodb-redo-log-capacity=32M"])
+            }
             MysqlClient::Mariadb => command.args(["--innodb-log-file-size=16M", "--plugin-load-add=auth_ed25519"]),
             MysqlClient::Mariadb11 => {
                 command.args(["--innodb-log-file-size=16M", "--plugin-load-add=auth_ed25519;auth_parsec;auth_mysql_sha2"])
