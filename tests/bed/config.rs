@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::bao::{AppRole, Bao};
 use super::process::run;
 
+/// The name of the unix socket that [`Config::mysql`] listens on, in the folder `GIVEN`.
+pub const MYSQL_SOCKET: &str = "mysql.sock";
+
 /// A config under construction: one PostgreSQL listener and the HTTP listener, both on free ports of 127.0.0.1, a JSON log, and
 /// what the test adds. Bodies are YAML flow mappings without their braces.
 #[derive(Clone)]
@@ -27,6 +30,12 @@ impl Config {
         Self { listeners, stores: empty(), connections: empty(), users: empty(), access: empty(), rest: empty(), files: Vec::new() }
     }
 
+    /// The same with two MySQL listeners instead: a free port of 127.0.0.1, and a unix socket.
+    pub fn mysql() -> Self {
+        let config = Self::new().only_listener("protocol: mysql, address: \"127.0.0.1:0\"");
+        config.listener(&format!("protocol: mysql, address: GIVEN/{MYSQL_SOCKET}"))
+    }
+
     /// A store that logs in by AppRole; its secret id lies in a file.
     #[must_use]
     pub fn store(mut self, name: &str, bao: &Bao, approle: &AppRole) -> Self {
@@ -44,6 +53,13 @@ impl Config {
     #[must_use]
     pub fn connection(mut self, name: &str, body: &str) -> Self {
         self.connections += &format!("  {name}: {{ protocol: postgres, {body} }}\n");
+        self
+    }
+
+    /// The same to MySQL or MariaDB.
+    #[must_use]
+    pub fn mysql_connection(mut self, name: &str, body: &str) -> Self {
+        self.connections += &format!("  {name}: {{ protocol: mysql, {body} }}\n");
         self
     }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::canary::must_be_absent;
 use super::config::Config;
 use super::http::{self, Answer};
+use super::mysql_client::{MysqlDsn, MysqlTls};
 use super::process::{Output, Server, eventually, run, scratch};
 use super::psql::Dsn;
 
@@ -82,6 +83,11 @@ impl Keyward {
         let (port, ca) = (self.port("postgres").to_string(), self.ca().display().to_string());
         let place = [("host", "localhost"), ("hostaddr", "127.0.0.1"), ("port", &port), ("user", user), ("dbname", connection)];
         Dsn::new(password, &place).with("sslmode", "verify-full").with("sslrootcert", &ca).with("connect_timeout", "20")
+    }
+
+    /// How `user` reaches its MySQL listener with verified TLS; no connection is named yet.
+    pub fn mysql_dsn(&self, user: &str, password: &str) -> MysqlDsn {
+        MysqlDsn::new("127.0.0.1", self.port("mysql"), user, password).tls(MysqlTls::Verified(self.ca()))
     }
 
     /// The local CA that its listeners' certificates come from, as a PEM file.
