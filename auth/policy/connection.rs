@@ -166,3 +166,39 @@ impl Account {
         &self.name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyward_config::Problems;
+
+    use crate::policy::Policy;
+    use crate::sample;
+
+    const STORE: &str = "stores: { corp: { type: vault, address: 'https://v', auth: { method: token, token: t } } }\n";
+
+    fn warnings(keys: &str) -> Problems {
+        let text = format!("{STORE}connections:\n  db: {{ protocol: postgres, address: 'pg:5432', store: corp, {keys} }}\n");
+        let (config, mut problems) = sample::config(&text);
+        Policy::read(&config, &mut problems);
+        assert!(!problems.has_errors(), "{problems}");
+        problems
+    }
+
+    #[test]
+    fn who_shares_what_is_no_lease_is_told_that_it_does_nothing() {
+        let dynamic = "credential: m/creds/r";
+        for keys in ["", "lease: per_session", "lease: per_user", "lease: shared, min_session: 5m"] {
+            let warned = warnings(&format!("{dynamic}, {keys}"));
+            assert!(warned.is_empty(), "{keys}: {warned}");
+        }
+        let mixed = "accounts: { rw: { credential: m/creds/r }, ro: { credential: m/data/ro } }, lease: shared";
+        assert!(warnings(mixed).is_empty(), "one of its accounts is dynamic");
+        for fixed in ["credential: m/static-creds/r", "credential: m/data/db", "username: 'm/data/db?u', password: 'm/data/db?p'"] {
+            let warned = warnings(&format!("{fixed}, lease: shared")).to_string();
+            assert!(warned.contains(":5:") && warned.contains("connections.db.lease: it does nothing here"), "{fixed}: {warned}");
+            assert!(warnings(&format!("{fixed}, lease: per_session")).is_empty());
+        }
+        let warned = warnings(&format!("{dynamic}, min_session: 5m")).to_string();
+        assert!(warned.contains("connections.db.min_session: it does nothing here"), "{warned}");
+    }
+}

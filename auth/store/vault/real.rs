@@ -6,6 +6,7 @@
 mod access;
 mod kv;
 mod leases;
+mod sharing;
 mod tls;
 
 use std::net::TcpListener;
@@ -15,12 +16,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use keyward_config::{Config, Problems};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::identity::Identity;
 use crate::store::{Credential, Observer, StoreError};
-use crate::{Gate, Grant, Lease, sample};
+use crate::{Gate, Grant, Lease, Proof, SessionId, Source, sample};
 
 const PG_FOLDER: &str = "keyward-test-pg-";
 const ROOT: &str = "root-token-of-the-test";
@@ -165,15 +168,26 @@ impl Bed {
     }
 
     fn open_in(state: Arc<tempfile::TempDir>, auth: &str, connections: &[(&str, &str)]) -> Self {
-        let mut text = format!("stores: {{ corp: {{ type: vault, address: '{}', auth: {auth}, cache_ttl: 60s }} }}\nconnections:\n", bao());
-        for (name, keys) in connections {
-            text += &format!("  {name}: {{ protocol: postgres, address: 'pg:5432', store: corp, {keys} }}\n");
-        }
-        let (config, mut problems) = sample::config(&text);
+        let (config, mut problems) = Self::config(&format!("auth: {auth}, cache_ttl: 60s"), connections);
         let seen = Arc::new(Seen(watch::Sender::default()));
         let observer: Arc<Seen> = Arc::clone(&seen);
         let gate = Gate::open(&config, state.path(), observer, &mut problems).unwrap_or_else(|| panic!("{problems}"));
         Self { gate, seen, state }
+    }
+
+    /// alice and bob may use every connection.
+    fn config(store: &str, connections: &[(&str, &str)]) -> (Config, Problems) {
+        let mut text = format!("stores: {{ corp: {{ type: vault, address: '{}', {store} }} }}\nconnections:\n", bao());
+        for (name, keys) in connections {
+            text += &format!("  {name}: {{ protocol: postgres, address: 'pg:5432', store: corp, {keys} }}\n");
+        }
+        text += "users: { alice: { public_keys: [k] }, bob: { public_keys: [k] } }\n";
+        sample::config(&(text + "access: [{ allow: [alice, bob], connections: ['*'] }]\n"))
+    }
+
+    fn grant_of(&self, user: &str, connection: &str) -> Grant {
+        let identity = Identity::of(user, Proof::ScramSha256, Source::local());
+        self.gate.authorise(&identity, "postgres", connection, None, SessionId::random()).unwrap()
     }
 
     fn grant(&self, connection: &str) -> Grant {

@@ -4,7 +4,7 @@ use super::*;
 use crate::LeaseEnd;
 
 /// A database mount with the dynamic role `r` and the static role `s`; its name.
-async fn database(default_ttl: u64, max_ttl: u64) -> String {
+pub(super) async fn database(default_ttl: u64, max_ttl: u64) -> String {
     let mount = unique("db");
     let static_user = mount.replace('-', "_");
     sql(&format!("create role {static_user} login password 'start'"));
@@ -22,11 +22,11 @@ async fn database(default_ttl: u64, max_ttl: u64) -> String {
 }
 
 /// How many accounts the store has made in this mount that are still there.
-fn accounts(mount: &str) -> String {
+pub(super) fn accounts(mount: &str) -> String {
     sql(&format!("select count(*) from pg_roles r where shobj_description(r.oid, 'pg_authid') = '{mount}'"))
 }
 
-async fn gone(mount: &str) {
+pub(super) async fn gone(mount: &str) {
     let mount = mount.to_owned();
     tokio::task::spawn_blocking(move || wait_until("the accounts' end", || accounts(&mount) == "0")).await.unwrap();
 }
