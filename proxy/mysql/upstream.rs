@@ -1,7 +1,7 @@
 //! The upstream's side of the login: its greeting, TLS, and the injection of the credential.
 
 mod proof;
-mod public_key;
+mod server_key;
 
 use std::io;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::stream::Stream;
 use crate::upstream::{Endpoint, Verified};
 use proof::{Proof, Step, Way};
 
-pub(super) use public_key::check as check_public_key;
+pub(super) use server_key::check as check_server_key;
 
 /// The server greets at once or is no server.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -172,24 +172,14 @@ fn without_text(ok: &[u8], capabilities: Capabilities) -> Vec<u8> {
     const STATE_CHANGED: u8 = 0x40;
     // The OK of a login has changed no rows: each of its two numbers is one byte.
     let [0, 0, 0, status_low, status_high, warnings_low, warnings_high, rest @ ..] = ok else { return wire::ok() };
-    let changes = match rest {
+    let head = |status_high| vec![0, 0, 0, *status_low, status_high, *warnings_low, *warnings_high];
+    match rest {
         [length @ 0..=250, rest @ ..] if capabilities.has(Capabilities::SESSION_TRACK) && status_high & STATE_CHANGED != 0 => {
-            rest.get(usize::from(*length)..).unwrap_or_default()
+            let changes = rest.get(usize::from(*length)..).unwrap_or_default();
+            [&head(*status_high), [0].as_slice(), changes].concat()
         }
-        _ => &[],
-    };
-    let mut kept = vec![0, 0, 0, *status_low, *status_high, *warnings_low, *warnings_high];
-    if let [kept @ .., _, _, _] = kept.as_mut_slice()
-        && changes.is_empty()
-        && let Some(status_high) = kept.last_mut()
-    {
-        *status_high &= !STATE_CHANGED;
+        _ => head(status_high & !STATE_CHANGED),
     }
-    if !changes.is_empty() {
-        kept.push(0);
-        kept.extend_from_slice(changes);
-    }
-    kept
 }
 
 /// What a server's error before its OK means to us, and whether another credential may do. Its text holds user names and hosts: it stays
