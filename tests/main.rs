@@ -13,6 +13,7 @@ mod documents;
 mod drivers;
 mod dynamic_lease;
 mod flow;
+mod lease_sharing;
 mod limits;
 mod mysql_servers;
 mod operator;
