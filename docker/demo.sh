@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Keyward in two minutes: OpenBao and PostgreSQL on loopback, Keyward in front of them, psql through it.
+# Keyward in two minutes: OpenBao, PostgreSQL and MariaDB on loopback, Keyward in front of them, psql and mariadb through it.
 #
 #   docker/demo.sh            shows it, then stays up so that you can try it yourself, until Ctrl-C
 #   docker/demo.sh --once     shows it and ends; the exit status says whether every step held
@@ -23,6 +23,7 @@ done
 main() {
   install_servers
   bao=$KEYWARD_CACHE/use/bao postgres=$(readlink -f "$KEYWARD_CACHE/use/postgres-debian")/bin
+  mariadb=$(readlink -f "$KEYWARD_CACHE/use/mariadb")
   say "building Keyward ($profile)"
   if [[ $profile == release ]]; then cargo build --quiet --release --bin keyward; else cargo build --quiet --bin keyward; fi
   keyward=$CARGO_TARGET_DIR/$profile/keyward
@@ -32,6 +33,7 @@ main() {
   dir=$(mktemp -d "${TMPDIR:-/tmp}/keyward-demo.XXXXXX")
   chmod 711 "$dir" # the server's own user has to reach its data in it
   start_postgres
+  start_mariadb
   start_openbao
   seed_openbao
   start_keyward
@@ -39,7 +41,7 @@ main() {
   [[ $once == yes ]] || stay
 }
 
-# --- PostgreSQL: the asset ----------------------------------------------------------------------------------------------------
+# --- PostgreSQL: an asset -----------------------------------------------------------------------------------------------------
 
 start_postgres() {
   pg_port=$(free_port)
@@ -75,6 +77,48 @@ admin_sql() {
   PGPASSWORD=$admin_password psql -X -q -A -t -v ON_ERROR_STOP=1 "host=127.0.0.1 port=$pg_port user=postgres dbname=$1 connect_timeout=10"
 }
 
+# --- MariaDB: another asset ---------------------------------------------------------------------------------------------------
+
+start_mariadb() {
+  maria_port=$(free_port)
+  say "starting MariaDB on 127.0.0.1:$maria_port"
+  maria_admin_password=$(random) shop_password=$(random) maria_issuer_password=$(random)
+  install -d -m 700 "$dir/mariadb"
+  cat > "$dir/mariadb.sql" << SQL
+CREATE USER IF NOT EXISTS admin@127.0.0.1 IDENTIFIED BY '$maria_admin_password';
+GRANT ALL ON *.* TO admin@127.0.0.1 WITH GRANT OPTION;
+SQL
+  local own_user=()
+  if ((EUID == 0)); then # nor should MariaDB
+    own_user=(setpriv --reuid mysql --regid mysql --init-groups)
+    chown mysql "$dir/mariadb" "$dir/mariadb.sql"
+  fi
+  # The test database comes with an anonymous user, which would be taken before any 'name'@'%' for who comes from this machine.
+  "${own_user[@]}" "$mariadb/bin/mariadb-install-db" --no-defaults --basedir="$mariadb" --datadir="$dir/mariadb" --skip-test-db \
+    --skip-name-resolve > "$dir/mariadb-install-db.log" 2>&1
+  background mariadb "${own_user[@]}" "$mariadb/sbin/mariadbd" --no-defaults --basedir="$mariadb" --datadir="$dir/mariadb" \
+    --port="$maria_port" --bind-address=127.0.0.1 --skip-name-resolve --socket=socket --pid-file=pid --init-file="$dir/mariadb.sql" \
+    --innodb-buffer-pool-size=16M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=2
+  printf '[client]\nprotocol=tcp\nhost=127.0.0.1\nport=%s\nskip-ssl\nuser=admin\npassword=%s\n' \
+    "$maria_port" "$maria_admin_password" > "$dir/mariadb.cnf"
+  until_true 30 "MariaDB answers" mariadb_answers
+
+  # As above: a shared login, and one that makes short-lived ones. It can give away no more than it has itself.
+  admin_mariadb << SQL
+CREATE DATABASE shop;
+CREATE USER shop_app IDENTIFIED BY '$shop_password';
+GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO shop_app;
+CREATE USER issuer IDENTIFIED BY '$maria_issuer_password';
+GRANT CREATE USER ON *.* TO issuer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO issuer WITH GRANT OPTION;
+CREATE TABLE shop.goods (id int PRIMARY KEY, name text);
+INSERT INTO shop.goods VALUES (1, 'kettle'), (2, 'teapot'), (3, 'cup');
+SQL
+}
+
+admin_mariadb() { mariadb --defaults-file="$dir/mariadb.cnf" --connect-timeout=10 --batch --skip-column-names; }
+mariadb_answers() { admin_mariadb <<< "SELECT 1;"; }
+
 # --- OpenBao: the secret store ------------------------------------------------------------------------------------------------
 
 start_openbao() {
@@ -108,10 +152,11 @@ openbao_answers() {
 
 # Secrets reach `bao` on its standard input, never in its arguments.
 seed_openbao() {
-  say "seeding OpenBao: a KV secret, a role for short-lived logins, and an AppRole for Keyward"
+  say "seeding OpenBao: for each server a KV secret and a role for short-lived logins, and an AppRole for Keyward"
   "$bao" secrets enable -path=prod_db -version=2 kv
   until_true 10 "the KV mount is ready" "$bao" read prod_db/config
   printf '{"data":{"username":"orders_app","password":"%s"}}' "$app_password" | "$bao" write prod_db/data/postgres - > /dev/null
+  printf '{"data":{"username":"shop_app","password":"%s"}}' "$shop_password" | "$bao" write prod_db/data/mariadb - > /dev/null
 
   "$bao" secrets enable -path=orders_db database
   "$bao" write orders_db/config/orders - << JSON > /dev/null
@@ -124,13 +169,27 @@ JSON
  "revocation_statements": ["DROP ROLE IF EXISTS \"{{name}}\";"]}
 JSON
 
-  # The least that Keyward needs: to read the two, and to give back leases of that one role.
+  "$bao" secrets enable -path=shop_db database
+  "$bao" write shop_db/config/shop - << JSON > /dev/null
+{"plugin_name": "mysql-database-plugin", "allowed_roles": ["shop_rw"], "username": "issuer", "password": "$maria_issuer_password",
+ "connection_url": "{{username}}:{{password}}@tcp(127.0.0.1:$maria_port)/"}
+JSON
+  "$bao" write shop_db/roles/shop_rw - << 'JSON' > /dev/null
+{"db_name": "shop", "default_ttl": "10m", "max_ttl": "1h",
+ "creation_statements": ["CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}';",
+                         "GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO '{{name}}'@'%';"],
+ "revocation_statements": ["DROP USER IF EXISTS '{{name}}'@'%';"]}
+JSON
+
+  # The least that Keyward needs: to read the four, and to give back leases of those two roles.
   "$bao" policy write keyward - << 'HCL'
 path "prod_db/data/postgres"     { capabilities = ["read"] }
+path "prod_db/data/mariadb"      { capabilities = ["read"] }
 path "orders_db/creds/orders_rw" { capabilities = ["read"] }
+path "shop_db/creds/shop_rw"     { capabilities = ["read"] }
 path "sys/leases/revoke" {
   capabilities       = ["update"]
-  allowed_parameters = { "lease_id" = ["orders_db/creds/orders_rw/*"], "sync" = [] }
+  allowed_parameters = { "lease_id" = ["orders_db/creds/orders_rw/*", "shop_db/creds/shop_rw/*"], "sync" = [] }
 }
 HCL
   "$bao" auth enable approle
@@ -146,12 +205,14 @@ start_keyward() {
   local password verifier
   password=$(random)
   printf '*:*:*:alice:%s\n' "$password" > "$dir/alice.pgpass"
+  printf '[client]\nuser=alice\npassword=%s\n' "$password" > "$dir/alice.cnf"
   verifier=$("$keyward" user hash <<< "$password")
   cat > "$dir/keyward.yaml" << YAML
 state: $dir/state
 log: { format: json }
 listeners:
   - { protocol: postgres, address: "127.0.0.1:0" }
+  - { protocol: mysql, address: "127.0.0.1:0" }
 stores:
   corp:
     type: vault
@@ -171,31 +232,66 @@ connections:
     database: orders
     store: corp
     credential: orders_db/creds/orders_rw
+  shop:                                          # the same two, in MariaDB
+    protocol: mysql
+    address: 127.0.0.1:$maria_port
+    database: shop
+    store: corp
+    username: prod_db/data/mariadb?username
+    password: prod_db/data/mariadb?password
+  shop_rw:
+    protocol: mysql
+    address: 127.0.0.1:$maria_port
+    database: shop
+    store: corp
+    credential: shop_db/creds/shop_rw
 users:
   alice:
     password: "$verifier"
     groups: [payments]
 access:
-  - { allow: [payments], connections: ["orders*"] }
+  - { allow: [payments], connections: ["orders*", "shop*"] }
 YAML
   unset BAO_TOKEN # Keyward has its AppRole; nothing below needs the root token
   background keyward "$keyward" run --config "$dir/keyward.yaml"
   until_true 30 "Keyward is ready" grep -q '"ready"' "$dir/keyward.log"
-  keyward_port=$(sed -n '/"listening"/s/.*"127\.0\.0\.1:\([0-9]*\)".*/\1/p' "$dir/keyward.log" | head -n 1)
-  [[ $keyward_port ]] || die "Keyward's log names no listener"
+  postgres_port=$(listener postgres) mysql_port=$(listener mysql)
+  [[ $postgres_port && $mysql_port ]] || die "Keyward's log names no listener"
   "$keyward" ca --config "$dir/keyward.yaml" > "$dir/keyward-ca.pem"
+  # Not `localhost`, which means a unix socket to them.
+  mysql_options=(--defaults-file="$dir/alice.cnf" --host=127.0.0.1 --port="$mysql_port" --ssl-ca="$dir/keyward-ca.pem")
+  mariadb_options=("${mysql_options[@]}" --ssl-verify-server-cert) mysql_options+=(--ssl-mode=VERIFY_IDENTITY)
 }
+
+listener() { sed -n "/\"listening\"/{/\"protocol\":\"$1\"/s/.*\"127\.0\.0\.1:\([0-9]*\)\".*/\1/p}" "$dir/keyward.log"; }
 
 # What alice types; her password comes from a file that only she can read.
 connect_string() {
-  printf 'host=localhost hostaddr=127.0.0.1 port=%s user=alice dbname=%s sslmode=verify-full sslrootcert=%s' "$keyward_port" "$1" "$dir/keyward-ca.pem"
+  printf 'host=localhost hostaddr=127.0.0.1 port=%s user=alice dbname=%s sslmode=verify-full sslrootcert=%s' "$postgres_port" "$1" "$dir/keyward-ca.pem"
 }
 
 alice() {
   PGPASSFILE=$dir/alice.pgpass psql -X -q -A -t -v ON_ERROR_STOP=1 -d "$(connect_string "$1") connect_timeout=30" -c "$2"
 }
 
+# The clients of MariaDB and MySQL read theirs from a file of their own.
+alice_mariadb() { mariadb "${mariadb_options[@]}" --batch --skip-column-names "$1" -e "$2"; }
+alice_mysql() { "$mysql" "${mysql_options[@]}" --batch --skip-column-names "$1" -e "$2"; }
+
 show() {
+  show_postgres
+  show_mariadb
+
+  say "the audit record of these sessions"
+  cat "$dir/state/audit.jsonl"
+  local secrets=("$app_password" "$shop_password" "$(cut -d : -f 5 "$dir/alice.pgpass")")
+  if printf '%s\n' "${secrets[@]}" | grep -qF -f - "$dir/keyward.log" "$dir/state/audit.jsonl"; then
+    die "a password is in the log or in the audit record"
+  fi
+  say "every step held"
+}
+
+show_postgres() {
   local who
   say "alice → Keyward → PostgreSQL, with the KV credential (connection: orders)"
   who=$(alice orders "SELECT current_user")
@@ -208,22 +304,38 @@ show() {
   printf 'alice was %s there\n' "$who"
   until_true 10 "that login is gone from pg_roles" role_is_gone "$who"
   printf 'gone from pg_roles: %s\n' "$who"
+}
 
-  say "the audit record of these sessions"
-  cat "$dir/state/audit.jsonl"
-  if grep -qF -e "$app_password" -e "$(cut -d : -f 5 "$dir/alice.pgpass")" "$dir/keyward.log" "$dir/state/audit.jsonl"; then
-    die "a password is in the log or in the audit record"
+show_mariadb() {
+  local who goods="SELECT group_concat(name ORDER BY id SEPARATOR ', ') FROM goods"
+  say "alice → Keyward → MariaDB, with the KV credential (connection: shop)"
+  who=$(alice_mariadb shop "SELECT CURRENT_USER()")
+  [[ $who == shop_app@% ]] || die "expected to be shop_app@% upstream, and was '$who'"
+  printf 'alice is %s there, and sees: %s\n' "$who" "$(alice_mariadb shop "$goods")"
+  mysql=$KEYWARD_CACHE/use/mysql-9/bin/mysql
+  if [[ -x $mysql ]]; then # only there where the tests have been
+    printf 'with the mysql client of MySQL 9 she sees: %s\n' "$(alice_mysql shop "$goods")"
   fi
-  say "every step held"
+
+  say "alice → Keyward → MariaDB, with a login made for this session (connection: shop_rw)"
+  who=$(alice_mariadb shop_rw "SELECT CURRENT_USER()")
+  [[ $who == v-approle-shop_rw-*@% ]] || die "expected a short-lived login upstream, and was '$who'"
+  printf 'alice was %s there\n' "$who"
+  until_true 10 "that login is gone from mysql.user" user_is_gone "${who%@%}"
+  printf 'gone from mysql.user: %s\n' "$who"
 }
 
 role_is_gone() { [[ $(admin_sql orders <<< "SELECT count(*) FROM pg_roles WHERE rolname = '$1'") == 0 ]]; }
+user_is_gone() { [[ $(admin_mariadb <<< "SELECT count(*) FROM mysql.user WHERE user = '$1'") == 0 ]]; }
 
 stay() {
   printf '\nTry it yourself (Ctrl-C ends it all):\n\n'
   local connection
   for connection in orders orders_rw; do
     printf "  PGPASSFILE=%s psql '%s'\n" "$dir/alice.pgpass" "$(connect_string "$connection")"
+  done
+  for connection in shop shop_rw; do
+    printf '  mariadb%s %s\n' "$(printf ' %q' "${mariadb_options[@]}")" "$connection"
   done
   printf '\n  %s\n\n' "config: $dir/keyward.yaml   log: $dir/keyward.log   audit: $dir/state/audit.jsonl"
   wait "${pids[-1]}" || true
