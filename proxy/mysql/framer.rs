@@ -133,10 +133,9 @@ impl Commands {
             command::BINLOG_DUMP | command::BINLOG_DUMP_GTID | command::REGISTER_SLAVE if !self.hold.replication => {
                 hold_whole(payload, length)
             }
-            command::PROCESS_KILL if short => match payload.get(1..5) {
-                Some([.., top]) if top & 0x80 != 0 => hold_whole(payload, length),
-                None if length >= 5 => Verdict::More(HEADER.saturating_add(5)),
-                _ => Verdict::Pass,
+            command::PROCESS_KILL if length == 5 => match payload {
+                [_, _, _, _, top] if top & 0x80 == 0 => Verdict::Pass,
+                _ => hold_whole(payload, length),
             },
             command::INIT_DB => match &self.hold.own_name {
                 Some(name) if short && name.len().checked_add(1) == Some(length) => {
@@ -361,5 +360,6 @@ impl Framer for Answers {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 #[path = "framer_tests.rs"]
 mod tests;

@@ -111,6 +111,7 @@ fn everything_else_passes() {
         b"\x03USE `other`",
         b"\x0c\x01\x00\x00\x7f",
         b"\x0c\x80",
+        b"\x0c\x01\x00\x00\x80\x00",
         b"\x16KILL 2147483648",
         b"\x1f",
         b"\xfa\0\0",

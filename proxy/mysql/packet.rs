@@ -116,3 +116,78 @@ fn header(sequence: u8, payload: &[u8]) -> Option<[u8; HEADER]> {
 fn invalid(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    fn pair() -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::Unix(ours), theirs)
+    }
+
+    #[tokio::test]
+    async fn a_packet_is_read_and_not_a_byte_more() {
+        let (mut stream, mut peer) = pair();
+        peer.write_all(&[framed(3, b"first"), framed(4, b""), b"\x16\x03TLS".to_vec()].concat()).await.unwrap();
+        let mut packets = Packets::at(3);
+        assert_eq!(packets.read(&mut stream, 5).await.unwrap().as_slice(), b"first");
+        assert_eq!(packets.read(&mut stream, 5).await.unwrap().as_slice(), b"");
+        assert_eq!(packets.next(), 5);
+        let mut rest = [0; 5];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"\x16\x03TLS", "what comes behind is still there");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_numbered_on_from_what_was_read() {
+        let (mut stream, mut peer) = pair();
+        peer.write_all(&framed(255, b"x")).await.unwrap();
+        let mut packets = Packets::at(255);
+        packets.read(&mut stream, 1).await.unwrap();
+        packets.write_all(&mut stream, &[b"one", b"", b"two"]).await.unwrap();
+        packets.write(&mut stream, b"three").await.unwrap();
+        let wanted = [framed(0, b"one"), framed(1, b""), framed(2, b"two"), framed(3, b"three")].concat();
+        let mut written = vec![0; wanted.len()];
+        peer.read_exact(&mut written).await.unwrap();
+        assert_eq!(written, wanted);
+        let long = vec![0; PART];
+        assert_eq!(packets.write(&mut stream, &long).await.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(framed(0, &long), b"");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_packet_of_a_login_is_an_error() {
+        let cases: [(&[u8], io::ErrorKind); 6] = [
+            (&[1, 0, 0, 1, b'x'], io::ErrorKind::InvalidData),
+            (&[11, 0, 0, 0], io::ErrorKind::InvalidData),
+            (&[0xff, 0xff, 0xff, 0], io::ErrorKind::InvalidData),
+            (&[], io::ErrorKind::UnexpectedEof),
+            (&[2, 0], io::ErrorKind::UnexpectedEof),
+            (&[2, 0, 0, 0, b'x'], io::ErrorKind::UnexpectedEof),
+        ];
+        for (bytes, kind) in cases {
+            let (mut stream, mut peer) = pair();
+            peer.write_all(bytes).await.unwrap();
+            drop(peer);
+            assert_eq!(Packets::default().read(&mut stream, 10).await.unwrap_err().kind(), kind, "{bytes:?}");
+        }
+        let (mut stream, mut peer) = pair();
+        peer.write_all(&[0xff, 0xff, 0xff, 0]).await.unwrap();
+        let error = Packets::default().read(&mut stream, usize::MAX).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "more than one part, whatever may be read");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_says_nothing_is_told_from_one_that_stops() {
+        let (mut stream, peer) = pair();
+        drop(peer);
+        assert!(Packets::default().read_or_end(&mut stream, 10).await.unwrap().is_none());
+        let (mut stream, mut peer) = pair();
+        peer.write_all(&[1]).await.unwrap();
+        drop(peer);
+        assert!(Packets::default().read_or_end(&mut stream, 10).await.is_err());
+    }
+}

@@ -183,5 +183,6 @@ fn put_attributes(out: &mut Vec<u8>, attributes: &Attributes) {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 #[path = "wire/tests.rs"]
 mod tests;
