@@ -59,7 +59,8 @@ fn the_example_is_good_where_its_files_are_there_and_says_which_one_is_not() {
     let good = check();
     let warned: Vec<&str> = good.ok().lines().filter(|line| line.contains("warning")).collect();
     assert!(matches!(warned[..], [one] if one.contains("connections.reports.insecure: the server")), "{good:?}");
-    for name in ["tls/keyward.pem", "tls/keyward.key", "tls/vault-ca.pem", "tls/vault-client.key", "tls/pg-client.pem", "tls/mysql-ca.pem"] {
+    let named = ["tls/keyward.pem", "tls/keyward.key", "tls/vault-ca.pem", "tls/vault-client.key", "tls/pg-client.pem", "tls/mysql-ca.pem"];
+    for name in named {
         fs::rename(folder.join(name), folder.join("away")).unwrap();
         let said = check();
         assert!(said.code == Some(2) && said.stdout.contains(name), "without {name}: {said:?}");
