@@ -17,6 +17,8 @@ pub mod packet;
 mod public_key;
 mod refuse;
 mod relogin;
+#[cfg(test)]
+mod sample;
 mod settings;
 pub mod statement;
 mod upstream;
