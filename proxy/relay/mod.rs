@@ -169,31 +169,23 @@ impl Relay<'_> {
     pub async fn run(self, ends: impl Future<Output = Reason>, farewell: impl FnOnce(Reason) -> Vec<u8>) -> Outcome {
         let Self { client, upstream, framing, traffic, pool } = self;
         let Framing { up, down, mut decide } = framing;
-        let (mut up, mut down) = (Pump::new(up), Pump::new(down));
+        let mut both = Both { up: Pump::new(up), down: Pump::new(down), client, upstream, traffic, pool };
         let mut ends = pin!(ends);
         let mut end = loop {
-            let message = match both(&mut up, &mut down, client, upstream, traffic, pool, ends.as_mut()).await {
+            let message = match both.turn(ends.as_mut()).await {
                 Turn::Held(message) => message,
                 Turn::End(end) => break end,
             };
-            let decided = async {
-                // What the upstream answered to all that came before goes first.
-                let settled = std::future::poll_fn(|cx| down.poll_settled(cx, upstream, client, pool, traffic)).await;
-                match &mut decide {
-                    _ if !settled => Err(End::Upstream),
-                    Some(decide) => decide.decide(message, client, upstream).await,
-                    None => Ok(message.to_vec()),
-                }
-            };
             let decided = tokio::select! {
-                decided = decided => decided,
+                decided = both.decide(decide.as_deref_mut(), message) => decided,
                 reason = ends.as_mut() => Err(End::Ended(reason)),
             };
             match decided {
-                Ok(bytes) => up.instead(bytes),
+                Ok(bytes) => both.up.instead(bytes),
                 Err(end) => break end,
             }
         };
+        let Both { mut up, mut down, client, upstream, .. } = both;
         let mut upstream_closed = (end == End::Upstream).then_some(true);
         if matches!(end, End::Client | End::UpstreamFailed(_)) {
             // A client may have closed only its sending half, and a server that no longer listens may have said why: the client still gets
@@ -228,44 +220,62 @@ impl Relay<'_> {
     }
 }
 
+/// Both directions and both ends.
+struct Both<'a> {
+    up: Pump,
+    down: Pump,
+    client: &'a mut Stream,
+    upstream: &'a mut Stream,
+    traffic: &'a Traffic,
+    pool: &'a Pool,
+}
+
 /// What a turn of both directions came to.
 enum Turn {
     End(End),
     Held(Zeroizing<Vec<u8>>),
 }
 
-/// Both directions, until one stops or holds a message back.
-async fn both(
-    up: &mut Pump,
-    down: &mut Pump,
-    client: &mut Stream,
-    upstream: &mut Stream,
-    traffic: &Traffic,
-    pool: &Pool,
-    mut ends: Pin<&mut impl Future<Output = Reason>>,
-) -> Turn {
-    let mut down_first = false;
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
-            return Poll::Ready(Turn::End(End::Ended(reason)));
-        }
-        // In turns, or a client that never stops sending would use up this task's share of polls before any answer moved.
-        down_first = !down_first;
-        for turn in [down_first, !down_first] {
-            let stopped = if turn {
-                let polled = down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes));
-                polled.map(|stop| stop.turn(End::Upstream, End::UpstreamFailed, End::ClientFailed))
-            } else {
-                let polled = up.poll(cx, client, upstream, pool, |bytes| traffic.add_up(bytes));
-                polled.map(|stop| stop.turn(End::Client, End::ClientFailed, End::UpstreamFailed))
-            };
-            if stopped.is_ready() {
-                return stopped;
+impl Both<'_> {
+    /// Moves bytes until a direction stops or holds a message back.
+    async fn turn(&mut self, mut ends: Pin<&mut impl Future<Output = Reason>>) -> Turn {
+        let Self { up, down, client, upstream, traffic, pool } = self;
+        let mut down_first = false;
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
+                return Poll::Ready(Turn::End(End::Ended(reason)));
             }
+            // In turns, or a client that never stops sending would use up this task's share of polls before any answer moved.
+            down_first = !down_first;
+            for turn in [down_first, !down_first] {
+                let stopped = if turn {
+                    let polled = down.poll(cx, upstream, client, pool, |bytes| traffic.add_down(bytes));
+                    polled.map(|stop| stop.turn(End::Upstream, End::UpstreamFailed, End::ClientFailed))
+                } else {
+                    let polled = up.poll(cx, client, upstream, pool, |bytes| traffic.add_up(bytes));
+                    polled.map(|stop| stop.turn(End::Client, End::ClientFailed, End::UpstreamFailed))
+                };
+                if stopped.is_ready() {
+                    return stopped;
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// What goes up in the place of a message that was held back.
+    async fn decide(&mut self, decide: Option<&mut (dyn Decide + '_)>, message: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, End> {
+        let Self { down, client, upstream, traffic, pool, .. } = self;
+        // What the upstream answered to all that came before goes first.
+        if !std::future::poll_fn(|cx| down.poll_settled(cx, upstream, client, pool, traffic)).await {
+            return Err(End::Upstream);
         }
-        Poll::Pending
-    })
-    .await
+        match decide {
+            Some(decide) => decide.decide(message, client, upstream).await,
+            None => Ok(message.to_vec()),
+        }
+    }
 }
 
 impl Stop {

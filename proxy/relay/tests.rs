@@ -104,9 +104,9 @@ impl Framer for Lines {
     fn pass(&mut self, bytes: &[u8]) -> Passed {
         let mut passed = Passed::default();
         for byte in bytes {
-            passed.taken += 1;
+            passed.taken = passed.taken.saturating_add(1);
             if self.kept.is_empty() && (self.inside || *byte != b'?') {
-                passed.forward += 1;
+                passed.forward = passed.forward.saturating_add(1);
                 self.inside = *byte != b'\n';
                 continue;
             }
