@@ -9,6 +9,7 @@ use super::config::Config;
 use super::keyward::Keyward;
 use super::mysql::Mysql;
 use super::mysql_client::{MysqlDsn, MysqlTls};
+use super::mysql_raw::{MysqlRaw, MysqlTold};
 use super::postgres::Login;
 
 /// One Keyward before one MySQL or MariaDB: it listens on a port and on a unix socket.
@@ -85,5 +86,30 @@ impl MysqlScene {
 
     pub fn ca(&self) -> PathBuf {
         self.keyward.ca()
+    }
+
+    /// A transport without TLS, from loopback.
+    pub fn raw(&self) -> MysqlRaw {
+        MysqlRaw::to(self.port())
+    }
+
+    /// One inside TLS, behind its greeting.
+    #[track_caller]
+    pub fn secure_raw(&self) -> MysqlRaw {
+        self.raw().ask_tls(&self.ca())
+    }
+
+    /// A login of alice's to `orders` on this transport.
+    #[track_caller]
+    pub fn log_in(&self, raw: &mut MysqlRaw) -> Result<(), MysqlTold> {
+        raw.log_in("alice", Some("orders"), &self.alice)
+    }
+
+    /// A session of alice's without TLS, from loopback.
+    #[track_caller]
+    pub fn session(&self) -> MysqlRaw {
+        let mut raw = self.raw();
+        self.log_in(&mut raw).expect("alice is let in");
+        raw
     }
 }

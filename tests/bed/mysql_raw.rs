@@ -1,0 +1,480 @@
+//! A client of MySQL's protocol that does what a test says, right or wrong, and checks that what it hears is whole packets in order.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_lc_rs::rsa::{OAEP_SHA1_MGF1SHA1, OaepPublicEncryptingKey, PublicEncryptingKey};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use socket2::{Domain, Socket, Type};
+
+use super::canary::must_be_absent;
+use super::process::SOON;
+use super::raw::masked;
+
+/// The capability flags that the tests name ("Capabilities Flags" of MySQL's source documentation).
+pub mod flag {
+    pub const LONG_PASSWORD: u32 = 1;
+    pub const CONNECT_WITH_DB: u32 = 1 << 3;
+    pub const COMPRESS: u32 = 1 << 5;
+    pub const LOCAL_FILES: u32 = 1 << 7;
+    pub const PROTOCOL_41: u32 = 1 << 9;
+    pub const SSL: u32 = 1 << 11;
+    pub const TRANSACTIONS: u32 = 1 << 13;
+    pub const SECURE_CONNECTION: u32 = 1 << 15;
+    pub const MULTI_STATEMENTS: u32 = 1 << 16;
+    pub const MULTI_RESULTS: u32 = 1 << 17;
+    pub const PLUGIN_AUTH: u32 = 1 << 19;
+    pub const CONNECT_ATTRS: u32 = 1 << 20;
+    pub const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
+    pub const CAN_HANDLE_EXPIRED_PASSWORDS: u32 = 1 << 22;
+    pub const DEPRECATE_EOF: u32 = 1 << 24;
+    pub const ZSTD: u32 = 1 << 26;
+    pub const MULTI_FACTOR: u32 = 1 << 28;
+}
+
+/// What the client says of itself unless a test says otherwise.
+pub const FLAGS: u32 = flag::LONG_PASSWORD
+    | flag::PROTOCOL_41
+    | flag::TRANSACTIONS
+    | flag::SECURE_CONNECTION
+    | flag::MULTI_STATEMENTS
+    | flag::MULTI_RESULTS
+    | flag::PLUGIN_AUTH
+    | flag::PLUGIN_AUTH_LENENC;
+
+/// The name of the plugin that it proves itself by.
+pub const CACHING_SHA2: &str = "caching_sha2_password";
+
+/// One transport to a server, plain or inside TLS. Nothing on it waits longer than `SOON`.
+pub struct MysqlRaw {
+    transport: Transport,
+    /// The number of the packet that is said or heard next.
+    pub next: u8,
+    scramble: Vec<u8>,
+}
+
+enum Transport {
+    Plain(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+/// What a server greets with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    pub version: String,
+    pub id: u32,
+    pub scramble: Vec<u8>,
+    pub flags: u32,
+    /// MariaDB's further flags.
+    pub extended: u32,
+    pub charset: u8,
+    pub status: u16,
+    pub plugin: String,
+}
+
+/// An answer to the greeting, to be changed by a test.
+#[derive(Clone)]
+pub struct Hello {
+    pub flags: u32,
+    pub user: Vec<u8>,
+    pub auth: Vec<u8>,
+    pub database: Option<Vec<u8>>,
+    pub plugin: Vec<u8>,
+    /// What stands behind all that.
+    pub rest: Vec<u8>,
+}
+
+/// What an error packet says, and its number; the session's id masked as `ID`. Before the greeting it has no state.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct MysqlTold {
+    pub sequence: u8,
+    pub code: u16,
+    pub state: Option<String>,
+    pub message: String,
+}
+
+impl MysqlRaw {
+    /// A transport; nothing is read yet.
+    pub fn to(port: u16) -> Self {
+        Self::from("127.0.0.1", port).expect("the listener accepts")
+    }
+
+    /// From this address of ours.
+    pub fn from(source: &str, port: u16) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        let address = |ip: &str, port: u16| SocketAddr::new(ip.parse().unwrap(), port).into();
+        socket.bind(&address(source, 0))?;
+        socket.connect_timeout(&address("127.0.0.1", port), SOON)?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(SOON))?;
+        stream.set_write_timeout(Some(SOON))?;
+        stream.set_nodelay(true)?;
+        Ok(Self::over(Transport::Plain(stream)))
+    }
+
+    /// By a unix socket.
+    pub fn unix(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).expect("the listener accepts");
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.set_write_timeout(Some(SOON)).unwrap();
+        Self::over(Transport::Unix(stream))
+    }
+
+    fn over(transport: Transport) -> Self {
+        Self { transport, next: 0, scramble: Vec::new() }
+    }
+
+    /// Reads the greeting, asks for TLS and takes it. The server must be `localhost` by this CA.
+    #[track_caller]
+    pub fn ask_tls(mut self, ca: &Path) -> Self {
+        self.greeting();
+        self.say(&ssl_request(FLAGS));
+        self.tls(ca).expect("TLS")
+    }
+
+    /// A TLS handshake at once.
+    pub fn tls(self, ca: &Path) -> io::Result<Self> {
+        let Transport::Plain(mut stream) = self.transport else { panic!("TLS inside TLS, or on a unix socket") };
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut tls = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost").unwrap()).unwrap();
+        while tls.is_handshaking() {
+            tls.complete_io(&mut stream)?;
+        }
+        Ok(Self { transport: Transport::Tls(Box::new(StreamOwned::new(tls, stream))), ..self })
+    }
+
+    /// Writes these bytes. The other side may have closed: what it said is read next.
+    pub fn send(&mut self, bytes: &[u8]) -> &mut Self {
+        let _ = match &mut self.transport {
+            Transport::Plain(stream) => stream.write_all(bytes),
+            Transport::Unix(stream) => stream.write_all(bytes),
+            Transport::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+        };
+        self
+    }
+
+    /// A packet with the number that is next.
+    pub fn say(&mut self, payload: &[u8]) -> &mut Self {
+        let packet = mysql_packet(self.next, payload);
+        self.next = self.next.wrapping_add(1);
+        self.send(&packet)
+    }
+
+    /// A command.
+    pub fn command(&mut self, first: u8, argument: &[u8]) -> &mut Self {
+        self.next = 0;
+        self.say(&[&[first], argument].concat())
+    }
+
+    /// Sends a query without waiting for its answer.
+    pub fn ask(&mut self, sql: &str) -> &mut Self {
+        self.command(3, sql.as_bytes())
+    }
+
+    /// The next packet, with its number; `None` at the end, which must be between two packets. A payload of 16 MiB goes on in the next one.
+    #[track_caller]
+    pub fn packet(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut header = [0; 4];
+        if !self.fill(&mut header) {
+            return None;
+        }
+        let [a, b, c, sequence] = header;
+        let mut payload = vec![0; usize::try_from(u32::from_le_bytes([a, b, c, 0])).unwrap()];
+        assert!(payload.is_empty() || self.fill(&mut payload), "an end in the middle of a packet");
+        Some((sequence, payload))
+    }
+
+    /// The next packet's payload; its number must be the next.
+    #[track_caller]
+    pub fn ordered(&mut self) -> Option<Vec<u8>> {
+        let (sequence, payload) = self.packet()?;
+        assert_eq!(sequence, self.next, "out of order: {:?}", String::from_utf8_lossy(&payload));
+        self.next = self.next.wrapping_add(1);
+        Some(payload)
+    }
+
+    /// The greeting, or what is said instead of it.
+    #[track_caller]
+    pub fn try_greeting(&mut self) -> Result<Greeting, MysqlTold> {
+        let payload = self.ordered().expect("a greeting");
+        if payload[0] == 0xff {
+            assert_eq!(self.packet(), None, "something behind the refusal");
+            return Err(MysqlTold::of(0, &payload));
+        }
+        let greeting = Greeting::of(&payload);
+        self.scramble.clone_from(&greeting.scramble);
+        Ok(greeting)
+    }
+
+    #[track_caller]
+    pub fn greeting(&mut self) -> Greeting {
+        self.try_greeting().expect("a greeting")
+    }
+
+    /// Answers the greeting, which is read first where that was not done yet.
+    #[track_caller]
+    pub fn answer(&mut self, hello: &Hello) -> &mut Self {
+        if self.next == 0 {
+            self.greeting();
+        }
+        self.say(&hello.encode())
+    }
+
+    /// Logs in as `user`, with this database or with none, as the server asks. Gives the id of the session.
+    #[track_caller]
+    pub fn log_in(&mut self, user: &str, database: Option<&str>, password: &str) -> Result<(), MysqlTold> {
+        if self.next == 0 {
+            self.try_greeting()?;
+        }
+        self.answer(&Hello::new(user, database)).prove(password)
+    }
+
+    /// Goes on after the answer to the greeting, up to the OK or an error.
+    #[track_caller]
+    pub fn prove(&mut self, password: &str) -> Result<(), MysqlTold> {
+        loop {
+            let Some(payload) = self.ordered() else { panic!("an end without a word") };
+            match (payload[0], payload.get(1)) {
+                (0, _) => return Ok(()),
+                (0xff, _) => {
+                    let sequence = self.next.wrapping_sub(1);
+                    assert_eq!(self.packet(), None, "something behind the refusal");
+                    return Err(MysqlTold::of(sequence, &payload));
+                }
+                (0xfe, _) => {
+                    let end = payload.iter().position(|byte| *byte == 0).unwrap();
+                    let data = payload[end + 1..].strip_suffix(&[0]).unwrap_or(&payload[end + 1..]);
+                    match &payload[1..end] {
+                        b"caching_sha2_password" => {
+                            self.scramble = data.to_vec();
+                            self.say(&[7; 32]);
+                        }
+                        b"mysql_clear_password" => drop(self.say(&[password.as_bytes(), &[0]].concat())),
+                        other => panic!("another plugin: {:?}", String::from_utf8_lossy(other)),
+                    }
+                }
+                (1, Some(4)) if matches!(self.transport, Transport::Plain(_)) => drop(self.say(&[2])),
+                (1, Some(4)) => drop(self.say(&[password.as_bytes(), &[0]].concat())),
+                (1, _) => {
+                    let sealed = seal(&payload[1..], &self.scramble, password);
+                    self.say(&sealed);
+                }
+                _ => panic!("an unexpected packet during the login: {payload:?}"),
+            }
+        }
+    }
+
+    /// The refusal that comes next, which must be the last that is said; what the login asks for before is passed over.
+    #[track_caller]
+    pub fn refusal(&mut self) -> MysqlTold {
+        loop {
+            let (sequence, payload) = self.packet().expect("a refusal before the end");
+            if payload[0] == 0xff {
+                assert_eq!(self.packet(), None, "something behind the refusal");
+                return MysqlTold::of(sequence, &payload);
+            }
+            assert!([1, 10, 0xfe].contains(&payload[0]), "good news before the refusal: {payload:?}");
+        }
+    }
+
+    /// Everything until the end.
+    #[track_caller]
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut byte = [0];
+        std::iter::from_fn(|| self.fill(&mut byte).then_some(byte[0])).collect()
+    }
+
+    /// Runs SQL that gives no more than one result, and gives its rows: the columns as text, joined by tabs.
+    #[track_caller]
+    pub fn query(&mut self, sql: &str) -> Result<Vec<String>, MysqlTold> {
+        self.ask(sql);
+        self.result()
+    }
+
+    /// One result.
+    #[track_caller]
+    pub fn result(&mut self) -> Result<Vec<String>, MysqlTold> {
+        let first = self.ordered().expect("an answer");
+        match first[0] {
+            0 => return Ok(Vec::new()),
+            0xff => return Err(MysqlTold::of(self.next.wrapping_sub(1), &first)),
+            columns => (0..=columns).for_each(|_| drop(self.ordered().expect("columns"))),
+        }
+        let mut rows = Vec::new();
+        loop {
+            let row = self.ordered().expect("a row");
+            match row[0] {
+                0xff => return Err(MysqlTold::of(self.next.wrapping_sub(1), &row)),
+                0xfe if row.len() < 9 => return Ok(rows),
+                _ => rows.push(columns_of(&row)),
+            }
+        }
+    }
+
+    /// Whether the server has closed, or said something, so far. Does not wait.
+    pub fn heard(&mut self) -> bool {
+        let socket = match &self.transport {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(tls) => &tls.sock,
+            Transport::Unix(_) => panic!("not by a unix socket"),
+        };
+        socket.set_nonblocking(true).unwrap();
+        let seen = socket.peek(&mut [0]);
+        socket.set_nonblocking(false).unwrap();
+        !seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same plain socket, for a test that writes while it reads.
+    #[track_caller]
+    pub fn writer(&self) -> TcpStream {
+        let Transport::Plain(stream) = &self.transport else { panic!("not a plain socket") };
+        stream.try_clone().unwrap()
+    }
+
+    /// `false`: the end came before the first byte. A close without the formalities (RST, no close_notify) is an end too.
+    #[track_caller]
+    fn fill(&mut self, buffer: &mut [u8]) -> bool {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let read = match &mut self.transport {
+                Transport::Plain(stream) => stream.read(&mut buffer[filled..]),
+                Transport::Unix(stream) => stream.read(&mut buffer[filled..]),
+                Transport::Tls(tls) => tls.read(&mut buffer[filled..]),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => break,
+                Err(error) => panic!("the server neither answers nor closes: {error}"),
+            }
+        }
+        assert!(filled == 0 || filled == buffer.len(), "an end in the middle of a packet");
+        filled > 0
+    }
+}
+
+impl Greeting {
+    /// Takes one of protocol version 10 apart.
+    #[track_caller]
+    pub fn of(payload: &[u8]) -> Self {
+        assert_eq!(payload[0], 10, "the protocol's version");
+        let (version, rest) = terminated(&payload[1..]);
+        let two = |at: usize| u16::from_le_bytes([rest[at], rest[at + 1]]);
+        let (low, high, length) = (two(13), two(18), usize::from(rest[20]));
+        let extended = u32::from_le_bytes(rest[27..31].try_into().unwrap());
+        let second = 31 + 13.max(length - 8);
+        let (plugin, end) = terminated(&rest[second..]);
+        assert!(end.is_empty() && rest[12] == 0 && rest[21..27] == [0; 6]);
+        Self {
+            version,
+            id: u32::from_le_bytes(rest[..4].try_into().unwrap()),
+            scramble: [&rest[4..12], &rest[31..second - 1]].concat(),
+            flags: u32::from(low) | u32::from(high) << 16,
+            extended,
+            charset: rest[15],
+            status: two(16),
+            plugin,
+        }
+    }
+
+    /// Whether it has all of these.
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags & flags == flags
+    }
+}
+
+impl Hello {
+    /// As an honest client says it.
+    pub fn new(user: &str, database: Option<&str>) -> Self {
+        let flags = FLAGS | database.map_or(0, |_| flag::CONNECT_WITH_DB);
+        let database = database.map(|name| name.as_bytes().to_vec());
+        Self { flags, user: user.into(), auth: vec![7; 32], database, plugin: CACHING_SHA2.into(), rest: Vec::new() }
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut payload = head(self.flags);
+        payload.extend([self.user.as_slice(), &[0, u8::try_from(self.auth.len()).unwrap()], &self.auth].concat());
+        payload.extend(self.database.iter().flat_map(|name| [name.as_slice(), &[0]].concat()));
+        if self.flags & flag::PLUGIN_AUTH != 0 {
+            payload.extend([self.plugin.as_slice(), &[0]].concat());
+        }
+        payload.extend(&self.rest);
+        payload
+    }
+}
+
+impl MysqlTold {
+    /// Takes an error packet apart.
+    #[track_caller]
+    pub fn of(sequence: u8, payload: &[u8]) -> Self {
+        assert_eq!(payload[0], 0xff);
+        let code = u16::from_le_bytes([payload[1], payload[2]]);
+        let text = std::str::from_utf8(&payload[3..]).expect("a refusal is UTF-8");
+        must_be_absent("a refusal", text);
+        let (state, message) = match text.strip_prefix('#') {
+            Some(text) => (Some(text[..5].to_owned()), masked(&text[5..])),
+            None => (None, masked(text)),
+        };
+        Self { sequence, code, state, message }
+    }
+}
+
+/// The start of an SSLRequest and of an answer: flags, 16 MiB, utf8mb4.
+fn head(flags: u32) -> Vec<u8> {
+    [flags.to_le_bytes().as_slice(), &(1_u32 << 24).to_le_bytes(), &[45], &[0; 23]].concat()
+}
+
+/// The payload of an SSLRequest.
+pub fn ssl_request(flags: u32) -> Vec<u8> {
+    head(flags | flag::SSL)
+}
+
+/// A packet with this number.
+pub fn mysql_packet(sequence: u8, payload: &[u8]) -> Vec<u8> {
+    let [a, b, c, _] = u32::try_from(payload.len()).unwrap().to_le_bytes();
+    [&[a, b, c, sequence], payload].concat()
+}
+
+/// The password as caching_sha2_password hides it from whoever listens: mixed with the scramble, and sealed by the key in this PEM.
+pub fn seal(pem: &[u8], scramble: &[u8], password: &str) -> Vec<u8> {
+    let key = SubjectPublicKeyInfoDer::from_pem_slice(pem).expect("a public key in PEM");
+    let key = OaepPublicEncryptingKey::new(PublicEncryptingKey::from_der(&key).unwrap()).unwrap();
+    let mixed: Vec<u8> = password.bytes().chain([0]).zip(scramble.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    let mut sealed = vec![0; key.ciphertext_size()];
+    key.encrypt(&OAEP_SHA1_MGF1SHA1, &mixed, &mut sealed, None).unwrap().to_vec()
+}
+
+fn terminated(bytes: &[u8]) -> (String, &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == 0).expect("a string has an end");
+    (String::from_utf8(bytes[..end].to_vec()).unwrap(), &bytes[end + 1..])
+}
+
+fn columns_of(row: &[u8]) -> String {
+    let (mut rest, mut columns) = (row, Vec::new());
+    while let Some((first, after)) = rest.split_first() {
+        let (length, after) = match first {
+            0xfb => {
+                columns.push("NULL".to_owned());
+                rest = after;
+                continue;
+            }
+            0xfc => (usize::from(u16::from_le_bytes([after[0], after[1]])), &after[2..]),
+            0xfd => (usize::try_from(u32::from_le_bytes([after[0], after[1], after[2], 0])).unwrap(), &after[3..]),
+            0xfe => (usize::try_from(u64::from_le_bytes(after[..8].try_into().unwrap())).unwrap(), &after[8..]),
+            short => (usize::from(*short), after),
+        };
+        columns.push(String::from_utf8_lossy(&after[..length]).into_owned());
+        rest = &after[length..];
+    }
+    columns.join("\t")
+}
