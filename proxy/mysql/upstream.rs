@@ -64,7 +64,7 @@ pub(super) struct Rules<'a> {
 
 /// A server that let us in.
 pub(super) struct Ready {
-    /// Its OK, a packet's payload, without its text.
+    /// Its OK, a packet's whole payload.
     pub(super) ok: Vec<u8>,
     /// How both sides speak from now on. SSL and CONNECT_WITH_DB are never in it.
     pub(super) capabilities: Capabilities,
@@ -153,7 +153,7 @@ pub(super) async fn login(reached: &mut Reached<'_>, credential: &Credential, ru
         match proof.next(reply(&payload)?)? {
             Step::Say(said) => packets.write(verified.stream(), &said).await.map_err(|error| broken(&error))?,
             Step::Wait => {}
-            Step::In(ok) => return Ok(Ready { ok: without_text(ok, capabilities), capabilities, thread_id: greeting.thread_id }),
+            Step::In(ok) => return Ok(Ready { ok: ok.to_vec(), capabilities, thread_id: greeting.thread_id }),
         }
     }
 }
@@ -163,22 +163,6 @@ fn reply(payload: &[u8]) -> Result<Reply<'_>, Failure> {
     match payload {
         [0x00..=0x02 | 0xfe | 0xff, ..] | [] => wire::reply(payload).map_err(|error| protocol(error.0)),
         said => Ok(Reply::More(said)),
-    }
-}
-
-/// MariaDB 11.4 puts a hash of the account's password, the scramble and its certificate into the text of its OK, by which a client that
-/// knows the same password verifies it. Our client knows another one, and is to learn nothing of this one.
-fn without_text(ok: &[u8], capabilities: Capabilities) -> Vec<u8> {
-    const STATE_CHANGED: u8 = 0x40;
-    // The OK of a login has changed no rows: each of its two numbers is one byte.
-    let [0, 0, 0, status_low, status_high, warnings_low, warnings_high, rest @ ..] = ok else { return wire::ok() };
-    let head = |status_high| vec![0, 0, 0, *status_low, status_high, *warnings_low, *warnings_high];
-    match rest {
-        [length @ 0..=250, rest @ ..] if capabilities.has(Capabilities::SESSION_TRACK) && status_high & STATE_CHANGED != 0 => {
-            let changes = rest.get(usize::from(*length)..).unwrap_or_default();
-            [&head(*status_high), [0].as_slice(), changes].concat()
-        }
-        _ => head(status_high & !STATE_CHANGED),
     }
 }
 
