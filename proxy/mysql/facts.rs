@@ -248,7 +248,7 @@ fn jittered(pause: Duration) -> Duration {
     // Without entropy there is no jitter, which harms nobody.
     let _ = aws_lc_rs::rand::fill(&mut random);
     let [random] = random;
-    pause.saturating_mul(384_u32.saturating_add(u32::from(random))) / 512
+    pause.saturating_mul(384_u32.saturating_add(u32::from(random))).checked_div(512).unwrap_or(pause)
 }
 
 impl Table {

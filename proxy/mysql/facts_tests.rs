@@ -184,7 +184,8 @@ async fn an_unknown_server_is_asked_until_it_has_answered_once() {
 #[tokio::test]
 async fn a_probe_ends_with_a_login_a_reload_and_the_process() {
     let (listener, connections) = server().await;
-    let end_by: [&dyn Fn(&Arc<Facts>, &CancellationToken); 3] = [
+    type End<'a> = &'a dyn Fn(&Arc<Facts>, &CancellationToken);
+    let end_by: [End<'_>; 3] = [
         &|facts, _| facts.learn(&connections[0], &greeting("9.7.0", 255, MYSQL)),
         &|facts, stop| refresh(facts, &[], PREFACE, &Arc::default(), stop),
         &|_, stop| stop.cancel(),

@@ -83,7 +83,7 @@ impl Bench {
             proxy: Proxy::new(gate(""), audit, metrics, config("").0.limits),
             stages: Stages::default(),
             claimed: Claimed::default(),
-            deadline: Instant::now() + Duration::from_secs(30),
+            deadline: Instant::now().checked_add(Duration::from_secs(30)).unwrap(),
             handshake: None,
         };
         let mut roots = RootCertStore::empty();
