@@ -239,7 +239,8 @@ pub fn upstream_answer(client: Capabilities, offered: Capabilities, server: Capa
         return Err(Missing(name));
     }
     let both = asked.and(server).or(client.and(Capabilities::LONG_PASSWORD));
-    let ours = OURS.without(Capabilities::CONNECT_ATTRS).and(server);
+    // Attributes of ours are sent whether the client has some or not: they change nothing after the login.
+    let ours = OURS.and(server);
     Ok(both.or(ours).without(Capabilities::SSL.or(Capabilities::CONNECT_WITH_DB)))
 }
 

@@ -8,6 +8,7 @@ use keyward_config::{Config, Connection, FilePath, Listener, Problems};
 use schemars::JsonSchema;
 
 use super::PUBLIC_KEY_MAX;
+use super::upstream::check_server_key;
 use crate::settings::{Databases, Methods, RelayMode};
 
 /// A listener that speaks MySQL's protocol.
@@ -99,11 +100,8 @@ pub(super) fn public_key(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| format!("server_public_key {}: {error}", path.display());
     let mut pem = Vec::new();
     File::open(path).map_err(failed)?.take(PUBLIC_KEY_MAX).read_to_end(&mut pem).map_err(failed)?;
-    if pem.starts_with(b"-----BEGIN PUBLIC KEY-----") {
-        Ok(pem)
-    } else {
-        Err(format!("server_public_key {}: no public key in PEM", path.display()))
-    }
+    check_server_key(&pem).map_err(|text| format!("server_public_key {}: {text}", path.display()))?;
+    Ok(pem)
 }
 
 /// What the types cannot say by themselves.
