@@ -2,6 +2,9 @@
 //! as far as it must not reach the upstream as it is, and where the packets of an upstream end. Bodies are streamed and never looked at,
 //! but for the few short ones that may have to be held back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
@@ -303,9 +306,38 @@ pub struct Answers {
     /// The next byte is the first of a message.
     fresh: bool,
     last: Option<(u8, Option<u8>)>,
+    place: Place,
+}
+
+/// Where the answers have come to, for whoever has to say something after them. The framer itself is inside the relay.
+#[derive(Debug, Default, Clone)]
+pub struct Place(Arc<AtomicU8>);
+
+impl Place {
+    /// The number that the next packet to the client has: if the last one ended an answer, that of the first packet after a command, which
+    /// the client has sent or is going to; else the one behind the last. What ends an answer is told by its first byte (OK, EOF, error): a
+    /// row that begins like that is taken for an end, and a client that is told something then only sees a number that it did not expect.
+    #[must_use]
+    pub fn next(&self) -> u8 {
+        self.0.load(Ordering::Relaxed).wrapping_add(1)
+    }
+
+    fn set(&self, last: Option<(u8, Option<u8>)>) {
+        let sequence = match last {
+            None | Some((_, None | Some(0x00 | 0xfe | 0xff))) => 0,
+            Some((sequence, _)) => sequence,
+        };
+        self.0.store(sequence, Ordering::Relaxed);
+    }
 }
 
 impl Answers {
+    /// Where they have come to, now and later.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
     /// The sequence number of the last packet, and the first byte of the message that it belongs to, if it has one. Of a packet that is
     /// under way what is there of it.
     #[must_use]
@@ -346,6 +378,7 @@ impl Framer for Answers {
                 self.begin();
             }
         }
+        self.place.set(self.last);
         Passed::all(bytes)
     }
 

@@ -332,3 +332,16 @@ fn a_long_answer_is_one_message() {
     answers.pass(&[0xff]);
     assert_eq!((answers.to_boundary(), answers.last()), (0, Some((8, Some(0x0a)))));
 }
+
+#[test]
+fn the_place_is_the_number_that_a_client_waits_for() {
+    let mut answers = Answers::default();
+    let place = answers.place();
+    assert_eq!(place.next(), 1, "nothing was answered yet");
+    // A result set of one column: count, column, EOF, row, EOF.
+    let packets: [(&[u8], u8); 5] = [(&[1], 2), (b"\x03def", 3), (&[0xfe, 0, 0, 2, 0], 1), (b"\x011", 5), (&[0xfe, 0, 0, 2, 0], 1)];
+    for (sequence, (payload, next)) in (1..).zip(packets) {
+        answers.pass(&packet::framed(sequence, payload));
+        assert_eq!(place.next(), next, "after packet {sequence}");
+    }
+}

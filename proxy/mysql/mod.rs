@@ -209,6 +209,7 @@ async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, Sessi
     let settings = settings_of(&grant)?;
     let hold = Hold { own_name: own_name(&grant, settings), replication: settings.replication };
     let answers = Answers::default();
+    let place = answers.place();
     let down = match settings.relay {
         RelayMode::Tracked => Direction::Tracked(Box::new(answers)),
         RelayMode::Raw => Direction::Raw,
@@ -217,7 +218,7 @@ async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, Sessi
     let state = state_of(&link.proxy)?;
     let decide = Commands { link, state, grant: grant.clone(), relogin, agreed, max_packet, charset };
     let framing = Framing { up, down, decide: Some(Box::new(decide)) };
-    let farewell = |reason| refuse::farewell(1, reason, link.id);
+    let farewell = |reason| refuse::farewell(place.next(), reason, link.id);
     Ok(Served::Session(session.relay(client, upstream, framing, farewell).await))
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Asking<'a> {
     pub(super) charset: u8,
     /// The database on the server. `None` or empty: none is chosen.
     pub(super) database: Option<&'a [u8]>,
-    /// Sent if the client and the server know connection attributes.
+    /// Sent if the server knows connection attributes.
     pub(super) attributes: Attributes,
 }
 
