@@ -1,7 +1,7 @@
 //! TLS on both sides: what clients insist on and get, and that no upstream is given a credential before it has proven who it is.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
@@ -13,7 +13,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::bed::{Dsn, Login, Method, Postgres, SSL_REQUEST, Scene, canary, eventually, installed, postgres15, postgres18, psql, run};
+use crate::bed::{
+    Dsn, Login, Method, Postgres, SSL_REQUEST, Scene, canary, eventually, installed, own_address, postgres15, postgres18, psql, run,
+};
 
 const INSIDE: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 const UNVERIFIED: &str = "the server behind this connection could not be verified";
@@ -255,15 +257,6 @@ fn impostor(ip: &str, act: impl FnOnce(&mut TcpStream) + Send + 'static) -> (Str
         tell.send(rest)
     });
     (address.to_string(), heard)
-}
-
-/// An address of this machine that is not loopback. Nothing is sent: a UDP socket only asks for the route.
-fn own_address() -> String {
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    socket.connect("198.51.100.1:9").expect("a route: this test needs an address beside loopback");
-    let address = socket.local_addr().as_ref().map(SocketAddr::ip).unwrap();
-    assert!(!address.is_loopback(), "this test needs an address beside loopback");
-    address.to_string()
 }
 
 fn server_config(postgres: &Postgres) -> Arc<ServerConfig> {

@@ -72,10 +72,14 @@ impl Keyward {
     /// The port of the first listener of this protocol (`"http"` for metrics).
     #[track_caller]
     pub fn port(&self, protocol: &str) -> u16 {
-        let log = self.log();
-        let line = log.iter().find(|line| message(line) == "listening" && field(line, "protocol") == protocol);
-        let address = field(line.unwrap_or_else(|| panic!("no {protocol} listener in the log")), "address");
-        address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("host:port")
+        *self.ports(protocol).first().unwrap_or_else(|| panic!("no {protocol} listener in the log"))
+    }
+
+    /// The ports of all listeners of this protocol, in the order of the file.
+    pub fn ports(&self, protocol: &str) -> Vec<u16> {
+        let listening = |line: &Value| message(line) == "listening" && field(line, "protocol") == protocol;
+        let port = |line: &Value| field(line, "address").rsplit(':').next().and_then(|port| port.parse().ok());
+        self.log().iter().filter(|line| listening(line)).filter_map(port).collect()
     }
 
     /// How `user` reaches `connection` by its database name, with verified TLS.

@@ -46,7 +46,7 @@ pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
 pub use mysql_raw::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlRaw, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use mysql_scene::MysqlScene;
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
-pub use process::{SOON, eventually, installed, run, scratch, within};
+pub use process::{SOON, eventually, installed, own_address, run, scratch, within};
 pub use psql::{Dsn, Psql, psql, psql18};
 pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packet, startup};
 pub use rust_client::RustClient;

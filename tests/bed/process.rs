@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -158,6 +158,15 @@ fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// An address of this machine that is not loopback. Nothing is sent: a UDP socket only asks for the route.
+pub fn own_address() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("198.51.100.1:9").expect("a route: this test needs an address beside loopback");
+    let address = socket.local_addr().as_ref().map(SocketAddr::ip).unwrap();
+    assert!(!address.is_loopback(), "this test needs an address beside loopback");
+    address.to_string()
 }
 
 /// A new folder of this run. What earlier runs left is removed first; what we leave, the next run removes.
