@@ -1,10 +1,12 @@
 //! MySQL, MariaDB and their clients by themselves, without Keyward: that they do what the other tests rely on.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::bed::{
     Certificate, Login, Mysql, MysqlClient, MysqlShell, MysqlTls, MysqlTool, Plugin, WITH_BINLOG, bao, eventually, mariadb, mariadb11,
-    mysql_servers, mysql9,
+    mysql_servers, mysql9, run,
 };
 
 /// MariaDB 11's client alone knows parsec; MariaDB 10.11's and MySQL 9's do not know each other's newest.
@@ -47,7 +49,7 @@ fn spelled(plugin: Plugin) -> &'static str {
 
 #[test]
 fn the_certificate_of_the_bed_verifies_and_no_other_does() {
-    let foreign = mysql9().unwrap_or(mariadb());
+    let foreign = mysql9().or(mariadb11()).unwrap_or(mariadb());
     for server in mysql_servers() {
         let login = server.login(server.plugins()[0]);
         for client in MysqlClient::all() {
@@ -146,5 +148,32 @@ fn the_other_tools_find_their_way() {
                 assert_eq!(server.sql(&copy, "SELECT id FROM t"), "42");
             }
         }
+    }
+}
+
+#[test]
+fn a_server_with_a_binlog_gives_it_to_who_may_replicate() {
+    let Some(server) = Mysql::own("mariadb", Certificate::OfTheBed, WITH_BINLOG) else { return };
+    let (login, database) = (server.login(Plugin::Native), server.database());
+    let file = server.sql(&database, "CREATE TABLE told (id int); SELECT @@log_bin_basename");
+    let file = format!("{}.000001", file.rsplit('/').next().unwrap());
+    let read = || {
+        let mut command = server.client.tool(MysqlTool::Binlog, &server.dsn(&login));
+        command.args(["--read-from-remote-server", "--force-if-open", &file]);
+        run(command, "", Duration::from_secs(60))
+    };
+    assert!(read().stderr.contains("Access denied"));
+    server.sql("", &format!("GRANT REPLICATION SLAVE ON *.* TO '{}'@'%'", login.name));
+    assert!(read().ok().contains("CREATE TABLE told"));
+}
+
+#[test]
+fn a_client_that_was_killed_is_missed_by_the_server() {
+    for server in mysql_servers() {
+        let login = server.login(server.plugins()[0]);
+        let shell = MysqlShell::open(server.client, &server.dsn(&login));
+        assert_eq!(server.sessions_of(&login.name), 1);
+        shell.kill9();
+        server.until_gone(&login.name);
     }
 }
