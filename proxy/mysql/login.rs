@@ -67,10 +67,7 @@ impl Channel {
         match client {
             client if client.is_tls() => Ok(Self::Tls),
             // A balancer on this machine may speak for a client on another one.
-            _ if !link.local => {
-                let text = "a password login without TLS from another machine";
-                Err(SessionError::new(Refusal::TlsRequired, Party::Client, Stage::Login, text))
-            }
+            _ if !link.local => Err(tls_required("a password login without TLS from another machine")),
             Stream::Unix(_) => Ok(Self::Socket),
             _ => Ok(Self::Loopback),
         }
@@ -111,6 +108,13 @@ impl Asking<'_> {
         }
         let none = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "no RSA key can be made");
         let key = keys.get().await.ok_or_else(none)?;
+        if !asked && sent.len() != key.sealed_len() {
+            return Err(match channel {
+                // Connector/Python sends it as it is, wherever it goes. MySQL calls that a wrong password; this says what helps.
+                Channel::Loopback => tls_required("a client that does not seal its password"),
+                Channel::Tls | Channel::Socket => unterminated(),
+            });
+        }
         if asked {
             self.say(&wire::auth_more(key.public().as_bytes())).await?;
             sent = self.hear().await?;
@@ -139,8 +143,11 @@ impl Asking<'_> {
 
 /// A password as it is, and the NUL behind it.
 fn terminated(sent: &[u8]) -> Result<Secret, SessionError> {
-    let malformed = || SessionError::malformed(Stage::Login, "a password without the NUL behind it");
-    sent.strip_suffix(&[0]).map(|password| Secret::from(password.to_vec())).ok_or_else(malformed)
+    sent.strip_suffix(&[0]).map(|password| Secret::from(password.to_vec())).ok_or_else(unterminated)
+}
+
+fn unterminated() -> SessionError {
+    SessionError::malformed(Stage::Login, "a password without the NUL behind it")
 }
 
 /// One that nobody has.
@@ -148,6 +155,10 @@ fn nobodys_password() -> Result<Secret, SessionError> {
     let mut random = vec![0; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(|_| no_random())?;
     Ok(Secret::from(random))
+}
+
+fn tls_required(text: &'static str) -> SessionError {
+    SessionError::new(Refusal::TlsRequired, Party::Client, Stage::Login, text)
 }
 
 fn no_random() -> SessionError {

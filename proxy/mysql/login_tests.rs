@@ -124,8 +124,8 @@ async fn what_does_not_open_counts_as_a_wrong_password() {
     let other_key = KeyPair::default().get().await.unwrap();
     let for_another = sealed(PASSWORD, &SCRAMBLE, other_key.public().as_bytes());
     let with_another_scramble = sealed(PASSWORD, &[7; 20], keys.get().await.unwrap().public().as_bytes());
-    // In clear text, too: three failures lock.
-    for packet in [for_another, with_another_scramble, with_nul(PASSWORD)] {
+    // Three failures lock.
+    for packet in [for_another, with_another_scramble, vec![0xff; 256]] {
         let refused = log_in(&bench, &keys, sample::tcp().await, alice, async |client| {
             full_authentication(&client.hear().await);
             client.say(&packet).await;
@@ -135,6 +135,22 @@ async fn what_does_not_open_counts_as_a_wrong_password() {
     }
     let locked = log_in(&bench, &keys, sample::tcp().await, alice, async |client| sends_sealed(client, PASSWORD).await).await;
     is_refused(&locked, Refusal::Locked);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_seal_its_password_is_told_to_use_tls() {
+    let (bench, keys) = (Bench::new(LoginMethod::CachingSha2), KeyPair::default());
+    let alice = ("alice", CACHING_SHA2, TOKEN.as_slice());
+    let clear = log_in(&bench, &keys, sample::tcp().await, alice, async |client| sends_clear(client, PASSWORD).await).await;
+    is_refused(&clear, Refusal::TlsRequired);
+    // Once it has the key, it has no excuse.
+    let clear = log_in(&bench, &keys, sample::tcp().await, alice, async |client| {
+        full_authentication(&client.hear().await);
+        client.say(REQUEST_KEY).await;
+        client.hear().await;
+        client.say(&with_nul(PASSWORD)).await;
+    });
+    is_refused(&clear.await, Refusal::NotAuthenticated);
 }
 
 #[tokio::test]
@@ -202,11 +218,13 @@ async fn a_listener_for_tokens_asks_for_clear_text_inside_tls_or_on_this_machine
 async fn a_client_that_breaks_the_exchange_is_malformed_and_one_that_leaves_has_left() {
     let (bench, keys) = (Bench::new(LoginMethod::CachingSha2), KeyPair::default());
     let alice = ("alice", CACHING_SHA2, TOKEN.as_slice());
-    let unterminated = log_in(&bench, &keys, bench.tls().await, alice, async |client| {
-        full_authentication(&client.hear().await);
-        client.say(PASSWORD.as_bytes()).await;
-    });
-    is_refused(&unterminated.await, Refusal::Malformed);
+    for streams in [bench.tls().await, sample::unix()] {
+        let unterminated = log_in(&bench, &keys, streams, alice, async |client| {
+            full_authentication(&client.hear().await);
+            client.say(PASSWORD.as_bytes()).await;
+        });
+        is_refused(&unterminated.await, Refusal::Malformed);
+    }
     let out_of_order = log_in(&bench, &keys, bench.tls().await, alice, async |client| {
         full_authentication(&client.hear().await);
         client.packets = Packets::at(7);

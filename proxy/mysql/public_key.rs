@@ -46,6 +46,11 @@ impl Key {
         &self.public
     }
 
+    /// How long a sealed password is, in bytes.
+    pub(super) fn sealed_len(&self) -> usize {
+        self.private.key_size_bytes()
+    }
+
     /// The password (at most 213 bytes) that a client sealed for us, mixed with the scramble that it had of us. `None`: whatever is wrong
     /// with it; which of the checks failed must not be told to anybody.
     pub(super) fn open(&self, sealed: &[u8], scramble: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -93,7 +98,7 @@ mod tests {
         assert!(key.public().lines().all(|line| line.len() <= PEM_LINE));
         for password in ["p", "a password", "p\u{e4}ss", &"x".repeat(213)] {
             let sealed = seal(&key, &[password.as_bytes(), &[0]].concat(), SCRAMBLE);
-            assert_eq!(sealed.len(), 256);
+            assert_eq!(sealed.len(), key.sealed_len());
             assert_eq!(key.open(&sealed, SCRAMBLE).unwrap().as_slice(), password.as_bytes());
         }
     }
