@@ -15,6 +15,7 @@ mod dynamic_lease;
 mod flow;
 mod lease_sharing;
 mod limits;
+mod mysql_drivers;
 mod mysql_refusals;
 mod mysql_servers;
 mod operator;

@@ -102,6 +102,25 @@ impl MysqlDsn {
         }
         command
     }
+
+    /// The same for a client that is no program: in clear or verified.
+    pub fn place(&self) -> MysqlPlace {
+        let Self { host, port, socket, user, password, database, tls, .. } = self.clone();
+        let ca = if let MysqlTls::Verified(ca) = tls { Some(ca) } else { None };
+        MysqlPlace { host, port, socket, user, password, database, ca }
+    }
+}
+
+/// What a [`MysqlDsn`] holds, for a client that is no program.
+pub struct MysqlPlace {
+    pub host: String,
+    pub port: u16,
+    pub socket: Option<PathBuf>,
+    pub user: String,
+    pub password: String,
+    pub database: Option<String>,
+    /// The CA that the server is verified with; `None`: without TLS.
+    pub ca: Option<PathBuf>,
 }
 
 /// A family of client programs.
