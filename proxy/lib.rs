@@ -5,6 +5,7 @@
 //! ```text
 //! server.rs    accept → handshake budget → span{link id} → a task, tracked → protocol.serve(client)
 //!   postgres/  startup, within a deadline and a size; TLS; a cancel request is answered here and ends here
+//!   mysql/     our greeting, the client's answer, within the same; TLS
 //!   login      the user's proof                                              → Identity
 //! session.rs   gate.authorise(identity, asked)                               → Session<Authorised>   (the Grant)
 //!              .lease(): the store, and beside it …                          → Session<Leased>
@@ -18,7 +19,7 @@
 //! auth/store   the upstream is closed → the lease is given back
 //! ```
 //!
-//! Adding a protocol: a folder beside `postgres/`, a `mod` line, a row in [`protocol::KINDS`].
+//! Adding a protocol: a folder beside `postgres/` and `mysql/`, a `mod` line, a row in [`protocol::KINDS`].
 
 pub mod admin;
 pub mod asked;
