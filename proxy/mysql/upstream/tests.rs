@@ -58,9 +58,9 @@ struct Met {
 
 /// Connects and logs in as `app` with the password `hidden`. `rest` are further keys of the connection.
 async fn log_in(address: &str, rest: &str, asking: &Asking<'_>) -> Result<Met, SessionError> {
+    let password = if rest.contains("private_key") { "" } else { ", password: { literal: hidden }" };
     let gate = sample::gate(&format!(
-        "connections:\n  orders: {{ protocol: {NAME}, address: \"{address}\", username: {{ literal: app }}, \
-         password: {{ literal: hidden }}{rest} }}\n"
+        "connections:\n  orders: {{ protocol: {NAME}, address: \"{address}\", username: {{ literal: app }}{password}{rest} }}\n"
     ));
     let [grant] = gate.operator_grants().try_into().ok().unwrap();
     let credential = gate.lease(&grant).await.unwrap().credential().unwrap();
@@ -346,4 +346,15 @@ async fn what_a_server_says_when_it_refuses_is_escaped_and_for_the_log_alone() {
     let Err(Failure::Rejected(error)) = met.ok().unwrap().login else { panic!("another credential may do") };
     assert_eq!(error.refusal, Refusal::UpstreamRefused(UpstreamRefusal::LoginRejected));
     assert_eq!(error.source, "1045 (28000): Access denied for user \\'app\\'@\\'10.0.0.1\\'\\n\\u{1b}[31m");
+}
+
+#[tokio::test]
+async fn an_account_without_a_password_is_not_even_named() {
+    let (met, heard) = meet(", private_key: { literal: none }", &asking(), async |mut server| {
+        server.say(&greets("mysql_native_password", MYSQL).encode()).await;
+        server.hear().await
+    })
+    .await;
+    assert_eq!(failure(met).refusal, Refusal::UpstreamRefused(UpstreamRefusal::LoginRejected));
+    assert_eq!(heard, b"");
 }
