@@ -41,13 +41,14 @@ pub(super) async fn serve(
         *packets = Packets::default();
         let closed = |refusal, text: &'static str| Err(SessionError::new(refusal, Party::Client, Stage::Authorise, text));
         let command = tokio::select! {
-            command = packets.read_or_end(client, COMMAND_MAX) => command.map_err(gone)?,
+            command = packets.read_or_end(client, COMMAND_MAX) => command.map_err(gone),
             // An answer to a command that is still to come, as far as the client knows.
             () = bounds.draining.cancelled() => { *packets = Packets::at(1); return closed(Refusal::ShuttingDown, "draining") }
             () = bounds.crowded_out.cancelled() => { *packets = Packets::at(1); return closed(Refusal::Busy, "a newcomer needed the place") }
             () = tokio::time::sleep(IDLE) => { *packets = Packets::at(1); return closed(Refusal::TooSlow, "nothing was asked for") }
         };
-        let Some(command) = command else { return Ok(Served::Request) };
+        // What was broken was a command: number 0 is for who was not greeted yet.
+        let Some(command) = command.inspect_err(|_| *packets = Packets::at(1))? else { return Ok(Served::Request) };
         let answer = match command.split_first() {
             None | Some((&COM_QUIT, _)) => return Ok(Served::Request),
             Some((&COM_PING, _)) => wire::ok(),

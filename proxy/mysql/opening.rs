@@ -114,9 +114,10 @@ fn name(bytes: &[u8], otherwise: &'static str) -> Result<String, SessionError> {
 }
 
 async fn secure(link: &Link, client: &mut Stream) -> Result<(), SessionError> {
-    let (Some(identity), Stream::Tcp(socket)) = (&link.door.identity, client.take()) else {
-        return Err(SessionError::malformed(Stage::Open, "TLS where there is none"));
-    };
+    let none = || SessionError::malformed(Stage::Open, "TLS where there is none");
+    // Taken only if it is TCP: whoever asks elsewhere still hears why not.
+    let identity = link.door.identity.as_ref().filter(|_| matches!(client, Stream::Tcp(_))).ok_or_else(none)?;
+    let Stream::Tcp(socket) = client.take() else { return Err(none()) };
     let tls = identity.acceptor.accept(socket).await;
     let tls = tls.map_err(|error| SessionError::malformed(Stage::Open, format!("TLS: {error}")))?;
     *client = Stream::TlsServer(Box::new(tls));
