@@ -283,10 +283,9 @@ fn own_attributes(grant: &Grant) -> Attributes {
     own.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
 }
 
-/// The server's OK without its text: a MariaDB proves there that it knows the password, by a hash that a user could try passwords on.
 fn good_news(ready: &Ready) -> Result<Vec<u8>, SessionError> {
-    let news = wire::without_text(&ready.ok, ready.capabilities);
-    news.map_err(|error| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, error.0))
+    let broken = |error: wire::Malformed| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, error.0);
+    wire::bare_ok(&ready.ok).map_err(broken)
 }
 
 /// Logs in upstream as a session would, and out again.

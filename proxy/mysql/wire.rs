@@ -6,7 +6,7 @@ mod answer;
 mod change_user;
 mod greeting;
 mod reply;
-mod without_text;
+mod bare_ok;
 
 use aws_lc_rs::rand;
 
@@ -14,7 +14,7 @@ pub use answer::{Answer, ClientFirst, client_first, ssl_request};
 pub use change_user::ChangeUser;
 pub use greeting::Greeting;
 pub use reply::{Reply, ServerError, auth_more, auth_switch, error, error_before_greeting, ok, reply};
-pub use without_text::without_text;
+pub use bare_ok::bare_ok;
 
 /// Why bytes are no packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
