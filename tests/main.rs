@@ -16,6 +16,8 @@ mod flow;
 mod lease_sharing;
 mod limits;
 mod mysql_drivers;
+mod mysql_greeting;
+mod mysql_protocol;
 mod mysql_refusals;
 mod mysql_servers;
 mod operator;

@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::bed::{
-    Dsn, Login, Method, Postgres, SSL_REQUEST, Scene, canary, eventually, installed, own_address, postgres15, postgres18, psql, run,
+    Dsn, Login, Method, Postgres, SSL_REQUEST, Scene, canary, eventually, installed, own_address, pin, postgres15, postgres18, psql, run,
 };
 
 const INSIDE: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
@@ -86,7 +86,7 @@ fn mode(mode: &str, rest: &str) -> String {
 
 #[test]
 fn an_upstream_is_verified_as_far_as_the_connection_says() {
-    let (ca, pin) = (format!("ca: \"{}\"", postgres18().ca().display()), pin(postgres18()));
+    let (ca, pin) = (format!("ca: \"{}\"", postgres18().ca().display()), pin(&postgres18().ca().with_file_name("data").join("server.pem")));
     let other_name = format!("{ca}, server_name: other.example");
     let pinned = format!("pinned_key: \"{pin}\"");
     for (keys, ssl, by) in [
@@ -265,15 +265,6 @@ fn server_config(postgres: &Postgres) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::from_pem_file(data.join("server.key")).unwrap();
     let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     Arc::new(builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
-}
-
-/// What `pinned_key` says of a server's certificate.
-fn pin(postgres: &Postgres) -> String {
-    use base64::Engine;
-    let certificate = CertificateDer::from_pem_file(postgres.ca().with_file_name("data").join("server.pem")).unwrap();
-    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.tbs_certificate.subject_pki.raw);
-    format!("sha256:{}", base64::engine::general_purpose::STANDARD.encode(digest))
 }
 
 /// `clients.pem`, an authority, and `client.pem` and `client.key`, its certificate for this name.

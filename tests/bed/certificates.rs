@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Writes `ca.pem`, `server.pem` and `server.key` to `folder`.
 pub fn write(folder: &Path) {
@@ -18,4 +20,13 @@ pub fn write(folder: &Path) {
     fs::write(folder.join("ca.pem"), ca_pem).unwrap();
     fs::write(folder.join("server.pem"), leaf_pem).unwrap();
     fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+}
+
+/// What `pinned_key` says of the certificate in this PEM file.
+pub fn pin(certificate: &Path) -> String {
+    use base64::Engine;
+    let certificate = CertificateDer::from_pem_file(certificate).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, parsed.tbs_certificate.subject_pki.raw);
+    format!("sha256:{}", base64::engine::general_purpose::STANDARD.encode(digest))
 }

@@ -11,6 +11,7 @@
 //! mysql.rs         MySQL and MariaDB                                           mysql_client.rs  their clients
 //! raw.rs           a client that may break the rules                     scene.rs         alice, `orders` and a Keyward between them
 //! dialogue.rs      any other client, a step at a time                     rust_client.rs  tokio-postgres
+//! mysql_impostor.rs  a server that only pretends to be a MySQL
 //! mysql_scene.rs   the scene over MySQL                                mysql_raw.rs    a client that may break MySQL's rules
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
@@ -24,6 +25,7 @@ mod http;
 mod keyward;
 mod mysql;
 mod mysql_client;
+mod mysql_impostor;
 mod mysql_raw;
 mod mysql_scene;
 mod postgres;
@@ -36,13 +38,14 @@ mod stage;
 
 pub use bao::{Bao, Database, Kv, bao};
 pub use canary::canary;
-pub use certificates::write as certificate;
+pub use certificates::{pin, write as certificate};
 pub use config::Config;
 pub use dialogue::{Dialogue, client_command};
 pub use http::request;
 pub use keyward::Keyward;
 pub use mysql::{Certificate, Mysql, Plugin, WITH_BINLOG, mariadb, mariadb11, mysql_servers, mysql9};
 pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
+pub use mysql_impostor::{MysqlImpostor, read_packet};
 pub use mysql_raw::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlRaw, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use mysql_scene::MysqlScene;
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};

@@ -387,6 +387,21 @@ impl Greeting {
         }
     }
 
+    /// Of a server that has these flags.
+    pub fn pretended(version: &str, flags: u32) -> Self {
+        let (version, plugin) = (version.to_owned(), CACHING_SHA2.to_owned());
+        Self { version, id: 7, scramble: vec![b'x'; 20], flags, extended: 0, charset: 255, status: 2, plugin }
+    }
+
+    /// Its packet's payload.
+    pub fn encode(&self) -> Vec<u8> {
+        let flags = self.flags.to_le_bytes();
+        let (first, second) = self.scramble.split_at(8);
+        let head = [&[10], self.version.as_bytes(), &[0], &self.id.to_le_bytes(), first, &[0], &flags[..2], &[self.charset]].concat();
+        let rest = [&self.status.to_le_bytes(), &flags[2..], &[21], &[0; 6], &self.extended.to_le_bytes(), second, &[0]].concat();
+        [head, rest, self.plugin.clone().into_bytes(), vec![0]].concat()
+    }
+
     /// Whether it has all of these.
     pub fn has(&self, flags: u32) -> bool {
         self.flags & flags == flags
