@@ -3,18 +3,18 @@
 //! parse is total and every length bounded by the payload.
 
 mod answer;
+mod bare_ok;
 mod change_user;
 mod greeting;
 mod reply;
-mod bare_ok;
 
 use aws_lc_rs::rand;
 
 pub use answer::{Answer, ClientFirst, client_first, ssl_request};
+pub use bare_ok::bare_ok;
 pub use change_user::ChangeUser;
 pub use greeting::Greeting;
 pub use reply::{Reply, ServerError, auth_more, auth_switch, error, error_before_greeting, ok, reply};
-pub use bare_ok::bare_ok;
 
 /// Why bytes are no packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
