@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::bao::bao;
+use super::bao::{Kv, bao};
 use super::canary::canary;
 use super::config::Config;
 use super::keyward::Keyward;
@@ -15,6 +15,8 @@ use super::postgres::Login;
 /// One Keyward before one MySQL or MariaDB: it listens on a port and on a unix socket.
 pub struct MysqlScene {
     pub keyward: Keyward,
+    /// Where its login is: `orders`, with `username` and `password`.
+    pub kv: Kv<'static>,
     /// The login of `orders`.
     pub app: Login,
     /// The database of `orders`, which is the app's own.
@@ -52,7 +54,7 @@ impl MysqlScene {
         let config = Config::mysql().store("corp", bao(), &bao().approle(&[&path]));
         let config = config.mysql_connection("orders", &body).mysql_connection("payroll", &body);
         let config = change(config.user("alice", &alice).user("bob", &canary()).allow("alice", "orders").allow("bob", "*"));
-        Self { keyward: Keyward::start(&config), app, database: database.to_owned(), alice }
+        Self { keyward: Keyward::start(&config), kv, app, database: database.to_owned(), alice }
     }
 
     /// How alice reaches `orders`: by its name as the database, with verified TLS.
