@@ -20,6 +20,7 @@ mod mysql_greeting;
 mod mysql_protocol;
 mod mysql_refusals;
 mod mysql_servers;
+mod mysql_tls;
 mod operator;
 mod postgres_session;
 mod protocol;
