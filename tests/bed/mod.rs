@@ -45,7 +45,7 @@ pub use http::request;
 pub use keyward::Keyward;
 pub use mysql::{Certificate, Mysql, Plugin, WITH_BINLOG, mariadb, mariadb11, mysql_servers, mysql9};
 pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
-pub use mysql_impostor::{MysqlImpostor, read_packet};
+pub use mysql_impostor::MysqlImpostor;
 pub use mysql_raw::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlRaw, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use mysql_scene::MysqlScene;
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};

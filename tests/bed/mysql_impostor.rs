@@ -64,7 +64,7 @@ impl MysqlImpostor {
 }
 
 /// The payload of a packet; `None`: there is none.
-pub fn read_packet(stream: &mut impl Read) -> Option<Vec<u8>> {
+fn read_packet(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut header = [0; 4];
     stream.read_exact(&mut header).ok()?;
     let mut payload = vec![0; usize::try_from(u32::from_le_bytes([header[0], header[1], header[2], 0])).unwrap()];
