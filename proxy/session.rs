@@ -170,8 +170,9 @@ impl Session<Leased> {
         &self.endpoint
     }
 
-    /// The upstream rejected the credential. `true`: try once more, with a value that changed in the store, or with a dynamic account
-    /// that may need a moment to be known everywhere. At most once.
+    /// The upstream rejected the credential. `true`: try once more, with a value that changed in the store, with a dynamic account that
+    /// may need a moment to be known everywhere, or with another one than that of sessions whose account the upstream does not know any
+    /// more. At most once.
     ///
     /// # Errors
     /// `CredentialsUnavailable`: the store was asked again and did not answer.
@@ -181,12 +182,9 @@ impl Session<Leased> {
         if std::mem::replace(&mut self.stage.retried, true) {
             return Ok(false);
         }
-        if self.stage.lease.is_leased() {
-            let young = self.stage.lease.age() < YOUNG;
-            if young {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            return Ok(young);
+        if self.stage.lease.is_leased() && self.stage.lease.age() < YOUNG {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            return Ok(true);
         }
         stages.waits_for(Stage::Lease);
         let changed = self.proxy.gate.refetch(&self.grant, &self.stage.lease).await.map_err(unavailable)?;

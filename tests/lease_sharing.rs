@@ -72,6 +72,8 @@ fn sessions_of_a_user_that_overlap_use_one_role_and_the_last_gives_it_back() {
     let leases: Vec<_> = opened.iter().map(|line| line["lease"].as_str().unwrap()).collect();
     assert!(leases[0] == leases[1] && leases[0] == leases[3], "{opened:?}");
     assert!(leases[0] != leases[2] && leases[0] != leases[4], "{opened:?}");
+    let joined: Vec<_> = opened.iter().map(|line| line["joined"].as_bool().unwrap()).collect();
+    assert_eq!(joined, [false, true, false, true, false]);
     let metrics = scene.keyward.http("/metrics").body;
     assert!(metrics.contains("event=\"joined\"} 2") && metrics.contains("event=\"issued\"} 3"), "{metrics}");
 }
@@ -173,6 +175,25 @@ fn twenty_clients_at_once_make_one_role() {
     assert!(metrics.contains("event=\"issued\"} 1") && metrics.contains("event=\"joined\"} 19"), "{metrics}");
     drop(clients);
     scene.until_nothing_is_left(&shared);
+}
+
+#[test]
+fn a_shared_role_that_the_database_lost_is_replaced_at_the_next_login() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let scene = Scene::new(bao(), &database, "lease: shared");
+    scene.keyward.expect_log("upstream_login_rejected");
+    let first = Psql::open(&scene.alice());
+    let lost = role(&first);
+    postgres15().sql("postgres", &format!("DROP ROLE \"{lost}\""));
+    // A role of a few seconds may only not be known everywhere yet.
+    let second = eventually("somebody gets in", || {
+        let said = psql(&scene.bob(), "SELECT session_user");
+        (said.code == Some(0)).then(|| said.stdout.trim().to_owned())
+    });
+    assert!(second.starts_with("v-approle-") && second != lost);
+    let third = Psql::open(&scene.alice());
+    assert_ne!(role(&third), lost);
+    assert_eq!(role(&Psql::open(&scene.bob())), role(&third));
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl Opened<'_> {
             "lease": from.lease,
             "store_request": from.request_id,
             "cached": from.cached,
+            "joined": from.joined,
             "verified_by": self.verified_by.word(),
             "insecure": grant.connection().insecure(),
             "stages_ms": stages,

@@ -167,9 +167,11 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let database = database(&grant, asked.database.as_deref())?;
     let rules = rules(&grant).await?;
     let Opened { answer, offered, .. } = *opened;
+    // A listener that leads to several connections offers what one of them allows; this one may not.
+    let allowed = if settings_of(&grant)?.local_infile { offered } else { offered.without(Capabilities::LOCAL_FILES) };
     let asking = Asking {
         client: answer.capabilities,
-        offered,
+        offered: allowed,
         max_packet: answer.max_packet,
         charset: answer.charset,
         database: database.as_deref().map(str::as_bytes),

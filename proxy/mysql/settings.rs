@@ -16,7 +16,7 @@ use crate::settings::{Databases, Methods, RelayMode};
 #[serde(default)]
 pub(super) struct ListenerSettings {
     /// How users prove who they are: `caching_sha2_password` (what mysql and the drivers do by themselves) or `cleartext`
-    /// (mysql_clear_password, inside TLS only: for tokens; the mysql client then needs `--enable-cleartext-plugin`). Default
+    /// (mysql_clear_password, inside TLS or on this machine: for tokens; the mysql client then needs `--enable-cleartext-plugin`). Default
     /// `caching_sha2_password`.
     pub(super) login: LoginMethod,
 }
