@@ -11,8 +11,9 @@
 //! mysql.rs         MySQL and MariaDB                                           mysql_client.rs  their clients
 //! raw.rs           a client that may break the rules                     scene.rs         alice, `orders` and a Keyward between them
 //! dialogue.rs      any other client, a step at a time                     rust_client.rs  tokio-postgres
-//! mysql_impostor.rs  a server that only pretends to be a MySQL
+//! mysql_impostor.rs  a server that only pretends to be a MySQL         pymysql.rs      PyMySQL, which prints what it hears
 //! mysql_scene.rs   the scene over MySQL                                mysql_raw.rs    a client that may break MySQL's rules
+//! mysql_leased.rs  the scene over MySQL with a dynamic connection beside it
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
 
@@ -26,11 +27,14 @@ mod keyward;
 mod mysql;
 mod mysql_client;
 mod mysql_impostor;
+mod mysql_leased;
 mod mysql_raw;
 mod mysql_scene;
+mod mysql_stage;
 mod postgres;
 mod process;
 mod psql;
+mod pymysql;
 mod raw;
 mod rust_client;
 mod scene;
@@ -46,11 +50,14 @@ pub use keyward::Keyward;
 pub use mysql::{Certificate, Mysql, Plugin, WITH_BINLOG, mariadb, mariadb11, mysql_servers, mysql9};
 pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
 pub use mysql_impostor::MysqlImpostor;
+pub use mysql_leased::MysqlLeased;
 pub use mysql_raw::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlRaw, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use mysql_scene::MysqlScene;
+pub use mysql_stage::MysqlStage;
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
 pub use process::{SOON, eventually, installed, own_address, run, scratch, within};
 pub use psql::{Dsn, Psql, psql, psql18};
+pub use pymysql::{pymysql, pymysql_later, pymysql_stream};
 pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packet, startup};
 pub use rust_client::RustClient;
 pub use scene::Scene;

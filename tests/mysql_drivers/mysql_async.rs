@@ -139,7 +139,7 @@ async fn big(dsn: &MysqlDsn) -> Result<String, Error> {
     let mut db = Conn::new(options(dsn)).await?;
     let (text, behind): (String, String) = db.query_first("SELECT REPEAT('abcdefghij', 2000000), 'behind'").await?.unwrap();
     let same = text == "abcdefghij".repeat(2_000_000);
-    let rows = all(&mut db, "SELECT length(?), md5(?)", (&text, &text)).await?;
+    let rows = all(&mut db, "SELECT length(?), sha2(?, 256)", (&text, &text)).await?;
     let back: Option<String> = db.exec_first("SELECT ?", (&text,)).await?;
     db.disconnect().await?;
     Ok(format!("{same} {behind} {rows:?} {}", back == Some(text)))
@@ -200,7 +200,9 @@ async fn change_user(dsn: &MysqlDsn) -> Result<String, Error> {
 async fn errors(dsn: &MysqlDsn) -> Result<String, Error> {
     let mut db = Conn::new(options(dsn)).await?;
     let mut said = Vec::new();
-    for query in ["SELEKT 1", "SELECT * FROM there_is_none_such", "INSERT INTO numbers VALUES (1, 'twice')", "DROP DATABASE mysql", "KILL 1"] {
+    for query in
+        ["SELEKT 1", "SELECT * FROM there_is_none_such", "INSERT INTO numbers VALUES (1, 'twice')", "DROP DATABASE mysql", "KILL 1"]
+    {
         said.push(code(&db.query_drop(query).await.unwrap_err()));
         said.push(code(&db.exec_drop(query, ()).await.unwrap_err()));
     }

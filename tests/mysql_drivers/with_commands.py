@@ -24,6 +24,8 @@ def packet(db):
 
 
 def shown(sequence, payload):
+    if payload[0] == 0xFF:  # the numbers of statements are the server's, not the session's
+        return f"{sequence} {struct.unpack('<H', payload[1:3])[0]} {re.sub(rb'[(][0-9]+[)]', b'N', payload[3:]).decode()}"
     return f"{sequence} {payload.hex() if len(payload) < 300 else md5(payload)}"
 
 
@@ -121,7 +123,7 @@ def statements():
         send(db, FETCH, struct.pack("<II", select, 1))
         say(*rows(db))
         # In pieces, which nobody answers; the second command is behind 300 of them.
-        long = prepare(db, b"SELECT length(?), md5(?)")
+        long = prepare(db, b"SELECT length(?), sha2(?, 256)")
         for number in range(300):
             send(db, LONG_DATA, struct.pack("<IH", long, number % 2) + bytes([number % 256]) * 10000)
         send(db, EXECUTE, struct.pack("<IBIBBHH", long, 0, 1, 0, 1, 252, 252))
