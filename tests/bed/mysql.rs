@@ -223,6 +223,12 @@ impl Mysql {
         self.sql("", &format!("SELECT count(*) FROM information_schema.processlist WHERE user = '{user}'")).parse().unwrap()
     }
 
+    /// How many queries with this in their text run as this user.
+    pub fn running(&self, user: &str, text: &str) -> usize {
+        let all = "SELECT count(*) FROM information_schema.processlist";
+        self.sql("", &format!("{all} WHERE user = '{user}' AND info LIKE '%{text}%'")).parse().unwrap()
+    }
+
     /// Waits until no session of this user is left.
     #[track_caller]
     pub fn until_gone(&self, user: &str) {

@@ -239,18 +239,31 @@ impl MysqlRaw {
         self.answer(&Hello::new(user, database)).prove(password)
     }
 
-    /// Goes on after the answer to the greeting, up to the OK or an error.
+    /// Goes on after the answer to the greeting, up to the OK or to an error, which is the end.
     #[track_caller]
     pub fn prove(&mut self, password: &str) -> Result<(), MysqlTold> {
+        let proven = self.proven(password);
+        if proven.is_err() {
+            assert_eq!(self.packet(), None, "something behind the refusal");
+        }
+        proven
+    }
+
+    /// COM_CHANGE_USER, and the login that comes of it. An error is no end.
+    #[track_caller]
+    pub fn change_user(&mut self, user: &str, database: &str, charset: u16, password: &str) -> Result<(), MysqlTold> {
+        let names = [user.as_bytes(), &[0, 32], &[7; 32], database.as_bytes(), &[0]].concat();
+        self.command(0x11, &[&names, charset.to_le_bytes().as_slice(), CACHING_SHA2.as_bytes(), &[0]].concat());
+        self.proven(password)
+    }
+
+    #[track_caller]
+    fn proven(&mut self, password: &str) -> Result<(), MysqlTold> {
         loop {
             let Some(payload) = self.ordered() else { panic!("an end without a word") };
             match (payload[0], payload.get(1)) {
                 (0, _) => return Ok(()),
-                (0xff, _) => {
-                    let sequence = self.next.wrapping_sub(1);
-                    assert_eq!(self.packet(), None, "something behind the refusal");
-                    return Err(MysqlTold::of(sequence, &payload));
-                }
+                (0xff, _) => return Err(MysqlTold::of(self.next.wrapping_sub(1), &payload)),
                 (0xfe, _) => {
                     let end = payload.iter().position(|byte| *byte == 0).unwrap();
                     let data = payload[end + 1..].strip_suffix(&[0]).unwrap_or(&payload[end + 1..]);

@@ -1,0 +1,234 @@
+//! What breaks on the way: a client that leaves at any step of the login, a server that is cut off or slow. Nothing is left behind: no
+//! lease, no account, no session of the server's.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::bed::{Bao, Hello, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, eventually, mariadb, mysql9, seal};
+
+fn servers() -> impl Iterator<Item = &'static Mysql> {
+    [Some(mariadb()), mysql9()].into_iter().flatten()
+}
+
+/// A way to a server that is cut once the server has said so many bytes, or that lets one byte through at a time.
+struct Way {
+    address: String,
+    most: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+}
+
+impl Way {
+    const UNCUT: usize = usize::MAX;
+
+    fn to(server: &Mysql, piece: usize) -> Self {
+        let (listener, port) = (TcpListener::bind("127.0.0.1:0").unwrap(), server.port);
+        let way = Self { address: listener.local_addr().unwrap().to_string(), most: Arc::new(Self::UNCUT.into()), open: Arc::default() };
+        let (most, open) = (Arc::clone(&way.most), Arc::clone(&way.open));
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                client.set_nodelay(true).unwrap();
+                server.set_nodelay(true).unwrap();
+                let (from, to, most, open) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&most), Arc::clone(&open));
+                open.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || copy(from, to, piece, Self::UNCUT));
+                thread::spawn(move || {
+                    copy(server, client, piece, most.load(Ordering::SeqCst));
+                    open.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        way
+    }
+
+    fn cut_after(&self, bytes: usize) {
+        self.most.store(bytes, Ordering::SeqCst);
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, piece: usize, most: usize) {
+    let (mut buffer, mut left) = ([0; 16 * 1024], most);
+    while left > 0 {
+        let room = buffer.len().min(piece).min(left);
+        let Ok(bytes @ 1..) = from.read(&mut buffer[..room]) else { break };
+        if to.write_all(&buffer[..bytes]).is_err() {
+            break;
+        }
+        left -= bytes;
+        if piece == 1 {
+            thread::sleep(Duration::from_millis(1)); // a slow line
+        }
+    }
+    let _ = (to.shutdown(Shutdown::Both), from.shutdown(Shutdown::Both));
+}
+
+fn through<'a>(server: &'a Mysql, way: &Way) -> MysqlLeased<'a> {
+    let stage = MysqlLeased::with(server, &format!("address: \"{}\"", way.address), |config| config);
+    eventually("the server's greeting is known", || (way.open.load(Ordering::SeqCst) == 0).then_some(()));
+    stage
+}
+
+#[test]
+fn a_server_that_is_cut_off_anywhere_in_its_login_leaves_no_lease_and_no_session() {
+    for server in servers() {
+        let way = Way::to(server, 16 * 1024);
+        let stage = through(server, &way);
+        stage.scene.keyward.expect_log("upstream_unreachable");
+        let mut refused = 0;
+        // Up to the length at which the login gets through.
+        let mut whole = (1..).step_by(11).find_map(|bytes| {
+            way.cut_after(bytes);
+            let mut raw = stage.scene.raw();
+            let told = match raw.log_in("alice", Some("orders_rw"), &stage.scene.alice) {
+                Ok(()) => return Some(raw),
+                Err(told) => told,
+            };
+            let words = "keyward: the server behind this connection cannot be reached (session ID)";
+            assert_eq!((told.code, told.message.as_str()), (1429, words), "cut after {bytes}");
+            refused += 1;
+            eventually("its lease is back", || (stage.leases.leases() == 0).then_some(()));
+            None
+        });
+        assert!(refused > 5, "{refused}");
+        // What it still may say is cut off, too.
+        let whole = whole.as_mut().expect("the login came through in the end");
+        whole.ask("SELECT REPEAT('x', 1000000)");
+        assert!(whole.rest().len() < 1_000_000);
+        assert_eq!(stage.scene.keyward.until_audit("closed", 1)[0]["outcome"], "upstream");
+        eventually("no lease is left", || (stage.leases.leases() == 0).then_some(()));
+        eventually("no way to the server is left", || (way.open.load(Ordering::SeqCst) == 0).then_some(()));
+        assert_eq!(stage.scene.keyward.cli(&["sessions", "--format", "json"]).ok(), "[]");
+    }
+}
+
+#[test]
+fn a_server_that_is_cut_off_in_the_middle_of_a_result_ends_that_session_only() {
+    for server in servers() {
+        let way = Way::to(server, 16 * 1024);
+        let stage = through(server, &way);
+        let (mut bystander, _) = stage.session(Some("orders_rw"));
+        for bytes in [1000, 100_003, 3_000_017] {
+            way.cut_after(bytes);
+            let (mut raw, _) = stage.session(Some("orders_rw"));
+            let account = raw.account();
+            raw.ask(
+                "SELECT REPEAT('x', 500000) FROM (SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) a, (SELECT 1 UNION SELECT 2) b",
+            );
+            let said = raw.rest().len();
+            assert!(said <= bytes, "{said} of {bytes}");
+            eventually("its account is gone", || (!server.has_user(&account)).then_some(()));
+            way.cut_after(Way::UNCUT);
+            assert_eq!(bystander.query("SELECT 42").unwrap(), ["42"]);
+        }
+        let closed = stage.scene.keyward.until_audit("closed", 3);
+        assert!(closed.iter().all(|record| record["outcome"] == "upstream"), "{closed:?}");
+        let account = bystander.account();
+        drop(bystander);
+        stage.until_nothing_is_left(&account);
+        for client in MysqlClient::all() {
+            way.cut_after(100_000);
+            let said = client.run(&stage.dsn(), "SELECT REPEAT('x', 500000)");
+            assert!(said.code == Some(1) && said.stderr.contains("ERROR 2013"), "{client:?}: {said:?}");
+        }
+        eventually("no lease is left", || (stage.leases.leases() == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_slow_line_to_the_server_is_slow_and_nothing_else() {
+    for server in servers() {
+        let way = Way::to(server, 1);
+        let stage = through(server, &way);
+        let (mut raw, id) = stage.session(Some("orders_rw"));
+        let account = raw.account();
+        assert_eq!(raw.query("SELECT REPEAT('x', 300), 'behind'").unwrap(), [format!("{}\tbehind", "x".repeat(300))]);
+        raw.change_user("alice", "orders_rw", 45, &stage.scene.alice).unwrap();
+        raw.ask("SELECT SLEEP(600)");
+        eventually("it sleeps", || (server.running(&account, "SLEEP(600)") == 1).then_some(()));
+        let (mut lobby, _) = stage.session(None);
+        assert_eq!(lobby.query(&format!("KILL QUERY {id}")), Ok(Vec::new()));
+        assert!(raw.result().map_or_else(|told| told.code == 1317, |rows| rows == ["1"]));
+        drop(raw);
+        stage.until_nothing_is_left(&account);
+    }
+}
+
+/// A client that has come this far, up to the sealed password.
+fn come(scene: &MysqlScene, steps: usize) -> MysqlRaw {
+    let mut raw = scene.raw();
+    if steps == 0 {
+        return raw;
+    }
+    let greeting = raw.greeting();
+    if steps > 1 {
+        raw.say(&Hello::new("alice", Some("orders_rw")).encode());
+    }
+    if steps > 2 {
+        assert_eq!(raw.ordered().unwrap(), [1, 4]);
+    }
+    if steps > 3 {
+        raw.say(&[2]);
+    }
+    if steps > 4 {
+        let key = raw.ordered().unwrap();
+        let sealed = seal(&key[1..], &greeting.scramble, &scene.alice);
+        raw.say(&sealed);
+    }
+    raw
+}
+
+#[test]
+fn a_client_that_leaves_at_any_step_of_the_login_leaves_nothing_behind() {
+    for server in servers() {
+        let stage = MysqlLeased::new(server);
+        for steps in 0..=5 {
+            for _ in 0..3 {
+                drop(come(&stage.scene, steps));
+            }
+        }
+        // The last of them are on their way in, and find out.
+        let counted = |line: &str| stage.scene.keyward.http("/metrics").body.contains(line);
+        eventually("all have left", || {
+            let [opened, closed] =
+                ["opened", "closed"].map(|event| stage.scene.keyward.audit().iter().filter(|record| record["event"] == event).count());
+            (opened == closed && counted("keyward_links_total{protocol=\"mysql\"} 18\n")).then_some(())
+        });
+        eventually("no lease is left", || (stage.leases.leases() == 0).then_some(()));
+        // And one that does not leave is served.
+        let (mut raw, _) = stage.session(Some("orders_rw"));
+        let account = raw.account();
+        drop(raw);
+        stage.until_nothing_is_left(&account);
+        eventually("no session is left", || (stage.scene.keyward.cli(&["sessions", "--format", "json"]).ok() == "[]").then_some(()));
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_the_store_makes_its_account_leaves_none() {
+    let bao = Bao::own();
+    for server in servers() {
+        let stage = MysqlLeased::of(&bao, server, ("1h", "2h"), "", |config| config);
+        let (raw, _) = stage.session(Some("orders_rw"));
+        drop(raw);
+        eventually("that lease is back", || (stage.leases.leases() == 0).then_some(()));
+        let journal = stage.scene.keyward.state().join("leases.journal");
+        let asked = || std::fs::read_to_string(&journal).unwrap_or_default().matches("\"asked\"").count();
+        bao.signal(Signal::STOP);
+        let raw = come(&stage.scene, 5);
+        eventually("the account is asked for", || (asked() == 2).then_some(()));
+        drop(raw);
+        bao.signal(Signal::CONT);
+        eventually("its session has come to its end", || {
+            let closed = stage.scene.keyward.audit().iter().filter(|record| record["event"] == "closed").count();
+            (closed == 2 || stage.scene.keyward.audit().iter().any(|record| record["event"] == "refused")).then_some(())
+        });
+        eventually("no lease is left", || (stage.leases.leases() == 0).then_some(()));
+    }
+}
