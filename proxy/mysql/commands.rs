@@ -16,11 +16,10 @@ use super::capabilities::Capabilities;
 use super::framer;
 use super::packet::{self, Packets};
 use super::relogin::Relogin;
-use super::statement::{self, Kill};
+use super::statement::Kill;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
-use super::{COM_CHANGE_USER, COM_INIT_DB, COM_PING, COM_PROCESS_KILL, COM_QUERY, COM_QUIT, Opened, State};
-use super::{kill, login, refuse, settings_of};
+use super::{Opened, State, command, kill, login, refuse, settings_of};
 use crate::asked::Asked;
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Bounds, Link};
@@ -63,21 +62,18 @@ impl Decide for Commands<'_> {
         upstream: &'a mut Stream,
     ) -> BoxFuture<'a, Result<Vec<u8>, End>> {
         async move {
-            let (first, command) = framer::held_command(&message)
-                .and_then(|command| Some((*command.first()?, command)))
+            let (first, payload) = framer::held_command(&message)
+                .and_then(|payload| Some((*payload.first()?, payload)))
                 .ok_or(End::ClientFailed(std::io::ErrorKind::InvalidData))?;
-            let decided = match first {
-                COM_CHANGE_USER => self.change_user(command, client, upstream).await?,
-                COM_INIT_DB => self.own_database(),
-                COM_QUERY | COM_PROCESS_KILL => match self.killed(command) {
-                    Some(kill) => match kill::run(&self.link.proxy, self.grant.user(), kill).await {
-                        // The server's own OK says how the transaction stands; one of ours could not.
-                        Ok(()) => Decided::Instead(vec![COM_PING]),
-                        Err(error) => Decided::Error(error),
-                    },
-                    // KILL aside, a query is held back only for a USE.
-                    None => self.own_database(),
+            let decided = match (first, self.killed(payload)) {
+                (command::CHANGE_USER, _) => self.change_user(payload, client, upstream).await?,
+                (_, Some(kill)) => match kill::run(&self.link.proxy, self.grant.user(), kill).await {
+                    // The server's own OK says how the transaction stands; one of ours could not.
+                    Ok(()) => Decided::Instead(vec![command::PING]),
+                    Err(error) => Decided::Error(error),
                 },
+                // KILL aside, a query is held back only for a USE.
+                (command::INIT_DB | command::QUERY, None) => self.own_database(),
                 _ => Decided::Error(self.denied()),
             };
             match decided {
@@ -91,29 +87,26 @@ impl Decide for Commands<'_> {
 }
 
 impl Commands<'_> {
-    fn killed(&self, command: &[u8]) -> Option<Kill> {
-        match command.split_first()? {
-            (&COM_QUERY, _) => statement::kill(statement::query_text(command, self.agreed)?),
-            (_, id) => Some(Kill::Connection(u32::from_le_bytes(id.try_into().ok()?).into())),
-        }
+    fn killed(&self, payload: &[u8]) -> Option<Kill> {
+        kill::of(payload, self.agreed)
     }
 
     /// The connection's own name stands for its `database`.
     fn own_database(&self) -> Decided {
         match settings_of(&self.grant).ok().and_then(|settings| settings.database.as_deref()) {
-            Some(database) => Decided::Instead([&[COM_INIT_DB], database.as_bytes()].concat()),
+            Some(database) => Decided::Instead([&[command::INIT_DB], database.as_bytes()].concat()),
             None => Decided::Error(self.denied()),
         }
     }
 
     /// ER_SPECIFIC_ACCESS_DENIED_ERROR.
     fn denied(&self) -> Vec<u8> {
-        wire::error(1227, "42000", &refuse::sentence("this connection does not allow replication", self.link.id))
+        wire::error(1227, "42000", &refuse::sentence("this connection does not allow this command", self.link.id))
     }
 
     /// A new login of the same user, on both sides: his proof, and a fresh session of the server's in the place of the old one, so that
     /// nothing of that is left. If anything of it fails, the old one goes on.
-    async fn change_user(&mut self, command: &[u8], client: &mut Stream, upstream: &mut Stream) -> Result<Decided, End> {
+    async fn change_user(&mut self, payload: &[u8], client: &mut Stream, upstream: &mut Stream) -> Result<Decided, End> {
         let mut packets = Packets::at(1);
         let bounds = Bounds {
             deadline: Instant::now().checked_add(self.link.proxy.limits().handshake_timeout.get()).unwrap_or(self.link.deadline),
@@ -121,7 +114,7 @@ impl Commands<'_> {
             crowded_out: CancellationToken::new(),
             draining: CancellationToken::new(),
         };
-        let fresh = bounds.run(Box::pin(self.log_in_again(command, client, &mut packets))).await;
+        let fresh = bounds.run(Box::pin(self.log_in_again(payload, client, &mut packets))).await;
         let (ok, fresh) = match fresh {
             Ok(fresh) => fresh,
             Err(error) if error.left => return Err(End::Client),
@@ -133,14 +126,14 @@ impl Commands<'_> {
             }
         };
         let mut old = std::mem::replace(upstream, fresh);
-        let _ = tokio::time::timeout(PATIENCE, Packets::default().write(&mut old, &[COM_QUIT])).await;
+        let _ = tokio::time::timeout(PATIENCE, Packets::default().write(&mut old, &[command::QUIT])).await;
         tell(client, &packet::framed(packets.next(), &ok)).await?;
         Ok(Decided::Done)
     }
 
-    async fn log_in_again(&self, command: &[u8], client: &mut Stream, packets: &mut Packets) -> Result<(Vec<u8>, Stream), SessionError> {
+    async fn log_in_again(&self, payload: &[u8], client: &mut Stream, packets: &mut Packets) -> Result<(Vec<u8>, Stream), SessionError> {
         let refused = |text: &'static str| SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text);
-        let change = ChangeUser::parse(command, self.agreed).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
+        let change = ChangeUser::parse(payload, self.agreed).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
         let text = |bytes: &[u8]| {
             let text = String::from_utf8(bytes.to_vec());
             text.map_err(|_| SessionError::malformed(Stage::Login, "a name that is not UTF-8"))

@@ -71,6 +71,8 @@ struct Table {
     servers: Vec<Server>,
     /// Of all of them, for a listener that leads to all of them.
     shared: Face,
+    /// There are servers of both flavours among them.
+    mixed: bool,
 }
 
 /// A connection of the file.
@@ -262,7 +264,17 @@ impl Table {
 
     /// Computed when something changes, not for every client.
     fn share(&mut self) {
-        let said = Said::common(self.servers.iter().filter_map(|server| server.said.as_ref()));
+        let all = || self.servers.iter().filter_map(|server| server.said.as_ref());
+        let mysql = |said: &Said| said.capabilities.has(Capabilities::LONG_PASSWORD);
+        let mixed = all().any(mysql) && !all().all(mysql);
+        if mixed && !self.mixed {
+            tracing::info!(
+                "there are MySQL and MariaDB servers: a listener that leads to all of them greets with what they have in common, which \
+                 suits not every client; one with `connection:` greets with the truth"
+            );
+        }
+        let said = Said::common(all());
+        self.mixed = mixed;
         self.shared = said.unwrap_or_default().face(self.connections.values().any(|known| known.local_infile));
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
+use super::command;
 use super::packet::{self, HEADER, PART};
 use super::statement;
 use crate::relay::{Framer, Passed};
@@ -20,32 +21,6 @@ pub const TEXT_MAX: usize = 1024;
 const COMMAND: usize = HEADER + 1;
 /// The connection ids that are ours: a server's own are as high only after 2^31 logins.
 const OURS: std::ops::RangeInclusive<u64> = 0x8000_0000..=0xffff_ffff;
-
-/// The first byte of a command.
-pub mod command {
-    /// Chooses a database.
-    pub const INIT_DB: u8 = 0x02;
-    /// A query.
-    pub const QUERY: u8 = 0x03;
-    /// Kills a connection.
-    pub const PROCESS_KILL: u8 = 0x0c;
-    /// Logs in anew.
-    pub const CHANGE_USER: u8 = 0x11;
-    /// Dumps the binary log.
-    pub const BINLOG_DUMP: u8 = 0x12;
-    /// Dumps a table, before 5.0.
-    pub const TABLE_DUMP: u8 = 0x13;
-    /// Makes a replica known.
-    pub const REGISTER_SLAVE: u8 = 0x15;
-    /// Dumps the binary log from a set of transactions on.
-    pub const BINLOG_DUMP_GTID: u8 = 0x1e;
-    /// Copies the whole server.
-    pub const CLONE: u8 = 0x20;
-    /// The stream between the members of a group.
-    pub const SUBSCRIBE_GROUP_REPLICATION_STREAM: u8 = 0x21;
-    /// MariaDB 10.2: commands inside a command.
-    pub const MULTI: u8 = 0xfe;
-}
 
 /// The first byte by which a replica tells that it has an event, in answer to a dump (semi-synchronous replication).
 const SEMI_SYNC: u8 = 0xef;
@@ -77,6 +52,8 @@ pub struct Commands {
     continued: bool,
     /// The beginning of a packet that may have to be held back.
     kept: Zeroizing<Vec<u8>>,
+    /// The last command was a QUIT.
+    quit: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,7 +84,7 @@ impl Commands {
     /// After a login that ended with these capabilities on both sides.
     #[must_use]
     pub fn new(client: Capabilities, hold: Hold) -> Self {
-        Self { client, hold, phase: Phase::Commands, left: 0, continued: false, kept: Zeroizing::default() }
+        Self { client, hold, phase: Phase::Commands, left: 0, continued: false, kept: Zeroizing::default(), quit: false }
     }
 
     /// Judges a packet of which the beginning is there, at most the whole.
@@ -171,6 +148,7 @@ impl Commands {
         let Some((header, payload)) = packet.split_first_chunk::<HEADER>() else { return };
         let (length, sequence) = packet::parse_header(*header);
         if !self.continued {
+            self.quit = (length, sequence, payload.first()) == (1, 0, Some(&command::QUIT));
             self.phase = match (self.phase, sequence, payload.first()) {
                 (Phase::File, ..) if length == 0 => Phase::Commands,
                 (phase @ (Phase::File | Phase::Refused), ..) => phase,
@@ -293,6 +271,10 @@ impl Framer for Commands {
             (0, _) => next,
             (left, _) => left.saturating_add(next),
         }
+    }
+
+    fn said_goodbye(&self) -> bool {
+        self.quit
     }
 }
 

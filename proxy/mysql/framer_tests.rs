@@ -345,3 +345,12 @@ fn the_place_is_the_number_that_a_client_waits_for() {
         assert_eq!(place.next(), next, "after packet {sequence}");
     }
 }
+
+#[test]
+fn a_quit_is_a_goodbye_and_nothing_else_is() {
+    let mut commands = Commands::new(Capabilities::NONE, Hold::default());
+    for (payload, goodbye) in [(&[command::QUERY, b'q'][..], false), (&[command::QUIT], true), (&[command::QUIT, 0], false)] {
+        commands.pass(&packet::framed(0, payload));
+        assert_eq!(commands.said_goodbye(), goodbye, "{payload:?}");
+    }
+}

@@ -2,11 +2,20 @@
 
 use keyward_config::Name;
 
-use super::NAME;
-use super::statement::Kill;
-use super::wire;
+use super::capabilities::Capabilities;
+use super::statement::{self, Kill};
+use super::{NAME, command, wire};
 use crate::refusal::Reason;
 use crate::server::Proxy;
+
+/// The KILL that a command is, as text or as COM_PROCESS_KILL.
+pub(super) fn of(payload: &[u8], agreed: Capabilities) -> Option<Kill> {
+    match payload.split_first()? {
+        (&command::QUERY, _) => statement::kill(statement::query_text(payload, agreed)?),
+        (&command::PROCESS_KILL, id) => Some(Kill::Connection(u32::from_le_bytes(id.try_into().ok()?).into())),
+        _ => None,
+    }
+}
 
 /// Does what a KILL of this user asks for, and returns once it is done.
 ///

@@ -7,8 +7,7 @@ use keyward_auth::Identity;
 
 use super::capabilities::Capabilities;
 use super::packet::Packets;
-use super::statement::{self, Kill};
-use super::{COM_PING, COM_PROCESS_KILL, COM_QUERY, COM_QUIT, NAME, kill, refuse, wire};
+use super::{NAME, command, kill, refuse, wire};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::Link;
 use crate::protocol::Served;
@@ -58,15 +57,6 @@ pub(super) async fn serve(
             },
         };
         packets.write(client, &answer).await.map_err(gone)?;
-    }
-}
-
-/// The KILL that this command is, of whatever id: there is no server that could have another one.
-fn killed(command: &[u8], agreed: Capabilities) -> Option<Kill> {
-    match command.split_first()? {
-        (&COM_QUERY, _) => statement::kill(statement::query_text(command, agreed)?),
-        (&COM_PROCESS_KILL, id) => Some(Kill::Connection(u32::from_le_bytes(id.try_into().ok()?).into())),
-        _ => None,
     }
 }
 

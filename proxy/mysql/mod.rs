@@ -6,6 +6,7 @@
 //! injection) → the record → the good news → relay, which holds back the few commands that `commands.rs` decides about.
 
 pub mod capabilities;
+mod command;
 mod commands;
 mod facts;
 pub mod framer;
@@ -67,13 +68,6 @@ const MAX_PACKET: u32 = 16 * 1024 * 1024;
 const CHARSET: u8 = 45;
 /// The server's RSA key: a 8192 bit one has 1.4 KiB in PEM.
 const PUBLIC_KEY_MAX: u64 = 16 * 1024;
-
-const COM_QUIT: u8 = 0x01;
-const COM_INIT_DB: u8 = 0x02;
-const COM_QUERY: u8 = 0x03;
-const COM_PROCESS_KILL: u8 = 0x0c;
-const COM_PING: u8 = 0x0e;
-const COM_CHANGE_USER: u8 = 0x11;
 
 /// The row of MySQL and MariaDB.
 pub const KIND: Kind = Kind {
@@ -310,7 +304,7 @@ async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> 
         let ready = upstream::login(&mut reached, &credential, &rules.borrowed()).await;
         ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
         let version = escaped(&reached.greeting.version);
-        let _ = Packets::default().write(reached.verified.stream(), &[COM_QUIT]).await;
+        let _ = Packets::default().write(reached.verified.stream(), &[command::QUIT]).await;
         Ok(Probed { version, verified_by: reached.verified.by(), provenance: session.provenance().clone() })
     };
     match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {

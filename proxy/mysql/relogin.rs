@@ -11,7 +11,7 @@ use keyward_auth::{Credential, Grant};
 use super::capabilities::Capabilities;
 use super::packet::{self, Packets};
 use super::upstream::{self, Asking, Failure, Reached, Ready};
-use super::{CHARSET, COM_QUERY, COM_QUIT, MAX_PACKET, rules, wire};
+use super::{CHARSET, MAX_PACKET, command, rules, wire};
 use crate::error::SessionError;
 use crate::registry::Interrupt;
 use crate::upstream::Endpoint;
@@ -54,7 +54,7 @@ impl Relogin {
         let (mut reached, _) = self.link(&asking).await?;
         let stream = reached.verified.stream();
         let text = format!("KILL QUERY {}", self.thread_id.load(Ordering::Relaxed));
-        let query = [&[COM_QUERY], text.as_bytes()].concat();
+        let query = [&[command::QUERY], text.as_bytes()].concat();
         let mut packets = Packets::default();
         if packets.write(stream, &query).await.is_ok()
             && let Ok(reply) = packets.read(stream, packet::UPSTREAM_MAX).await
@@ -63,7 +63,7 @@ impl Relogin {
             // 1094: the session has ended meanwhile, and its query with it.
             tracing::debug!(code = error.code, "the server did not stop a query");
         }
-        let _ = Packets::default().write(stream, &[COM_QUIT]).await;
+        let _ = Packets::default().write(stream, &[command::QUIT]).await;
         Ok(())
     }
 }

@@ -70,6 +70,11 @@ pub trait Framer: Send {
 
     /// Bytes that must certainly still pass before a message boundary; 0 at one.
     fn to_boundary(&self) -> usize;
+
+    /// Whether the last message said that its sender leaves.
+    fn said_goodbye(&self) -> bool {
+        false
+    }
 }
 
 /// What a framer makes of bytes.
@@ -187,7 +192,10 @@ impl Relay<'_> {
         };
         let Both { mut up, mut down, client, upstream, .. } = both;
         let mut upstream_closed = (end == End::Upstream).then_some(true);
-        if matches!(end, End::Client | End::UpstreamFailed(_)) {
+        if end == End::Upstream && up.said_goodbye() {
+            end = End::Client;
+        }
+        if upstream_closed.is_none() && matches!(end, End::Client | End::UpstreamFailed(_)) {
             // A client may have closed only its sending half, and a server that no longer listens may have said why: the client still gets
             // it, as long as the session may last.
             tokio::select! {

@@ -118,6 +118,11 @@ impl Pump {
         }
     }
 
+    /// Whether its sender said that it leaves, as far as its messages are known.
+    pub(super) fn said_goodbye(&self) -> bool {
+        self.framer.as_ref().is_some_and(|framer| framer.said_goodbye())
+    }
+
     /// Whether message boundaries are known.
     pub(super) fn is_tracked(&self) -> bool {
         self.framer.is_some()
