@@ -1,14 +1,12 @@
 //! Golden: each refusal that a client of MySQL can provoke, field by field as bytes, and as mysql, mariadb and PyMySQL print it.
 
 use std::net::TcpListener;
-use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::bed::{
     Bao, CACHING_SHA2, Config, Hello, Keyward, Login, Mysql, MysqlClient, MysqlDsn, MysqlRaw, MysqlScene, MysqlTls, MysqlTold, Plugin, bao,
-    canary, eventually, flag, installed, mariadb, masked, mysql_servers, own_address, run, ssl_request,
+    canary, eventually, flag, mariadb, masked, mysql_servers, own_address, pymysql, ssl_request,
 };
 
 /// How a refusal reads: MySQL's number, the state, the words.
@@ -47,26 +45,6 @@ fn printed(dsn: &MysqlDsn, (code, state, words): Wanted) {
     }
     let said = masked(&pymysql(dsn));
     assert!(said.ends_with(&format!("Error {code} keyward: {words} (session ID)")), "{said}");
-}
-
-/// What PyMySQL says of a login and a `SELECT 1`.
-#[track_caller]
-fn pymysql(dsn: &MysqlDsn) -> String {
-    let program = "import os, pymysql\n\
-                   env = os.environ\n\
-                   ca = env.get('MYSQL_CA')\n\
-                   tls = {'ssl': {'ca': ca}} if ca else {'ssl_disabled': True}\n\
-                   try:\n\
-                   \x20   db = pymysql.connect(host=env['MYSQL_HOST'], port=int(env['MYSQL_PORT']), user=env['MYSQL_USER'],\n\
-                   \x20       password=env['MYSQL_PASSWORD'], database=env.get('MYSQL_DATABASE'), **tls)\n\
-                   \x20   cursor = db.cursor()\n\
-                   \x20   cursor.execute('SELECT 1')\n\
-                   \x20   print(cursor.fetchone())\n\
-                   except pymysql.MySQLError as error:\n\
-                   \x20   print(type(error).__name__, *error.args)\n";
-    let mut command: Command = dsn.command(installed("python").join("bin/python"));
-    command.args(["-c", program]);
-    run(command, "", Duration::from_secs(60)).ok().to_owned()
 }
 
 /// The refusal of a login, without TLS.
