@@ -1,0 +1,1 @@
+//! The client: us, towards an upstream.

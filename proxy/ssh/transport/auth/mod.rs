@@ -1,0 +1,4 @@
+//! User authentication (RFC 4252).
+
+pub mod client;
+pub mod server;

@@ -1,0 +1,1 @@
+//! The server: us, towards a user.

@@ -1,0 +1,19 @@
+//! SSH as state machines: the transport (RFC 4253) and user authentication (RFC 4252). Bytes in, messages out; no socket, no clock, no task.
+
+pub mod auth;
+pub mod certificate;
+mod cipher;
+mod conn;
+mod error;
+mod ident;
+mod kex;
+pub mod key;
+pub mod known_hosts;
+mod negotiate;
+pub mod pump;
+mod random;
+pub mod sign;
+pub mod wire;
+
+pub use error::Fatal;
+pub use random::{Random, SystemRandom};
