@@ -231,7 +231,7 @@ fn a_header_that_is_cut_goes_on_when_it_is_whole() {
 }
 
 /// A packet, and whether it is held.
-fn command() -> impl Strategy<Value = (Vec<u8>, bool)> {
+fn a_command() -> impl Strategy<Value = (Vec<u8>, bool)> {
     let body = prop::collection::vec(any::<u8>(), 0..40);
     prop_oneof![
         (prop::sample::select(vec![1_u8, 3, 0x0e, 0x16, 0x17, 0x1f, 0xfa]), body.clone())
@@ -249,7 +249,7 @@ fn command() -> impl Strategy<Value = (Vec<u8>, bool)> {
 proptest! {
     #[test]
     fn commands_are_held_or_passed_however_they_are_cut(
-        commands in prop::collection::vec(command(), 0..12),
+        commands in prop::collection::vec(a_command(), 0..12),
         cuts in prop::collection::vec(1_usize..30, 1..20),
     ) {
         let mut wanted = Seen::default();

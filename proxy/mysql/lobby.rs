@@ -39,19 +39,20 @@ pub(super) async fn serve(
     loop {
         *packets = Packets::default();
         let closed = |refusal, text: &'static str| Err(SessionError::new(refusal, Party::Client, Stage::Authorise, text));
-        let command = tokio::select! {
-            command = packets.read_or_end(client, COMMAND_MAX) => command.map_err(gone),
+        let payload = tokio::select! {
+            payload = packets.read_or_end(client, COMMAND_MAX) => payload.map_err(gone),
             // An answer to a command that is still to come, as far as the client knows.
             () = bounds.draining.cancelled() => { *packets = Packets::at(1); return closed(Refusal::ShuttingDown, "draining") }
             () = bounds.crowded_out.cancelled() => { *packets = Packets::at(1); return closed(Refusal::Busy, "a newcomer needed the place") }
             () = tokio::time::sleep(IDLE) => { *packets = Packets::at(1); return closed(Refusal::TooSlow, "nothing was asked for") }
         };
         // What was broken was a command: number 0 is for who was not greeted yet.
-        let Some(command) = command.inspect_err(|_| *packets = Packets::at(1))? else { return Ok(Served::Request) };
-        let answer = match command.split_first() {
-            None | Some((&COM_QUIT, _)) => return Ok(Served::Request),
-            Some((&COM_PING, _)) => wire::ok(),
-            Some(_) => match killed(&command, agreed) {
+        let Some(payload) = payload.inspect_err(|_| *packets = Packets::at(1))? else { return Ok(Served::Request) };
+        let answer = match payload.first() {
+            None | Some(&command::QUIT) => return Ok(Served::Request),
+            Some(&command::PING) => wire::ok(),
+            // Of whatever id: there is no server here that could have another one.
+            Some(_) => match kill::of(&payload, agreed) {
                 Some(kill) => kill::run(&link.proxy, identity.user(), kill).await.map_or_else(|error| error, |()| wire::ok()),
                 None => which(link, identity),
             },
