@@ -16,7 +16,6 @@ use super::capabilities::Capabilities;
 use super::framer;
 use super::packet::{self, Packets};
 use super::relogin::Relogin;
-use super::statement::Kill;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
 use super::{Opened, State, command, kill, login, refuse, settings_of};
@@ -27,7 +26,7 @@ use crate::refusal::Refusal;
 use crate::relay::{Decide, End};
 use crate::stream::Stream;
 
-/// A client that does not read what it is told is not waited for. A new login may have to type.
+/// Who does not read what he is told is not waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Decides for one session.
@@ -54,6 +53,14 @@ enum Decided {
     Done,
 }
 
+/// A session of the server's that may take the place of the old one.
+struct Fresh {
+    /// Its OK, for the client.
+    ok: Vec<u8>,
+    thread_id: u32,
+    stream: Stream,
+}
+
 impl Decide for Commands<'_> {
     fn decide<'a>(
         &'a mut self,
@@ -65,7 +72,7 @@ impl Decide for Commands<'_> {
             let (first, payload) = framer::held_command(&message)
                 .and_then(|payload| Some((*payload.first()?, payload)))
                 .ok_or(End::ClientFailed(std::io::ErrorKind::InvalidData))?;
-            let decided = match (first, self.killed(payload)) {
+            let decided = match (first, kill::of(payload, self.agreed)) {
                 (command::CHANGE_USER, _) => self.change_user(payload, client, upstream).await?,
                 (_, Some(kill)) => match kill::run(&self.link.proxy, self.grant.user(), kill).await {
                     // The server's own OK says how the transaction stands; one of ours could not.
@@ -87,10 +94,6 @@ impl Decide for Commands<'_> {
 }
 
 impl Commands<'_> {
-    fn killed(&self, payload: &[u8]) -> Option<Kill> {
-        kill::of(payload, self.agreed)
-    }
-
     /// The connection's own name stands for its `database`.
     fn own_database(&self) -> Decided {
         match settings_of(&self.grant).ok().and_then(|settings| settings.database.as_deref()) {
@@ -115,7 +118,7 @@ impl Commands<'_> {
             draining: CancellationToken::new(),
         };
         let fresh = bounds.run(Box::pin(self.log_in_again(payload, client, &mut packets))).await;
-        let (ok, fresh) = match fresh {
+        let Fresh { ok, thread_id, stream } = match fresh {
             Ok(fresh) => fresh,
             Err(error) if error.left => return Err(End::Client),
             Err(error) => {
@@ -125,13 +128,14 @@ impl Commands<'_> {
                 return Ok(Decided::Done);
             }
         };
-        let mut old = std::mem::replace(upstream, fresh);
+        let mut old = std::mem::replace(upstream, stream);
+        self.relogin.thread_id.store(thread_id, Ordering::Relaxed);
         let _ = tokio::time::timeout(PATIENCE, Packets::default().write(&mut old, &[command::QUIT])).await;
         tell(client, &packet::framed(packets.next(), &ok)).await?;
         Ok(Decided::Done)
     }
 
-    async fn log_in_again(&self, payload: &[u8], client: &mut Stream, packets: &mut Packets) -> Result<(Vec<u8>, Stream), SessionError> {
+    async fn log_in_again(&self, payload: &[u8], client: &mut Stream, packets: &mut Packets) -> Result<Fresh, SessionError> {
         let refused = |text: &'static str| SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text);
         let change = ChangeUser::parse(payload, self.agreed).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
         let text = |bytes: &[u8]| {
@@ -150,7 +154,8 @@ impl Commands<'_> {
             plugin: Vec::new(),
             attributes: change.attributes,
         };
-        let scramble = wire::scramble().ok_or_else(|| refused("no random numbers"))?;
+        let no_random = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "no random numbers");
+        let scramble = wire::scramble().ok_or_else(no_random)?;
         let opened = Opened { login, database, answer, scramble, offered: self.agreed };
         let asked = Asked::of(self.link.door.connection.as_ref(), &opened.login, opened.database.as_deref());
         let identity = login::prove(self.link, client, packets, &self.state.keys, &asked.user, &opened).await?;
@@ -172,9 +177,8 @@ impl Commands<'_> {
             let text = "the server does not speak as it did when the session began";
             return Err(SessionError::new(Refusal::Unsupported, Party::Upstream, Stage::Inject, text));
         }
-        self.relogin.thread_id.store(ready.thread_id, Ordering::Relaxed);
         let ok = super::good_news(&ready)?;
-        Ok((ok, reached.verified.into_stream()))
+        Ok(Fresh { ok, thread_id: ready.thread_id, stream: reached.verified.into_stream() })
     }
 
     /// The database that is asked for now; `None`: not on this connection, or not as this account.
