@@ -131,7 +131,7 @@ fn a_notification_reaches_an_idle_session() {
 fn a_row_of_200_megabytes_comes_through_and_a_parameter_of_100_goes_up_in_constant_memory() {
     let (stage, runtime) = (Stage::new(postgres15(), ""), runtime());
     for connection in ["orders", "orders_rw"] {
-        let before = peak_memory(&stage);
+        let before = stage.keyward.peak_memory();
         runtime.block_on(async {
             let db = RustClient::connect(&stage.through(connection)).await.unwrap();
             let row = db.client.query_one("SELECT repeat('x', 200000000)", &[]).await.unwrap();
@@ -142,16 +142,9 @@ fn a_row_of_200_megabytes_comes_through_and_a_parameter_of_100_goes_up_in_consta
             let row = db.client.query_one(query, &[&parameter]).await.unwrap();
             assert_eq!((row.get::<_, i32>(0), row.get::<_, bool>(1)), (100_000_000, true));
         });
-        let grown = peak_memory(&stage).saturating_sub(before);
+        let grown = stage.keyward.peak_memory().saturating_sub(before);
         assert!(grown < 16 * 1024, "Keyward grew by {grown} KiB for 300 MB");
     }
-}
-
-/// The most memory that Keyward ever had, in KiB.
-fn peak_memory(stage: &Stage<'_>) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", stage.keyward.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 #[test]
@@ -174,19 +167,8 @@ fn many_short_sessions_leave_nothing_behind() {
     };
     // The store's connections are kept open for a while, at most one for each that asked at the same time.
     wave(1);
-    let before = descriptors(&stage);
+    let before = stage.keyward.descriptors("postgres");
     wave(12);
     stage.keyward.until_audit("closed", 16 * 13);
-    eventually("no descriptor is left", || (descriptors(&stage) <= before + 16).then_some(()));
-}
-
-/// How many files and sockets Keyward has open. It is not dumpable, so that only root may look; its sockets anybody may count.
-fn descriptors(stage: &Stage<'_>) -> usize {
-    if let Ok(open) = fs::read_dir(format!("/proc/{}/fd", stage.keyward.pid())) {
-        return open.count();
-    }
-    let port = format!("{:04X}", stage.keyward.port("postgres"));
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let live = |line: &&str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&port)) && !line.contains(" 06 ");
-    table.lines().filter(live).count()
+    eventually("no descriptor is left", || (stage.keyward.descriptors("postgres") <= before + 16).then_some(()));
 }

@@ -126,6 +126,11 @@ fn mysql_async_sees_no_difference_on_mysql() {
 }
 
 #[test]
+fn connector_python_sees_no_difference_where_the_relay_is_raw() {
+    sees_no_difference_with(&CONNECTOR, mysql9().unwrap_or(mariadb()), ", relay: raw");
+}
+
+#[test]
 fn no_command_is_different_on_mariadb() {
     every_command(mariadb());
 }
@@ -136,7 +141,11 @@ fn no_command_is_different_on_mysql() {
 }
 
 fn sees_no_difference(driver: &Driver, server: &Mysql) {
-    let stage = MysqlStage::new(server, "local_infile: true");
+    sees_no_difference_with(driver, server, "");
+}
+
+fn sees_no_difference_with(driver: &Driver, server: &Mysql, keys: &str) {
+    let stage = MysqlStage::new(server, &format!("local_infile: true{keys}"));
     for step in STEPS.into_iter().filter(|step| !driver.cannot.contains(step)) {
         let direct = act(&stage, driver, step, &stage.direct());
         assert!(!direct.is_empty(), "{} {step} says nothing", driver.name);

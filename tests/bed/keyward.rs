@@ -162,6 +162,25 @@ impl Keyward {
         self.server.child().id()
     }
 
+    /// The most memory that it ever had, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many files and sockets it has open. It is not dumpable, so that only root may look; its sockets of one protocol anybody may
+    /// count.
+    pub fn descriptors(&self, protocol: &str) -> usize {
+        if let Ok(open) = fs::read_dir(format!("/proc/{}/fd", self.pid())) {
+            return open.count();
+        }
+        let port = format!("{:04X}", self.port(protocol));
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let live = |line: &&str| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&port)) && !line.contains(" 06 ");
+        table.lines().filter(live).count()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.server.signal(signal);
     }

@@ -11,6 +11,7 @@
 //! mysql.rs         MySQL and MariaDB                                           mysql_client.rs  their clients
 //! raw.rs           a client that may break the rules                     scene.rs         alice, `orders` and a Keyward between them
 //! dialogue.rs      any other client, a step at a time                     rust_client.rs  tokio-postgres
+//! mysql_rust.rs    mysql_async
 //! mysql_impostor.rs  a server that only pretends to be a MySQL         pymysql.rs      PyMySQL, which prints what it hears
 //! mysql_scene.rs   the scene over MySQL                                mysql_raw.rs    a client that may break MySQL's rules
 //! mysql_leased.rs  the scene over MySQL with a dynamic connection beside it
@@ -29,6 +30,7 @@ mod mysql_client;
 mod mysql_impostor;
 mod mysql_leased;
 mod mysql_raw;
+mod mysql_rust;
 mod mysql_scene;
 mod mysql_stage;
 mod postgres;
@@ -52,6 +54,7 @@ pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
 pub use mysql_impostor::MysqlImpostor;
 pub use mysql_leased::MysqlLeased;
 pub use mysql_raw::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlRaw, MysqlTold, flag, mysql_packet, seal, ssl_request};
+pub use mysql_rust::mysql_options;
 pub use mysql_scene::MysqlScene;
 pub use mysql_stage::MysqlStage;
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};

@@ -7,9 +7,9 @@ use std::sync::mpsc::Sender;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use mysql_async::prelude::{Queryable, StatementLike};
-use mysql_async::{ChangeUserOpts, Conn, Error, OptsBuilder, Params, Row, SslOpts, TxOpts, Value};
+use mysql_async::{ChangeUserOpts, Conn, Error, OptsBuilder, Params, Row, TxOpts, Value};
 
-use crate::bed::MysqlDsn;
+use crate::bed::{MysqlDsn, mysql_options};
 
 /// Does one step. Fails by panicking.
 pub fn act(step: &str, dsn: &MysqlDsn, file: &Path, say: &Sender<String>) {
@@ -17,7 +17,7 @@ pub fn act(step: &str, dsn: &MysqlDsn, file: &Path, say: &Sender<String>) {
     let said = runtime.block_on(async {
         match step {
             "login" => login(dsn).await,
-            "wrong_password" => Ok(code(&Conn::new(options(dsn)).await.unwrap_err())),
+            "wrong_password" => Ok(code(&Conn::new(mysql_options(dsn)).await.unwrap_err())),
             "types" => types(dsn).await,
             "transaction" => transaction(dsn).await,
             "results" => results(dsn).await,
@@ -32,19 +32,6 @@ pub fn act(step: &str, dsn: &MysqlDsn, file: &Path, say: &Sender<String>) {
         }
     });
     say.send(said.unwrap()).unwrap();
-}
-
-/// How mysql_async reaches what the DSN says.
-pub fn options(dsn: &MysqlDsn) -> OptsBuilder {
-    let place = dsn.place();
-    let options = OptsBuilder::default().user(Some(place.user)).pass(Some(place.password)).db_name(place.database);
-    // It would look for a socket by itself.
-    let options = options.prefer_socket(false).max_allowed_packet(Some(64 << 20));
-    let options = match place.socket {
-        Some(path) => options.socket(Some(path.display().to_string())),
-        None => options.ip_or_hostname(place.host).tcp_port(place.port),
-    };
-    options.ssl_opts(place.ca.map(|ca| SslOpts::default().with_root_certs(vec![ca.into()]).with_disable_built_in_roots(true)))
 }
 
 fn code(error: &Error) -> String {
@@ -64,7 +51,7 @@ fn shown(rows: impl Debug) -> String {
 }
 
 async fn login(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let row: Option<Row> = db.query_first("SELECT current_user(), database(), @@version, @@character_set_client").await?;
     let version = db.server_version();
     db.disconnect().await?;
@@ -72,7 +59,7 @@ async fn login(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn types(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let text: Vec<Row> = db.query("SELECT * FROM types ORDER BY id").await?;
     let prepared = all(&mut db, "SELECT * FROM types WHERE id > ? ORDER BY id", (0,)).await?;
     let columns = shown(text[0].columns_ref());
@@ -84,7 +71,7 @@ async fn types(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn transaction(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let mut outer = db.start_transaction(TxOpts::default()).await?;
     outer.query_drop("INSERT INTO work VALUES (1, 'one')").await?;
     outer.commit().await?;
@@ -99,7 +86,7 @@ async fn transaction(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn results(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let mut said = String::new();
     let many = "SELECT 1; SELECT 2, 'b' UNION SELECT 3, NULL; UPDATE numbers SET word = '' WHERE id < 3; DO 1; SELECT 'last'";
     for query in [many, "CALL several(21, @twice); SELECT @twice"] {
@@ -123,7 +110,7 @@ async fn results(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn streamed(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let mut rows = db.exec_stream::<(u64, String), _, _>("SELECT id, word FROM numbers ORDER BY id", ()).await?;
     let mut said = String::new();
     while let Some(row) = rows.next().await {
@@ -136,7 +123,7 @@ async fn streamed(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn big(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let (text, behind): (String, String) = db.query_first("SELECT REPEAT('abcdefghij', 2000000), 'behind'").await?.unwrap();
     let same = text == "abcdefghij".repeat(2_000_000);
     let rows = all(&mut db, "SELECT length(?), sha2(?, 256)", (&text, &text)).await?;
@@ -162,7 +149,7 @@ async fn load(db: &mut Conn) -> String {
 }
 
 async fn infile(dsn: &MysqlDsn, file: &Path) -> Result<String, Error> {
-    let mut db = Conn::new(sending(options(dsn), file)).await?;
+    let mut db = Conn::new(sending(mysql_options(dsn), file)).await?;
     let loaded = load(&mut db).await;
     let rows: Vec<Row> = db.query("SELECT count(*), sum(length(line)), sum(crc32(line)) FROM `lines`").await?;
     db.disconnect().await?;
@@ -170,7 +157,7 @@ async fn infile(dsn: &MysqlDsn, file: &Path) -> Result<String, Error> {
 }
 
 async fn no_infile(dsn: &MysqlDsn, file: &Path) -> Result<String, Error> {
-    let mut db = Conn::new(sending(options(dsn), file)).await?;
+    let mut db = Conn::new(sending(mysql_options(dsn), file)).await?;
     let loaded = load(&mut db).await;
     let here: Option<String> = db.query_first("SELECT 'still here'").await?;
     db.disconnect().await?;
@@ -178,7 +165,7 @@ async fn no_infile(dsn: &MysqlDsn, file: &Path) -> Result<String, Error> {
 }
 
 async fn session(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     db.ping().await?;
     db.query_drop("SET @mine = 42").await?;
     let reset = db.reset().await?;
@@ -188,7 +175,7 @@ async fn session(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn change_user(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     db.query_drop("SET @mine = 42").await?;
     db.change_user(ChangeUserOpts::default()).await?;
     let rows: Vec<Row> = db.query("SELECT @mine, database(), current_user()").await?;
@@ -198,7 +185,7 @@ async fn change_user(dsn: &MysqlDsn) -> Result<String, Error> {
 }
 
 async fn errors(dsn: &MysqlDsn) -> Result<String, Error> {
-    let mut db = Conn::new(options(dsn)).await?;
+    let mut db = Conn::new(mysql_options(dsn)).await?;
     let mut said = Vec::new();
     for query in
         ["SELEKT 1", "SELECT * FROM there_is_none_such", "INSERT INTO numbers VALUES (1, 'twice')", "DROP DATABASE mysql", "KILL 1"]
