@@ -28,6 +28,7 @@ mod mysql_protocol;
 mod mysql_refusals;
 mod mysql_servers;
 mod mysql_tls;
+mod mysql_ways_in;
 mod operator;
 mod postgres_session;
 mod protocol;
