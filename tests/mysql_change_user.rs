@@ -26,6 +26,7 @@ fn furnish(raw: &mut MysqlRaw) {
         "CREATE TEMPORARY TABLE mine (id INT)",
         "SET @mine = 42",
         "SET SESSION sort_buffer_size = 65536",
+        "PREPARE ready FROM 'SELECT 1'",
         "BEGIN",
         "INSERT INTO kept VALUES (1)",
     ] {
@@ -39,6 +40,7 @@ fn furnish(raw: &mut MysqlRaw) {
 fn is_furnished(raw: &mut MysqlRaw) {
     assert_eq!(raw.query("SELECT @mine, @@sort_buffer_size, (SELECT COUNT(*) FROM mine)").unwrap(), ["42\t65536\t0"]);
     assert_eq!(raw.query("SELECT COUNT(*) FROM kept").unwrap(), ["1"], "the transaction is open");
+    assert_eq!(raw.query("EXECUTE ready").unwrap(), ["1"]);
     assert_eq!(raw.query("SELECT IS_USED_LOCK(CONCAT(DATABASE(), 'lock')) = CONNECTION_ID()").unwrap(), ["1"]);
 }
 
@@ -47,6 +49,7 @@ fn is_furnished(raw: &mut MysqlRaw) {
 fn is_empty(raw: &mut MysqlRaw, other: &mut MysqlRaw) {
     assert_eq!(raw.query("SELECT @mine, @@sort_buffer_size <> 65536, @@autocommit").unwrap(), ["NULL\t1\t1"]);
     assert_eq!(raw.query("SELECT * FROM mine").unwrap_err().code, 1146, "no temporary table");
+    assert_eq!(raw.query("EXECUTE ready").unwrap_err().code, 1243, "no prepared statement");
     eventually("its lock is free and its transaction rolled back", || {
         let free = other.query("SELECT IS_FREE_LOCK(CONCAT(DATABASE(), 'lock')), (SELECT COUNT(*) FROM kept)").unwrap();
         (free == ["1\t0"]).then_some(())

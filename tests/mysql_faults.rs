@@ -3,14 +3,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::bed::{Bao, Hello, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, eventually, mariadb, mysql9, seal};
+use crate::bed::{Bao, Certificate, Hello, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, eventually, mariadb, mysql9, seal};
 
 fn servers() -> impl Iterator<Item = &'static Mysql> {
     [Some(mariadb()), mysql9()].into_iter().flatten()
@@ -160,6 +160,22 @@ fn a_slow_line_to_the_server_is_slow_and_nothing_else() {
     }
 }
 
+#[test]
+fn a_server_that_does_not_answer_does_not_keep_a_session_from_being_killed() {
+    let server = Mysql::own("mariadb", Certificate::OfTheBed, &[]).unwrap();
+    let stage = MysqlLeased::new(&server);
+    stage.scene.keyward.expect_log("a query could not be stopped on the server");
+    let ((mut victim, id), (mut lobby, _)) = (stage.session(Some("orders")), stage.session(None));
+    server.signal(Signal::STOP);
+    victim.ask("SELECT SLEEP(600)");
+    assert_eq!(lobby.query(&format!("KILL {id}")), Ok(Vec::new()));
+    let told = victim.refusal();
+    assert_eq!((told.code, told.message.as_str()), (1053, "keyward: the session was ended by its user (session ID)"));
+    assert_eq!(stage.scene.keyward.until_audit("closed", 1)[0]["outcome"], "killed_by_user");
+    server.signal(Signal::CONT);
+    server.until_gone(&stage.scene.app.name);
+}
+
 /// A client that has come this far, up to the sealed password.
 fn come(scene: &MysqlScene, steps: usize) -> MysqlRaw {
     let mut raw = scene.raw();
@@ -230,5 +246,68 @@ fn a_client_that_leaves_while_the_store_makes_its_account_leaves_none() {
             (closed == 2 || stage.scene.keyward.audit().iter().any(|record| record["event"] == "refused")).then_some(())
         });
         eventually("no lease is left", || (stage.leases.leases() == 0).then_some(()));
+    }
+}
+
+/// One of a crowd: what it does is always the same for the same seed.
+fn wander(stage: &MysqlLeased<'_>, seed: u64, ids: &Mutex<Vec<u32>>) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut any = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    for _ in 0..8 {
+        let connection = if any(4) == 0 { "orders" } else { "orders_rw" };
+        let (mut raw, id) = stage.session(Some(connection));
+        ids.lock().unwrap().push(id);
+        for _ in 0..any(6) {
+            let other = ids.lock().unwrap().iter().rev().nth(usize::try_from(any(12)).unwrap()).copied().unwrap_or(id);
+            // Others end it at any time, so that nothing of it has to succeed.
+            match any(7) {
+                0 => drop(raw.ask(&format!("KILL {other}"))),
+                1 | 2 => drop(raw.ask(&format!("KILL QUERY {other}"))),
+                3 => drop(raw.command(0x11, b"alice\0\0\0\x2d\0").say(&[7; 32])),
+                4 => drop(raw.ask("SELECT SLEEP(0.05)")),
+                5 => drop(raw.ask("SELECT REPEAT('x', 2000000)")),
+                _ => drop(raw.ask("SELECT 1")),
+            }
+            if any(3) == 0 {
+                break;
+            }
+            if any(2) == 0 && raw.packet().is_none() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_crowd_that_kills_and_changes_and_leaves_at_random_leaves_nothing_behind() {
+    for (server, keys) in servers().flat_map(|server| [(server, "lease: per_session"), (server, "lease: per_user")]) {
+        let stage = MysqlLeased::with(server, keys, |config| config);
+        let (mut bystander, _) = stage.carols_session(Some("orders_rw"));
+        let account = bystander.account();
+        let ids = Mutex::default();
+        thread::scope(|scope| {
+            (1..=8).for_each(|seed| {
+                drop(scope.spawn({
+                    let (stage, ids) = (&stage, &ids);
+                    move || wander(stage, seed, ids)
+                }))
+            })
+        });
+        let keyward = &stage.scene.keyward;
+        eventually("one session is left", || {
+            let sessions: serde_json::Value = serde_json::from_str(keyward.cli(&["sessions", "--format", "json"]).ok()).unwrap();
+            (sessions.as_array().map(Vec::len) == Some(1)).then_some(())
+        });
+        eventually("one lease is left", || (stage.leases.leases() == 1).then_some(()));
+        server.until_gone(&stage.scene.app.name);
+        assert_eq!(keyward.until_audit("closed", 64).len(), 64);
+        assert_eq!((bystander.query("SELECT 42").unwrap(), server.sessions_of(&account)), (vec!["42".to_owned()], 1));
+        drop(bystander);
+        stage.until_nothing_is_left(&account);
     }
 }

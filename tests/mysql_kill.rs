@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::bed::{
-    Login, Mysql, MysqlClient, MysqlDsn, MysqlLeased, MysqlRaw, MysqlShell, MysqlTls, MysqlTold, eventually, installed, mariadb, masked,
-    mysql9, run,
+    Login, Mysql, MysqlClient, MysqlDsn, MysqlLeased, MysqlRaw, MysqlShell, MysqlTls, MysqlTold, eventually, installed, mariadb, mysql9,
+    run,
 };
 
 const SLEEP: &str = "SELECT SLEEP(600)";
@@ -127,6 +127,66 @@ fn kill_typed_in_another_session_of_the_user_ends_what_it_names() {
 }
 
 #[test]
+fn kill_query_of_an_idle_session_is_no_harm_to_its_next_query() {
+    for server in servers() {
+        let stage = MysqlLeased::new(server);
+        let ((mut victim, id), (mut lobby, _)) = (stage.session(Some("orders")), stage.session(None));
+        for round in 0..10 {
+            assert_eq!(lobby.query(&format!("KILL QUERY {id}")), Ok(Vec::new()));
+            assert_eq!(victim.query("SELECT 'still', COUNT(*) FROM information_schema.schemata WHERE 0").unwrap(), ["still\t0"], "{round}");
+        }
+    }
+}
+
+#[test]
+fn what_a_kill_comes_to_is_told_in_its_turn() {
+    for server in servers() {
+        let stage = MysqlLeased::new(server);
+        let ((mut raw, own), (mut victim, id)) = (stage.session(Some("orders")), stage.session(Some("orders")));
+        let nobodys = if own == u32::MAX { own - 1 } else { own + 1 };
+        // Drivers send the next command without waiting for what the one before comes to.
+        raw.ask("SELECT SLEEP(0.3), 'first'").ask(&format!("KILL {nobodys}")).ask("SELECT 'third'");
+        raw.ask(&format!("KILL {id}")).ask("SELECT 'last'");
+        let mut answer = || {
+            raw.next = 1;
+            raw.result()
+        };
+        assert_eq!(answer().unwrap(), ["0\tfirst"]);
+        is_unknown(&answer().unwrap_err(), nobodys.into());
+        assert_eq!(
+            (answer().unwrap(), answer().unwrap(), answer().unwrap()),
+            (vec!["third".to_owned()], Vec::new(), vec!["last".to_owned()])
+        );
+        is_ended(&victim.refusal());
+        raw.ask("SELECT SLEEP(0.3), 'first'").command(COM_PROCESS_KILL, &nobodys.to_le_bytes());
+        raw.next = 1;
+        assert_eq!(raw.result().unwrap(), ["0\tfirst"]);
+        raw.next = 1;
+        is_unknown(&raw.result().unwrap_err(), nobodys.into());
+    }
+}
+
+#[test]
+fn a_session_whose_answers_are_not_looked_into_is_killed_without_a_word_and_nothing_else_is_different() {
+    for server in servers() {
+        let stage = MysqlLeased::with(server, "relay: raw", |config| config);
+        let ((mut victim, id), (mut lobby, _)) = (stage.session(Some("orders_rw")), stage.session(None));
+        let account = victim.account();
+        for _ in 0..2 {
+            victim.ask(SLEEP);
+            until_asleep(server, &account, 1);
+            assert_eq!(lobby.query(&format!("KILL QUERY {id}")), Ok(Vec::new()));
+            is_interrupted(victim.result());
+            victim.change_user("alice", "orders_rw", 45, &stage.scene.alice).unwrap();
+        }
+        assert_eq!(victim.query("KILL 4294967295").unwrap_err().code, 1094);
+        assert_eq!(lobby.query(&format!("KILL {id}")), Ok(Vec::new()));
+        assert_eq!(victim.packet(), None);
+        stage.until_nothing_is_left(&account);
+    }
+}
+
+#[test]
 fn a_session_may_kill_itself() {
     for server in servers() {
         let stage = MysqlLeased::new(server);
@@ -220,6 +280,7 @@ fn kill_is_known_behind_the_mark_that_a_query_has_no_attributes() {
         until_asleep(server, &account, 1);
         assert_eq!(raw.query(&format!("\0\x01KILL QUERY {id}")), Ok(Vec::new()));
         is_interrupted(victim.result());
+        is_unknown(&raw.query("\0\x01KILL QUERY 4294967295").unwrap_err(), u64::from(u32::MAX));
     }
 }
 
@@ -305,27 +366,6 @@ fn pymysql_and_mysqladmin_kill_a_session() {
             let (mut victim, id) = stage.session(Some("orders"));
             assert_eq!(client.admin(&stage.scene.lobby(), &["kill", &id.to_string()]).ok(), "", "{client:?}");
             is_ended(&victim.refusal());
-        }
-    }
-}
-
-#[test]
-fn a_client_whose_session_is_killed_says_by_whom_and_does_not_come_back() {
-    for server in servers() {
-        let stage = MysqlLeased::new(server);
-        for client in MysqlClient::all() {
-            let shell = MysqlShell::open(client, &stage.dsn());
-            let account = shell.account();
-            shell.tell("\\s");
-            let status = shell.rest();
-            let id = status.lines().find_map(|line| line.strip_prefix("Connection id:")).map(str::trim);
-            let id: u32 = id.unwrap_or_else(|| panic!("{status}")).parse().unwrap();
-            shell.tell(&format!("{SLEEP};"));
-            until_asleep(server, &account, 1);
-            assert_eq!(client.run(&stage.scene.lobby(), &format!("KILL {id}")).ok(), "");
-            let said = masked(&shell.end());
-            assert!(said.contains("ERROR 1053 (08S01)") && said.contains(ENDED), "{client:?}: {said}");
-            stage.until_nothing_is_left(&account);
         }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::bed::{Login, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, MysqlTold, eventually, mariadb, masked, mysql9};
+use crate::bed::{
+    Login, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, MysqlShell, MysqlTold, eventually, mariadb, masked, mysql9,
+};
 
 const COM_QUIT: u8 = 1;
 const COM_PING: u8 = 0x0e;
@@ -157,6 +159,21 @@ fn a_newcomer_takes_the_place_of_one_who_waits_in_the_lobby() {
     assert_eq!((told.sequence, told.code, told.message.as_str()), wanted);
     // And it is one that goes, for one that comes.
     pings(&mut second);
+}
+
+#[test]
+fn ctrl_c_works_where_no_further_session_is_allowed() {
+    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { sessions: 1 }"));
+    for client in MysqlClient::all() {
+        let shell = MysqlShell::open(client, &scene.dsn());
+        assert_eq!(scene.log_in(&mut scene.raw()).unwrap_err().code, 1040);
+        shell.tell("SELECT SLEEP(600);");
+        eventually("it sleeps", || (mariadb().running(&scene.app.name, "SLEEP(600)") == 1).then_some(()));
+        shell.interrupt();
+        assert!(shell.rest().contains("1317"), "{client:?}");
+        assert_eq!(shell.end(), "");
+        mariadb().until_gone(&scene.app.name);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::capabilities::Capabilities;
 use super::framer;
 use super::packet::{self, Packets};
 use super::relogin::Relogin;
+use super::statement;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
 use super::{Opened, State, command, kill, login, refuse, settings_of};
@@ -77,7 +78,8 @@ impl Decide for Commands<'_> {
                 (_, Some(kill)) => match kill::run(&self.link.proxy, self.grant.user(), kill).await {
                     // The server's own OK says how the transaction stands; one of ours could not.
                     Ok(()) => Decided::Instead(vec![command::PING]),
-                    Err(error) => Decided::Error(error),
+                    // The server says it, too: only so it comes behind the answers to what was asked before.
+                    Err(_) => Decided::Instead(statement::query(&format!("KILL {}", kill.id()), self.agreed)),
                 },
                 // KILL aside, a query is held back only for a USE.
                 (command::INIT_DB | command::QUERY, None) => self.own_database(),

@@ -61,6 +61,13 @@ pub fn query_text(payload: &[u8], client: Capabilities) -> Option<&[u8]> {
     if client.has(Capabilities::QUERY_ATTRIBUTES) { text.strip_prefix(NO_ATTRIBUTES) } else { Some(text) }
 }
 
+/// The COM_QUERY of this text, as a client with these capabilities sends it.
+#[must_use]
+pub fn query(text: &str, client: Capabilities) -> Vec<u8> {
+    let attributes = if client.has(Capabilities::QUERY_ATTRIBUTES) { NO_ATTRIBUTES } else { &[] };
+    [&[COM_QUERY], attributes, text.as_bytes()].concat()
+}
+
 /// Whether a COM_QUERY that begins with these bytes may be a KILL or a USE. `false` stays so, whatever comes behind them.
 #[must_use]
 pub fn may_be_either(start: &[u8], client: Capabilities) -> bool {
