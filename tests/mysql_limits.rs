@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::bed::{
-    Config, Dialogue, Keyward, Mysql, MysqlClient, MysqlDsn, MysqlRaw, MysqlScene, MysqlShell, MysqlTold, bao, canary, eventually, mariadb,
-    masked, mysql_servers, pymysql_later, pymysql_stream, within,
+    Config, Dialogue, FLAGS, Hello, Keyward, Mysql, MysqlClient, MysqlDsn, MysqlRaw, MysqlScene, MysqlShell, MysqlTold, bao, canary,
+    eventually, mariadb, masked, mysql_packet, mysql_servers, pymysql_later, pymysql_stream, ssl_request, within,
 };
 
 const KILLED: &str = "the session was ended by an administrator";
@@ -69,6 +69,10 @@ fn kill_all(keyward: &Keyward) {
     for session in sessions(keyward) {
         keyward.cli(&["kill", session["session"].as_str().unwrap()]).ok();
     }
+}
+
+fn orders() -> Hello {
+    Hello::new("alice", Some("orders"))
 }
 
 /// Whether the server is at work on a `sleep` of this user.
@@ -248,6 +252,48 @@ fn a_session_ends_with_words_before_its_lease_does() {
     ended(&raw.refusal(), 1, "the session's credential has come to its end; connect again");
     eventually("its user is gone", || (!mariadb().has_user(&user)).then_some(()));
     assert_eq!(keyward.until_audit("closed", 1)[0]["outcome"], "lease_end");
+}
+
+#[test]
+fn a_client_that_stops_in_the_middle_of_a_step_is_let_go() {
+    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 2s }"));
+    let whole = mysql_packet(1, &orders().encode());
+    let greeted = |bytes: &[u8]| {
+        let mut raw = scene.raw();
+        raw.greeting();
+        raw.send(bytes);
+        raw
+    };
+    let asked = |payload: &[u8], bytes: &[u8]| {
+        let mut raw = greeted(b"");
+        raw.say(&orders().encode()).ordered().unwrap();
+        if !payload.is_empty() {
+            raw.say(payload).ordered().unwrap();
+        }
+        raw.send(bytes);
+        raw
+    };
+    let mut switched = greeted(b"");
+    switched.say(&Hello { plugin: b"mysql_native_password".to_vec(), ..orders() }.encode()).ordered().unwrap();
+    // What they hear: the words where they can read them, nothing in the middle of TLS.
+    let stopped = [
+        ("nothing", greeted(b""), true),
+        ("half a header", greeted(&whole[..2]), true),
+        ("a header", greeted(&whole[..4]), true),
+        ("half an answer", greeted(&whole[..40]), true),
+        ("no TLS behind its request", greeted(&mysql_packet(1, &ssl_request(FLAGS))), false),
+        ("half a TLS hello", greeted(&[mysql_packet(1, &ssl_request(FLAGS)).as_slice(), &[0x16, 3, 1]].concat()), false),
+        ("nothing inside TLS", scene.secure_raw(), true),
+        ("no proof", asked(b"", b""), true),
+        ("half a proof", asked(b"", &[8, 0, 0, 3, b'x']), true),
+        ("no sealed password", asked(&[2], b""), true),
+        ("no other plugin's answer", switched, true),
+    ];
+    for (what, mut raw, told) in stopped {
+        let said = String::from_utf8_lossy(&raw.rest()).into_owned();
+        assert_eq!(said.contains("#08S01keyward: the login took too long (session "), told, "{what}: {said:?}");
+        assert!(told || said.is_empty(), "{what}: {said:?}");
+    }
 }
 
 #[test]

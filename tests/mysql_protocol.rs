@@ -353,44 +353,28 @@ fn what_breaks_the_protocol_in_the_lobby_ends_that_link_only() {
 }
 
 #[test]
-fn a_client_that_stops_in_the_middle_of_a_step_is_let_go() {
-    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 2s }"));
-    let whole = mysql_packet(1, &hello().encode());
-    let greeted = |bytes: &[u8]| {
-        let mut raw = scene.raw();
-        raw.greeting();
-        raw.send(bytes);
-        raw
-    };
-    let asked = |payload: &[u8], bytes: &[u8]| {
-        let mut raw = greeted(b"");
-        raw.say(&hello().encode()).ordered().unwrap();
-        if !payload.is_empty() {
-            raw.say(payload).ordered().unwrap();
+fn a_command_that_is_numbered_as_a_file_is_served_by_nobody() {
+    for server in mysql_servers() {
+        // Where files may be sent, Keyward cannot tell such a packet from a piece of one. The server can.
+        for keys in ["", "local_infile: true"] {
+            let scene = MysqlScene::with(server, keys, |config| config.line("limits: { drain_timeout: 1s }"));
+            let mut bystander = Bystander::of(&scene);
+            let victim = format!("KILL {}", bystander.0.query("SELECT connection_id()").unwrap().concat());
+            let change = [b"\x11".as_slice(), scene.app.name.as_bytes(), b"\0\0\0"].concat();
+            for command in [b"\x03SELECT 'smuggled'".to_vec(), [b"\x03", victim.as_bytes()].concat(), change] {
+                for sequence in [1, 2, 0xff] {
+                    let mut raw = scene.raw();
+                    let asks = FLAGS | flag::CONNECT_WITH_DB | flag::LOCAL_FILES;
+                    raw.answer(&Hello { flags: asks, ..hello() }).prove(&scene.alice).unwrap();
+                    // And what would be held back stands behind it.
+                    raw.send(&[mysql_packet(sequence, &command), mysql_packet(0, &command), mysql_packet(sequence, &command)].concat());
+                    let said = raw.rest();
+                    let text = String::from_utf8_lossy(&said);
+                    assert!(!text.contains("smuggled") && said.get(4) != Some(&0), "{keys} {sequence}: {text:?}");
+                    bystander.is_served();
+                }
+            }
         }
-        raw.send(bytes);
-        raw
-    };
-    let mut switched = greeted(b"");
-    switched.say(&Hello { plugin: b"mysql_native_password".to_vec(), ..hello() }.encode()).ordered().unwrap();
-    // What they hear: the words where they can read them, nothing in the middle of TLS.
-    let stopped = [
-        ("nothing", greeted(b""), true),
-        ("half a header", greeted(&whole[..2]), true),
-        ("a header", greeted(&whole[..4]), true),
-        ("half an answer", greeted(&whole[..40]), true),
-        ("no TLS behind its request", greeted(&mysql_packet(1, &ssl_request(FLAGS))), false),
-        ("half a TLS hello", greeted(&[mysql_packet(1, &ssl_request(FLAGS)).as_slice(), &[0x16, 3, 1]].concat()), false),
-        ("nothing inside TLS", scene.secure_raw(), true),
-        ("no proof", asked(b"", b""), true),
-        ("half a proof", asked(b"", &[8, 0, 0, 3, b'x']), true),
-        ("no sealed password", asked(&[2], b""), true),
-        ("no other plugin's answer", switched, true),
-    ];
-    for (what, mut raw, told) in stopped {
-        let said = String::from_utf8_lossy(&raw.rest()).into_owned();
-        assert_eq!(said.contains("#08S01keyward: the login took too long (session "), told, "{what}: {said:?}");
-        assert!(told || said.is_empty(), "{what}: {said:?}");
     }
 }
 
