@@ -1,22 +1,119 @@
-//! What ends a connection: one thing for the peer, the detail for the log.
+//! What ends a connection: a short text for the peer, the detail for the log.
 
 use std::fmt;
 
-/// The connection must end. The text says what was wrong, for the log; it holds nothing secret and nothing that the peer chose.
+use crate::wire::Malformed;
+
+/// Reasons of SSH_MSG_DISCONNECT that we give (RFC 4253 section 11.1).
+pub mod reason {
+    /// The peer broke the protocol.
+    pub const PROTOCOL_ERROR: u32 = 2;
+    /// Nothing in common, or the exchange failed.
+    pub const KEY_EXCHANGE_FAILED: u32 = 3;
+    /// The service that was asked for is not to be had.
+    pub const SERVICE_NOT_AVAILABLE: u32 = 7;
+    /// The server is not who it should be.
+    pub const HOST_KEY_NOT_VERIFIABLE: u32 = 9;
+    /// The connection beyond us was lost.
+    pub const CONNECTION_LOST: u32 = 10;
+    /// Somebody decided it.
+    pub const BY_APPLICATION: u32 = 11;
+    /// Nobody here has time.
+    pub const TOO_MANY_CONNECTIONS: u32 = 12;
+    /// No way left to prove who it is.
+    pub const NO_MORE_AUTH_METHODS_AVAILABLE: u32 = 14;
+}
+
+/// What two sides could not agree on (RFC 4253 section 7.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// How keys are exchanged.
+    KeyExchange,
+    /// How the server proves itself.
+    HostKey,
+    /// How packets are protected, in either direction.
+    Cipher,
+    /// Whether packets are compressed; we never do.
+    Compression,
+}
+
+impl Choice {
+    fn name(self) -> &'static str {
+        match self {
+            Self::KeyExchange => "key exchange method",
+            Self::HostKey => "host key algorithm",
+            Self::Cipher => "cipher",
+            Self::Compression => "way to go without compression",
+        }
+    }
+}
+
+/// The connection must end. The texts say what was wrong, for the log; they hold nothing secret and nothing that the peer chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fatal {
-    /// Something of our own failed: we fail closed.
-    Internal(&'static str),
     /// The peer broke the protocol.
     Protocol(&'static str),
+    /// A packet was not what the peer sealed, or somebody changed it on its way.
+    Integrity,
+    /// Nothing in common.
+    NoCommon(Choice),
+    /// The server did not prove itself.
+    HostKey(&'static str),
+    /// The peer made us keep or do more than we will.
+    TooMuch(&'static str),
+    /// A key exchange took too long.
+    TimedOut,
+    /// The connection has already ended.
+    Ended,
+    /// Something of our own failed: we fail closed.
+    Internal(&'static str),
+}
+
+impl Fatal {
+    /// The reason code for the peer.
+    #[must_use]
+    pub fn reason(self) -> u32 {
+        match self {
+            Self::Protocol(_) | Self::Integrity | Self::TooMuch(_) => reason::PROTOCOL_ERROR,
+            Self::NoCommon(_) | Self::TimedOut | Self::Internal(_) => reason::KEY_EXCHANGE_FAILED,
+            Self::HostKey(_) => reason::HOST_KEY_NOT_VERIFIABLE,
+            Self::Ended => reason::BY_APPLICATION,
+        }
+    }
+
+    /// The text for the peer: the same for whatever it may have done wrong, since it knows that; what it needs to change where it can.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Protocol(_) | Self::Integrity | Self::TooMuch(_) => "protocol error",
+            Self::NoCommon(Choice::KeyExchange) => "no common key exchange method",
+            Self::NoCommon(Choice::HostKey) => "no common host key algorithm",
+            Self::NoCommon(Choice::Cipher) => "no common cipher",
+            Self::NoCommon(Choice::Compression) => "compression is not supported",
+            Self::HostKey(_) => "the host key could not be verified",
+            Self::TimedOut => "the key exchange took too long",
+            Self::Ended => "the connection has ended",
+            Self::Internal(_) => "internal error",
+        }
+    }
 }
 
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Internal(what) | Self::Protocol(what) => f.write_str(what),
+            Self::Protocol(what) | Self::TooMuch(what) | Self::HostKey(what) | Self::Internal(what) => f.write_str(what),
+            Self::NoCommon(choice) => write!(f, "the peer has no {} in common with us", choice.name()),
+            Self::Integrity => f.write_str("a packet was changed on its way or sealed with another key"),
+            Self::TimedOut => f.write_str("a key exchange took too long"),
+            Self::Ended => f.write_str("the connection has already ended"),
         }
     }
 }
 
 impl std::error::Error for Fatal {}
+
+impl From<Malformed> for Fatal {
+    fn from(malformed: Malformed) -> Self {
+        Self::Protocol(malformed.0)
+    }
+}
