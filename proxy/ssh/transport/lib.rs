@@ -15,5 +15,5 @@ mod random;
 pub mod sign;
 pub mod wire;
 
-pub use error::Fatal;
+pub use error::{Choice, Fatal, reason};
 pub use random::{Random, SystemRandom};
