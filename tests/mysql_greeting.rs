@@ -52,6 +52,31 @@ fn a_listener_with_one_connection_greets_as_its_server_does() {
 }
 
 #[test]
+fn a_flag_that_was_not_offered_changes_nothing() {
+    for server in mysql_servers() {
+        let scene = MysqlScene::with(server, "", alone);
+        until_version(scene.port(), &greeting(server.port).version);
+        for (flags, rest) in [
+            (flag::COMPRESS, vec![]),
+            (flag::COMPRESS | flag::ZSTD, vec![3]),
+            (flag::MULTI_FACTOR | flag::CAN_HANDLE_EXPIRED_PASSWORDS, vec![]),
+            (flag::LOCAL_FILES, vec![]),
+            (1 << 29 | 1 << 30 | 1 << 31, vec![]),
+        ] {
+            let mut raw = scene.raw();
+            raw.answer(&Hello { flags: FLAGS | flag::CONNECT_WITH_DB | flags, rest, ..Hello::new("alice", Some("orders")) });
+            raw.prove(&scene.alice).unwrap();
+            // Neither compressed nor otherwise different.
+            assert_eq!(raw.query("SELECT repeat('x', 3000)").unwrap(), ["x".repeat(3000)], "{flags:#x}");
+            raw.query("CREATE TABLE IF NOT EXISTS t (id int)").unwrap();
+            let told = raw.query("LOAD DATA LOCAL INFILE '/etc/hostname' INTO TABLE t").unwrap_err();
+            assert!([1148, 3948, 4166].contains(&told.code), "the server does not ask for a file: {told:?}");
+            assert_eq!(raw.query("SELECT count(*) FROM t").unwrap(), ["0"]);
+        }
+    }
+}
+
+#[test]
 fn each_greeting_has_a_number_and_a_scramble_of_its_own() {
     let scene = MysqlScene::new(mariadb());
     let mut open: Vec<MysqlRaw> = (0..50).map(|_| scene.raw()).collect();
