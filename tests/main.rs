@@ -23,6 +23,7 @@ mod mysql_faults;
 mod mysql_greeting;
 mod mysql_kill;
 mod mysql_leases;
+mod mysql_limits;
 mod mysql_lobby;
 mod mysql_protocol;
 mod mysql_refusals;

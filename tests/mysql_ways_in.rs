@@ -1,8 +1,8 @@
 //! The ways in for clients of MySQL: by which transport, with which proof, and how they name the connection and its database.
 
 use crate::bed::{
-    CACHING_SHA2, Config, FLAGS, Hello, MysqlClient, MysqlDsn, MysqlRaw, MysqlScene, MysqlTls, Plugin, canary, flag, mariadb, masked,
-    mysql_servers, mysql9, own_address, pymysql, scratch, seal,
+    CACHING_SHA2, Certificate, Config, FLAGS, Hello, Mysql, MysqlClient, MysqlDsn, MysqlRaw, MysqlScene, MysqlTls, Plugin, canary, flag,
+    mariadb, masked, mysql_servers, mysql9, own_address, pymysql, scratch, seal,
 };
 
 const NOT_OPEN: &str = "keyward: no such connection, or it is not open to you (session ID)";
@@ -191,16 +191,15 @@ fn the_connections_own_name_is_its_database_in_a_use_too() {
             raw.next = 0;
             raw.say(&command);
             assert_eq!(raw.ordered().unwrap()[0], 0);
-            assert_eq!(raw.query("SELECT database()").unwrap(), [scene.database.clone()], "{:?}", String::from_utf8_lossy(&command));
+            let now = raw.query("SELECT database()").unwrap().concat();
+            assert_eq!(now, scene.database, "{:?}", String::from_utf8_lossy(&command));
         }
     }
 }
 
 #[test]
 fn who_it_is_stands_in_the_attributes_of_the_servers_session() {
-    let Some(server) = mysql9() else { return };
-    let Some(own) = crate::bed::Mysql::own("mysql-9", crate::bed::Certificate::OfTheBed, &["--performance-schema=ON"]) else { return };
-    assert!(!server.is_mariadb());
+    let Some(own) = Mysql::own("mysql-9", Certificate::OfTheBed, &["--performance-schema=ON"]) else { return };
     let login = own.login(Plugin::CachingSha2);
     own.sql("", &format!("GRANT SELECT ON performance_schema.* TO '{}'@'%'", login.name));
     let scene = MysqlScene::of(login, &own.database(), &own.address(), "", |config| config);
