@@ -12,8 +12,8 @@ use crate::identity::{Attempt, Hashing, Lockout, LockoutLimits, SaltKey, Users};
 use crate::policy::Policy;
 use crate::store::{Leases, Stores};
 use crate::{
-    AuthFailure, Connection, Denied, Grant, Identity, Lease, LeaseStats, Observer, Reachable, ScramServer, Secret, SessionId, Source,
-    StoreError, StoreStatus,
+    AuthFailure, Connection, Credential, Denied, Grant, Identity, Lease, LeaseStats, Observer, Reachable, ScramServer, Secret, SessionId,
+    Source, StoreError, StoreStatus,
 };
 
 /// Who is it, may they, with which credential. One per process; shared by every link.
@@ -160,6 +160,15 @@ impl Gate {
     /// As for [`Self::lease`].
     pub async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
         self.current.load_full().stores.refetch(grant, rejected).await
+    }
+
+    /// The upstream rejects the credential that a live session has: what has come in its place in the store. `None`: nothing, or it is a
+    /// lease, whose credential stays what it is.
+    ///
+    /// # Errors
+    /// As for [`Self::lease`].
+    pub async fn replacement(&self, grant: &Grant, rejected: &Credential) -> Result<Option<Arc<Credential>>, StoreError> {
+        self.current.load_full().stores.replacement(grant, rejected).await
     }
 
     /// Asks a store how it is. Logs in to it if need be.

@@ -144,7 +144,8 @@ impl Session<Authorised> {
     }
 }
 
-fn unavailable(error: StoreError) -> SessionError {
+/// The store did not give a credential.
+pub(crate) fn unavailable(error: StoreError) -> SessionError {
     SessionError::new(Refusal::CredentialsUnavailable, Party::Store, Stage::Lease, error.to_string())
 }
 

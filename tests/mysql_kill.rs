@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::bed::{
-    Login, Mysql, MysqlClient, MysqlDsn, MysqlLeased, MysqlRaw, MysqlShell, MysqlTls, MysqlTold, eventually, installed, mariadb, mysql9,
-    run,
+    Login, Mysql, MysqlClient, MysqlDsn, MysqlLeased, MysqlRaw, MysqlShell, MysqlTls, MysqlTold, canary, eventually, installed, mariadb,
+    mysql9, run,
 };
 
 const SLEEP: &str = "SELECT SLEEP(600)";
@@ -163,6 +163,30 @@ fn what_a_kill_comes_to_is_told_in_its_turn() {
         assert_eq!(raw.result().unwrap(), ["0\tfirst"]);
         raw.next = 1;
         is_unknown(&raw.result().unwrap_err(), nobodys.into());
+    }
+}
+
+#[test]
+fn a_query_can_be_stopped_after_the_password_was_changed() {
+    for server in servers() {
+        let stage = MysqlLeased::new(server);
+        let Login { name, .. } = &stage.scene.app;
+        let ((mut victim, id), (mut lobby, _)) = (stage.session(Some("orders")), stage.session(None));
+        let password = canary();
+        server.sql("", &format!("ALTER USER '{name}'@'%' IDENTIFIED BY '{password}'"));
+        stage.scene.kv.put("orders", &[("username", name), ("password", &password)]);
+        for _ in 0..2 {
+            victim.ask(SLEEP);
+            until_asleep(server, name, 1);
+            assert_eq!(lobby.query(&format!("KILL QUERY {id}")), Ok(Vec::new()));
+            is_interrupted(victim.result());
+            victim.change_user("alice", "orders", 45, &stage.scene.alice).unwrap();
+        }
+        // And where nobody is left to wait for it.
+        victim.ask(SLEEP);
+        until_asleep(server, name, 1);
+        drop(victim);
+        server.until_gone(name);
     }
 }
 

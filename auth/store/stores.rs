@@ -130,6 +130,16 @@ impl Stores {
         Ok((!unchanged).then_some(lease))
     }
 
+    /// What has come in the place of a credential that a live session has; past the cache. `None`: nothing, or it is a lease.
+    pub(crate) async fn replacement(&self, grant: &Grant, rejected: &Credential) -> Result<Option<Arc<Credential>>, StoreError> {
+        if matches!(grant.account().plan, CredentialPlan::Leased(_)) {
+            return Ok(None);
+        }
+        let known = self.read(grant).await?;
+        let newest = self.refetch(grant, &known).await?.unwrap_or(known);
+        Ok(newest.credential().filter(|credential| !credential.same_as(rejected)))
+    }
+
     /// A reload has changed the file: nobody joins a lease whose connection is not `current` any more.
     pub(crate) fn close_all_but(&self, current: impl Fn(&Connection) -> bool) {
         self.open.values().for_each(|opened| opened.sharing.close_all_but(&current));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::{Credential, Grant};
@@ -14,6 +15,8 @@ use super::upstream::{self, Asking, Failure, Reached, Ready};
 use super::{CHARSET, MAX_PACKET, command, rules, wire};
 use crate::error::SessionError;
 use crate::registry::Interrupt;
+use crate::server::Proxy;
+use crate::session;
 use crate::upstream::Endpoint;
 
 /// Dial, log in, ask, and wait until the server has dealt with it.
@@ -23,22 +26,35 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Relogin {
     /// The very server of the session.
     pub(super) endpoint: Endpoint,
-    pub(super) credential: Arc<Credential>,
+    pub(super) credential: ArcSwap<Credential>,
     pub(super) grant: Grant,
+    pub(super) proxy: Arc<Proxy>,
     /// The server's own number of the session. COM_CHANGE_USER gives it another one.
     pub(super) thread_id: AtomicU32,
 }
 
 impl Relogin {
-    /// A fresh link to the same server, as the same user.
+    /// A fresh link to the same server, as the same user. A session may live longer than the password that it began with.
     ///
     /// # Errors
-    /// What the way there and the login say; the credential may have been replaced in the store meanwhile.
+    /// What the way there and the login say.
     pub(super) async fn link<'a>(&self, asking: &'a Asking<'a>) -> Result<(Reached<'a>, Ready), SessionError> {
-        let mut reached = upstream::connect(self.endpoint.clone(), asking).await?;
-        let rules = rules(&self.grant).await?;
-        let ready = upstream::login(&mut reached, &self.credential, &rules.borrowed()).await;
-        let ready = ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
+        let credential = self.credential.load_full();
+        let rejected = match self.try_link(asking, &credential).await {
+            Err(Failure::Rejected(error)) => error,
+            outcome => return outcome.map_err(error_of),
+        };
+        let replacement = self.proxy.gate.replacement(&self.grant, &credential).await.map_err(session::unavailable)?;
+        let Some(credential) = replacement else { return Err(rejected) };
+        let link = self.try_link(asking, &credential).await.map_err(error_of)?;
+        self.credential.store(credential);
+        Ok(link)
+    }
+
+    async fn try_link<'a>(&self, asking: &'a Asking<'a>, credential: &Credential) -> Result<(Reached<'a>, Ready), Failure> {
+        let mut reached = upstream::connect(self.endpoint.clone(), asking).await.map_err(Failure::Other)?;
+        let rules = rules(&self.grant).await.map_err(Failure::Other)?;
+        let ready = upstream::login(&mut reached, credential, &rules.borrowed()).await?;
         Ok((reached, ready))
     }
 
@@ -66,6 +82,11 @@ impl Relogin {
         let _ = Packets::default().write(stream, &[command::QUIT]).await;
         Ok(())
     }
+}
+
+fn error_of(failure: Failure) -> SessionError {
+    let (Failure::Rejected(error) | Failure::Other(error)) = failure;
+    error
 }
 
 /// How a session's query is stopped upstream.

@@ -159,6 +159,18 @@ async fn all_who_hold_a_rotated_password_get_the_new_one_from_one_read() {
 }
 
 #[tokio::test]
+async fn a_live_session_gets_what_came_in_the_place_of_its_password() {
+    let (store, stores, grant) = Rotating::open();
+    let held = stores.lease(&grant).await.unwrap().credential().unwrap();
+    *store.password.lock().unwrap() = "new";
+    let replaced = join_all((0..20).map(|_| stores.replacement(&grant, &held))).await;
+    let replaced: Vec<_> = replaced.into_iter().map(|credential| credential.unwrap().expect("a newer one")).collect();
+    assert!(replaced.iter().all(|credential| credential.password().unwrap().expose() == b"new"));
+    assert!(stores.replacement(&grant, &replaced[0]).await.unwrap().is_none());
+    assert_eq!(store.reads(), [false, true]);
+}
+
+#[tokio::test]
 async fn a_password_that_did_not_change_is_read_once_however_often_it_is_rejected() {
     let (store, stores, grant) = Rotating::open();
     stores.lease(&grant).await.unwrap();
