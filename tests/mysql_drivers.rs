@@ -1,6 +1,6 @@
 //! Drivers of MySQL and MariaDB: each does the same steps through Keyward and directly, and must see the same.
 //!
-//! The steps: `login`, `wrong_password`, `types` (as text and prepared), `transaction` (error, rollback, many rows), `results` (several
+//! The steps: `login`, `wrong_password`, `untrusted` (the CA of somebody else), `types` (as text and prepared), `transaction` (error, rollback, many rows), `results` (several
 //! statements, procedures with several results, an error between them), `streamed` (row by row), `cursors` (on the server), `big` (20 MB
 //! down and up, and packets of about 16 MiB), `infile` (`LOAD DATA LOCAL INFILE`), `session` (another database, another character set,
 //! ping, statistics, reset), `change_user`, `pipelined`, `errors`; and `no_infile` where the connection does not allow it. What they find is
@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::bed::{Dialogue, Mysql, MysqlDsn, MysqlStage, installed, mariadb, mysql9, scratch};
+use crate::bed::{Dialogue, Mysql, MysqlDsn, MysqlStage, MysqlTls, installed, mariadb, mysql9, scratch};
 
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "login",
     "wrong_password",
+    "untrusted",
     "types",
     "transaction",
     "results",
@@ -149,6 +150,7 @@ fn sees_no_difference_with(driver: &Driver, server: &Mysql, keys: &str) {
     for step in STEPS.into_iter().filter(|step| !driver.cannot.contains(step)) {
         let direct = act(&stage, driver, step, &stage.direct());
         assert!(!direct.is_empty(), "{} {step} says nothing", driver.name);
+        assert!(step != "untrusted" || direct.to_lowercase() == "refused true", "{}: {direct}", driver.name);
         let all_ways = driver.plain && STEPS_OF_EACH_WAY.contains(&step);
         for (way, dsn) in stage.ways().into_iter().take(if all_ways { 3 } else { 1 }) {
             assert_eq!(act(&stage, driver, step, &dsn), direct, "{} {step} {way}", driver.name);
@@ -191,7 +193,15 @@ fn act(stage: &MysqlStage<'_>, driver: &Driver, step: &'static str, dsn: &MysqlD
         file
     });
     stage.fill(include_str!("mysql_drivers/schema.sql"));
-    let dsn = if step == "wrong_password" { dsn.clone().with_password("wrong") } else { dsn.clone() };
+    let dsn = match step {
+        "wrong_password" => dsn.clone().with_password("wrong"),
+        "untrusted" => dsn.clone().tls(MysqlTls::Verified(if dsn.place().ca == Some(stage.server.ca()) {
+            stage.scene.ca()
+        } else {
+            stage.server.ca()
+        })),
+        _ => dsn.clone(),
+    };
     let script = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mysql_drivers").join(name);
     let mut command: Command = match driver.program {
         Program::Python(name) => {
@@ -211,7 +221,7 @@ fn act(stage: &MysqlStage<'_>, driver: &Driver, step: &'static str, dsn: &MysqlD
 
 /// 5 MB, so that the packets of any driver's pieces are more than 256 and one of them has the sequence number of a command; whichever it
 /// is, it begins as COM_CHANGE_USER does, or one of its neighbours that must not pass.
-fn what_looks_like_commands() -> Vec<u8> {
+pub fn what_looks_like_commands() -> Vec<u8> {
     let line = [[0x11; 31].as_slice(), [0x12; 16].as_slice(), [0x0c; 16].as_slice(), b"\n"].concat();
     line.repeat(5_000_000 / line.len())
 }

@@ -18,6 +18,7 @@ pub fn act(step: &str, dsn: &MysqlDsn, file: &Path, say: &Sender<String>) {
         match step {
             "login" => login(dsn).await,
             "wrong_password" => Ok(code(&Conn::new(mysql_options(dsn)).await.unwrap_err())),
+            "untrusted" => Ok(untrusted(&Conn::new(mysql_options(dsn)).await.unwrap_err())),
             "types" => types(dsn).await,
             "transaction" => transaction(dsn).await,
             "results" => results(dsn).await,
@@ -40,6 +41,10 @@ fn code(error: &Error) -> String {
         Error::Server(error) => format!("{} {} {}", error.code, error.state, error.message),
         other => format!("{other}"),
     }
+}
+
+fn untrusted(error: &Error) -> String {
+    format!("refused {}", error.to_string().contains("UnknownIssuer"))
 }
 
 async fn all<Q: StatementLike>(db: &mut Conn, query: Q, values: impl Into<Params> + Send) -> Result<Vec<Row>, Error> {

@@ -52,6 +52,14 @@ async def wrong_password():
         say("refused", error.args[0])
 
 
+async def untrusted():
+    try:
+        await connect()
+        say("let in")
+    except (MySQLError, ssl.SSLError) as error:
+        say("refused", "CERTIFICATE_VERIFY_FAILED" in str(error))
+
+
 async def types():
     async with await connect() as db, db.cursor() as cursor:
         await cursor.execute("SELECT * FROM types ORDER BY id")

@@ -48,6 +48,14 @@ def wrong_password():
         say("refused", error.errno, error.sqlstate)
 
 
+def untrusted():
+    try:
+        connect()
+        say("let in")
+    except mysql.connector.Error as error:
+        say("refused", "CERTIFICATE_VERIFY_FAILED" in str(error))
+
+
 def types():
     with connect() as db:
         # It cannot read the year of a prepared statement's row.

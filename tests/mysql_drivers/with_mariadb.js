@@ -32,6 +32,10 @@ const steps = {
     await connect().then(() => say('let in'), (error) => say('refused', error.errno, error.sqlState));
   },
 
+  async untrusted() {
+    await connect().then(() => say('let in'), (error) => say('refused', /certificate/.test(error.message)));
+  },
+
   async types() {
     const db = await connect();
     for (const way of ['query', 'execute', 'execute']) {

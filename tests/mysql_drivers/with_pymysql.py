@@ -48,6 +48,14 @@ def wrong_password():
         say("refused", error.args[0])
 
 
+def untrusted():
+    try:
+        connect()
+        say("let in")
+    except pymysql.OperationalError as error:
+        say("refused", "CERTIFICATE_VERIFY_FAILED" in str(error))
+
+
 def types():
     with connect() as db, db.cursor() as cursor:
         cursor.execute("SELECT * FROM types ORDER BY id")
@@ -113,7 +121,7 @@ def big():
         cursor.execute("SELECT length(%s), sha2(%s, 256)", (text, text))
         say(cursor.fetchone())
         # A text of 16 MiB - 1 and its neighbours: a packet that is full is followed by another one, be it empty.
-        for length in range((1 << 24) - 12, (1 << 24) + 2):
+        for length in ((1 << 24) - 10, (1 << 24) - 3, (1 << 24) - 2, (1 << 24) - 1):
             cursor.execute("SELECT length('%s')" % ("x" * (length - len("SELECT length('')"))))
             cursor.execute("SELECT REPEAT('y', %s)", (length - 8,))
             say(length, md5(cursor.fetchone()[0]))
