@@ -223,7 +223,7 @@ fn a_server_that_lets_nobody_in_at_that_moment_leaves_the_session_as_it_was() {
 #[test]
 fn a_server_that_does_not_answer_holds_the_session_up_no_longer_than_a_login() {
     let server = Mysql::own("mariadb", Certificate::OfTheBed, &[]).unwrap();
-    let scene = MysqlScene::with(&server, "", |config| config.line("limits: { handshake_timeout: 2s }"));
+    let scene = MysqlScene::with(&server, "", |config| config.line("limits: { handshake_timeout: 4s }"));
     let mut raw = scene.session();
     furnish(&mut raw);
     server.signal(Signal::STOP);
