@@ -10,10 +10,23 @@ pub struct Asked {
     pub user: String,
     /// `None`: he named none.
     pub connection: Option<String>,
+    /// By what the connection is named, if it is.
+    pub named_by: NamedBy,
     /// `None`: he named none.
     pub account: Option<String>,
     /// The upstream's database; `None`: the connection's own.
     pub database: Option<String>,
+}
+
+/// By what a login names its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The listener leads to one.
+    Listener,
+    /// The login name: `user+connection`.
+    Login,
+    /// The database's name.
+    Database,
 }
 
 impl Asked {
@@ -28,11 +41,15 @@ impl Asked {
         match (door.map(ToString::to_string), named) {
             // Behind a listener that leads to one connection, no other one is there.
             (Some(door), Some(named)) if door != named => {
-                Self { user, connection: Some(format!("{named} at {door}")), account, database: upstreams }
+                let connection = Some(format!("{named} at {door}"));
+                Self { user, connection, named_by: NamedBy::Login, account, database: upstreams }
             }
-            (Some(door), _) => Self { user, connection: Some(door), account, database: upstreams },
-            (None, Some(named)) => Self { user, connection: Some(named), account, database: upstreams },
-            (None, None) => Self { user, connection: database.map(str::to_owned), account: None, database: None },
+            (Some(door), _) => Self { user, connection: Some(door), named_by: NamedBy::Listener, account, database: upstreams },
+            (None, Some(named)) => Self { user, connection: Some(named), named_by: NamedBy::Login, account, database: upstreams },
+            (None, None) => {
+                let connection = database.map(str::to_owned);
+                Self { user, connection, named_by: NamedBy::Database, account: None, database: None }
+            }
         }
     }
 }
@@ -44,7 +61,7 @@ mod tests {
     #[track_caller]
     fn asked(door: Option<&str>, login: &str, database: Option<&str>) -> [Option<String>; 3] {
         let door = door.map(|name| name.parse().unwrap());
-        let Asked { user, connection, account, database } = Asked::of(door.as_ref(), login, database);
+        let Asked { user, connection, account, database, .. } = Asked::of(door.as_ref(), login, database);
         assert_eq!(user, "alice");
         [connection, account, database]
     }

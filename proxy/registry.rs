@@ -78,8 +78,13 @@ pub struct WireId {
 
 /// How the running query of a session is stopped upstream.
 pub trait Interrupt: Send + Sync {
-    /// Asks the upstream to stop the query; returns once the upstream has dealt with it, or after a bound of its own.
-    fn interrupt(&self) -> BoxFuture<'_, ()>;
+    /// Asks the upstream to stop the query; returns once the upstream has dealt with it, or after a bound of its own. Whether it has.
+    fn interrupt(&self) -> BoxFuture<'_, bool>;
+
+    /// The session is over, and its upstream is at work all the same: asks for an end of all that it still has to do.
+    fn end(&self) -> BoxFuture<'_, bool> {
+        self.interrupt()
+    }
 }
 
 /// Keeps a session in the registry while it lives.

@@ -275,7 +275,7 @@ async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Opti
             Ok(Ok(Served::Request)) => {}
             Ok(Ok(Served::Session(end))) => tracing::debug!(?end, "session ended"),
             Ok(Err(error)) if error.left => tracing::debug!(%error, "left"),
-            Ok(Err(error)) => refused(&link, &error),
+            Ok(Err(error)) => refused(&link, &link.claimed, &error),
             // The panic's own message is on standard error already; it holds no text from a peer.
             Err(_) => tracing::error!("a session panicked; only this link is lost"),
         }
@@ -343,11 +343,11 @@ async fn enter(proxy: &Arc<Proxy>, door: &Door, stream: &mut Stream, peer: Optio
     Some(link)
 }
 
-/// The one place that logs, counts and records why a login was refused. What did not come as far as a name is no login: scanners and
+/// The one place that logs, counts and records why a login was refused: the first of a link, or one more in its session. What did not come as far as a name is no login: scanners and
 /// broken probes are counted, and would only hide the others in the record.
-fn refused(link: &Link, error: &SessionError) {
+pub(crate) fn refused(link: &Link, claimed: &Claimed, error: &SessionError) {
     link.proxy.metrics.refusal(link.door.protocol, error);
-    match (error.party, &link.claimed.user) {
+    match (error.party, &claimed.user) {
         (Party::Client, None) => return tracing::debug!(%error, "refused"),
         (Party::Client, Some(_)) => tracing::info!(%error, "refused"),
         (Party::Upstream | Party::Store, _) => tracing::warn!(%error, "refused"),
@@ -357,8 +357,8 @@ fn refused(link: &Link, error: &SessionError) {
         session: link.id,
         protocol: link.door.protocol,
         peer: &link.peer,
-        user: link.claimed.user.as_deref(),
-        connection: link.claimed.connection.as_deref(),
+        user: claimed.user.as_deref(),
+        connection: claimed.connection.as_deref(),
         error,
     });
 }

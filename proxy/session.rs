@@ -252,7 +252,7 @@ impl Session<Live> {
         let outcome = relay.run(self.ends(), farewell).await;
         if !outcome.upstream_closed {
             // The server would notice that nobody listens only when it has something to say.
-            self.stage.registered.live().interrupt.interrupt().await;
+            self.stage.registered.live().interrupt.end().await;
         }
         drop(stream);
         self.stage.closing.outcome = outcome.end.word();

@@ -108,7 +108,7 @@ enum UserCommand {
     /// Turn a password into a verifier for `users: … password:`. The password is asked for, or read from standard input; never given as
     /// an argument.
     Hash {
-        /// argon2id instead of SCRAM-SHA-256: harder to guess from, but usable on listeners with `login: cleartext` only.
+        /// argon2id instead of SCRAM-SHA-256: harder to guess from; PostgreSQL listeners take it with `login: cleartext` only.
         #[arg(long)]
         argon2: bool,
     },

@@ -1,6 +1,7 @@
 //! Commands that a server must not get as they come: KILL with an id of ours, a change of the user, the choice of a database by the
 //! connection's name, and what the connection does not allow. The framer holds them back; here it is decided what becomes of them.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -14,17 +15,18 @@ use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
 use super::framer;
+use super::kill::Killed;
 use super::packet::{self, Packets};
 use super::relogin::Relogin;
-use super::statement;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
-use super::{Opened, State, command, kill, login, refuse, settings_of};
-use crate::asked::Asked;
+use super::{Opened, State, command, kill, login, refuse, settings_of, statement};
+use crate::asked::{Asked, NamedBy};
 use crate::error::{Party, SessionError, Stage};
-use crate::link::{Bounds, Link};
+use crate::link::{Bounds, Claimed, Link};
 use crate::refusal::Refusal;
 use crate::relay::{Decide, End};
+use crate::server;
 use crate::stream::Stream;
 
 /// Who does not read what he is told is not waited for.
@@ -44,14 +46,12 @@ pub(super) struct Commands<'a> {
     pub(super) charset: u8,
 }
 
-/// What a command comes to.
-enum Decided {
-    /// This command goes to the server in its place, so that the answer is the server's.
-    Instead(Vec<u8>),
-    /// The client hears this.
-    Error(Vec<u8>),
-    /// The client has heard all.
-    Done,
+/// What COM_CHANGE_USER asks for.
+struct Again {
+    user: String,
+    /// The database on the server, or none. `None`: it is not one of this session's connection, or the account is another one.
+    database: Option<Option<String>>,
+    opened: Opened,
 }
 
 /// A session of the server's that may take the place of the old one.
@@ -72,24 +72,25 @@ impl Decide for Commands<'_> {
         async move {
             let (first, payload) = framer::held_command(&message)
                 .and_then(|payload| Some((*payload.first()?, payload)))
-                .ok_or(End::ClientFailed(std::io::ErrorKind::InvalidData))?;
-            let decided = match (first, kill::of(payload, self.agreed)) {
-                (command::CHANGE_USER, _) => self.change_user(payload, client, upstream).await?,
+                .ok_or(End::ClientFailed(ErrorKind::InvalidData))?;
+            // Whatever it is, the server answers, also with an error of ours: so it comes behind the answers to what was asked before,
+            // and says how the transaction stands.
+            let instead = match (first, kill::of(payload, self.agreed)) {
+                (command::CHANGE_USER, _) => {
+                    self.change_user(payload, client, upstream).await?;
+                    None
+                }
                 (_, Some(kill)) => match kill::run(&self.link.proxy, self.grant.user(), kill).await {
-                    // The server's own OK says how the transaction stands; one of ours could not.
-                    Ok(()) => Decided::Instead(vec![command::PING]),
-                    // The server says it, too: only so it comes behind the answers to what was asked before.
-                    Err(_) => Decided::Instead(statement::query(&format!("KILL {}", kill.id()), self.agreed)),
+                    Killed::Done => Some(vec![command::PING]),
+                    // Nor does the server know this id.
+                    Killed::Unknown => Some(payload.to_vec()),
+                    Killed::Failed => Some(self.error(1105, "HY000", "the query could not be stopped")),
                 },
                 // KILL aside, a query is held back only for a USE.
-                (command::INIT_DB | command::QUERY, None) => self.own_database(),
-                _ => Decided::Error(self.denied()),
+                (command::INIT_DB | command::QUERY, None) => Some(self.own_database()),
+                _ => Some(self.error(1227, "42000", "this connection does not allow this command")),
             };
-            match decided {
-                Decided::Instead(command) => Ok(packet::framed(0, &command)),
-                Decided::Error(error) => tell(client, &packet::framed(1, &error)).await.map(|()| Vec::new()),
-                Decided::Done => Ok(Vec::new()),
-            }
+            Ok(instead.map(|command| packet::framed(0, &command)).unwrap_or_default())
         }
         .boxed()
     }
@@ -97,59 +98,85 @@ impl Decide for Commands<'_> {
 
 impl Commands<'_> {
     /// The connection's own name stands for its `database`.
-    fn own_database(&self) -> Decided {
-        match settings_of(&self.grant).ok().and_then(|settings| settings.database.as_deref()) {
-            Some(database) => Decided::Instead([&[command::INIT_DB], database.as_bytes()].concat()),
-            None => Decided::Error(self.denied()),
-        }
+    fn own_database(&self) -> Vec<u8> {
+        let database = settings_of(&self.grant).ok().and_then(|settings| settings.database.as_deref()).unwrap_or_default();
+        [&[command::INIT_DB], database.as_bytes()].concat()
     }
 
-    /// ER_SPECIFIC_ACCESS_DENIED_ERROR.
-    fn denied(&self) -> Vec<u8> {
-        wire::error(1227, "42000", &refuse::sentence("this connection does not allow this command", self.link.id))
+    /// What makes the server say this error.
+    fn error(&self, code: u16, state: &str, text: &str) -> Vec<u8> {
+        statement::signal(code, state, &refuse::sentence(text, self.link.id), self.agreed)
     }
 
     /// A new login of the same user, on both sides: his proof, and a fresh session of the server's in the place of the old one, so that
-    /// nothing of that is left. If anything of it fails, the old one goes on.
-    async fn change_user(&mut self, payload: &[u8], client: &mut Stream, upstream: &mut Stream) -> Result<Decided, End> {
+    /// nothing of that is left. If the proof does not hold or the server does not let us in, the old one goes on. A client that has not
+    /// said its proof, or not all of it, may say it later: it must not be taken for commands, so that its session ends.
+    async fn change_user(&mut self, payload: &[u8], client: &mut Stream, upstream: &mut Stream) -> Result<(), End> {
         let mut packets = Packets::at(1);
+        let again = self.again(payload);
+        let user = again.as_ref().map_or_else(|_| self.grant.user().to_string(), |again| again.user.clone());
+        let fresh = match again {
+            Err(error) => Err((error, None)),
+            Ok(again) => match self.prove(&again, client, &mut packets).await {
+                Err(failure) => Err(failure),
+                Ok(()) => self.fresh(&again).await.map_err(|error| (error, None)),
+            },
+        };
+        let Fresh { ok, thread_id, stream } = match fresh {
+            Ok(fresh) => fresh,
+            Err((error, end)) => {
+                let connection = Some(self.grant.connection().name().to_string());
+                server::refused(self.link, &Claimed { user: Some(user), connection }, &error);
+                if error.left {
+                    return Err(End::Client);
+                }
+                let packet = refuse::message(error.refusal, self.link.id, &error.choices);
+                tell(client, &packet::framed(packets.next(), &packet)).await?;
+                return end.map_or(Ok(()), Err);
+            }
+        };
+        let old = (std::mem::replace(upstream, stream), self.relogin.thread_id.swap(thread_id, Ordering::Relaxed));
+        self.leave(old).await;
+        tell(client, &packet::framed(packets.next(), &ok)).await
+    }
+
+    /// The user's proof. With the error comes the end, if there has to be one.
+    async fn prove(&self, again: &Again, client: &mut Stream, packets: &mut Packets) -> Result<(), (SessionError, Option<End>)> {
         let bounds = Bounds {
             deadline: Instant::now().checked_add(self.link.proxy.limits().handshake_timeout.get()).unwrap_or(self.link.deadline),
             // A live session keeps its place, and a drain leaves it its time.
             crowded_out: CancellationToken::new(),
             draining: CancellationToken::new(),
         };
-        let fresh = bounds.run(Box::pin(self.log_in_again(payload, client, &mut packets))).await;
-        let Fresh { ok, thread_id, stream } = match fresh {
-            Ok(fresh) => fresh,
-            Err(error) if error.left => return Err(End::Client),
-            Err(error) => {
-                tracing::info!(%error, "a change of the user was refused");
-                let error = refuse::message(error.refusal, self.link.id, &error.choices);
-                tell(client, &packet::framed(packets.next(), &error)).await?;
-                return Ok(Decided::Done);
-            }
-        };
-        let mut old = std::mem::replace(upstream, stream);
-        self.relogin.thread_id.store(thread_id, Ordering::Relaxed);
-        let _ = tokio::time::timeout(PATIENCE, Packets::default().write(&mut old, &[command::QUIT])).await;
-        tell(client, &packet::framed(packets.next(), &ok)).await?;
-        Ok(Decided::Done)
+        let proof = login::prove(self.link, client, packets, &self.state.keys, &again.user, &again.opened);
+        let proven = bounds.run(Box::pin(proof)).await;
+        let end = |kind| Some(End::ClientFailed(kind));
+        match proven {
+            // Whether another user's password holds is nobody's business here.
+            Ok(identity) if identity.user() != self.grant.user() => Err((denied("a session stays with its user"), None)),
+            Ok(_) if again.database.is_none() => Err((refused("a session stays with its connection and its account"), None)),
+            Ok(_) => Ok(()),
+            Err(error) if error.refusal == Refusal::TooSlow => Err((error, end(ErrorKind::TimedOut))),
+            Err(error) if error.refusal == Refusal::Malformed => Err((error, end(ErrorKind::InvalidData))),
+            Err(error) => Err((error, None)),
+        }
     }
 
-    async fn log_in_again(&self, payload: &[u8], client: &mut Stream, packets: &mut Packets) -> Result<Fresh, SessionError> {
-        let refused = |text: &'static str| SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text);
+    /// What the command asks for, before anything of it is proven.
+    fn again(&self, payload: &[u8]) -> Result<Again, SessionError> {
         let change = ChangeUser::parse(payload, self.agreed).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
         let text = |bytes: &[u8]| {
             let text = String::from_utf8(bytes.to_vec());
             text.map_err(|_| SessionError::malformed(Stage::Login, "a name that is not UTF-8"))
         };
         let (login, database) = (text(&change.user)?, change.database.as_deref().map(text).transpose()?);
+        let asked = Asked::of(self.link.door.connection.as_ref(), &login, database.as_deref());
         // Its proof was made with the scramble of the greeting, which has served already: a new one is asked for.
         let answer = Answer {
             capabilities: self.agreed,
             max_packet: self.max_packet,
-            charset: self.charset,
+            // The low byte, as in an answer to a greeting.
+            charset: change.charset.map_or(self.charset, |charset| charset.to_le_bytes()[0]),
             user: change.user,
             auth: Zeroizing::default(),
             database: change.database,
@@ -159,28 +186,40 @@ impl Commands<'_> {
         let no_random = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "no random numbers");
         let scramble = wire::scramble().ok_or_else(no_random)?;
         let opened = Opened { login, database, answer, scramble, offered: self.agreed };
-        let asked = Asked::of(self.link.door.connection.as_ref(), &opened.login, opened.database.as_deref());
-        let identity = login::prove(self.link, client, packets, &self.state.keys, &asked.user, &opened).await?;
-        if identity.user() != self.grant.user() {
-            return Err(refused("a session stays with its user"));
-        }
-        let database = self.database(&asked).ok_or_else(|| refused("a session stays with its connection and its account"))?;
+        Ok(Again { database: self.database(&asked), user: asked.user, opened })
+    }
+
+    /// A session of the server's as it is asked for.
+    async fn fresh(&self, again: &Again) -> Result<Fresh, SessionError> {
+        let answer = &again.opened.answer;
         let asking = Asking {
             client: self.agreed,
             offered: self.agreed,
             max_packet: self.max_packet,
-            // The low byte, as in an answer to a greeting.
-            charset: change.charset.map_or(self.charset, |charset| charset.to_le_bytes()[0]),
-            database: database.as_deref().map(str::as_bytes),
-            attributes: super::attributes(&self.grant, opened.answer.attributes),
+            charset: answer.charset,
+            database: again.database.as_ref().and_then(|database| database.as_deref()).map(str::as_bytes),
+            attributes: super::attributes(&self.grant, answer.attributes.clone()),
         };
-        let (reached, ready) = self.relogin.link(&asking).await?;
+        let slow = |_| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, "no fresh session in time");
+        let linked = tokio::time::timeout(self.link.proxy.limits().handshake_timeout.get(), self.relogin.link(&asking)).await;
+        let (reached, ready) = linked.map_err(slow)??;
         if ready.capabilities != self.agreed {
             let text = "the server does not speak as it did when the session began";
             return Err(SessionError::new(Refusal::Unsupported, Party::Upstream, Stage::Inject, text));
         }
         let ok = super::good_news(&ready)?;
         Ok(Fresh { ok, thread_id: ready.thread_id, stream: reached.verified.into_stream() })
+    }
+
+    /// Leaves the old session of the server's. One that has nothing to do closes at once; one that is at work is ended.
+    async fn leave(&self, (mut old, thread_id): (Stream, u32)) {
+        let closed = tokio::time::timeout(PATIENCE, async {
+            Packets::default().write(&mut old, &[command::QUIT]).await?;
+            tokio::io::copy(&mut old, &mut tokio::io::sink()).await
+        });
+        if closed.await.is_err() {
+            self.relogin.end(thread_id).await;
+        }
     }
 
     /// The database that is asked for now; `None`: not on this connection, or not as this account.
@@ -193,14 +232,22 @@ impl Commands<'_> {
             (None, _) => None,
             (Some(connection), database) if connection == own => database.filter(|database| *database != own),
             // A driver that names the database of the session, not the connection.
-            (Some(database), None) => Some(database),
-            (Some(_), Some(_)) => return None,
+            (Some(database), None) if asked.named_by == NamedBy::Database => Some(database),
+            _ => return None,
         };
         match wanted {
             None => Some(settings.database.clone()),
             Some(database) => settings.serves(database).then(|| Some(database.to_owned())),
         }
     }
+}
+
+fn refused(text: &'static str) -> SessionError {
+    SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text)
+}
+
+fn denied(text: &'static str) -> SessionError {
+    SessionError::new(Refusal::NotAuthenticated, Party::Client, Stage::Login, text)
 }
 
 async fn tell(client: &mut Stream, bytes: &[u8]) -> Result<(), End> {
@@ -211,6 +258,6 @@ async fn tell(client: &mut Stream, bytes: &[u8]) -> Result<(), End> {
     match told.await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(End::ClientFailed(error.kind())),
-        Err(_) => Err(End::ClientFailed(std::io::ErrorKind::TimedOut)),
+        Err(_) => Err(End::ClientFailed(ErrorKind::TimedOut)),
     }
 }

@@ -29,6 +29,8 @@ const PROBES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Bytes of a version text: MySQL's SERVER_VERSION_LENGTH is 60, and MariaDB adds the names of packages and log settings.
+const VERSION_MAX: usize = 255;
 /// utf8mb4_general_ci: the one collation of all of Unicode that MySQL and MariaDB give the same number.
 const COMMON_CHARSET: u8 = 45;
 /// SERVER_STATUS_AUTOCOMMIT.
@@ -295,7 +297,10 @@ impl Default for Said {
 impl Said {
     fn of(greeting: &Greeting) -> Self {
         let Greeting { version, charset, status, capabilities, .. } = greeting;
-        Self { version: version.clone(), charset: *charset, status: *status, capabilities: *capabilities }
+        // It comes in plain text, and goes on to clients that nobody knows yet.
+        let fit = version.len() <= VERSION_MAX && version.iter().all(|byte| (b' '..=b'~').contains(byte));
+        let version = if fit { version.clone() } else { UNKNOWN_VERSION.to_vec() };
+        Self { version, charset: *charset, status: *status, capabilities: *capabilities }
     }
 
     /// What several servers have in common. The lowest version of them, text and all: a client must not use what one of them lacks.

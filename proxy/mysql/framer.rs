@@ -17,6 +17,8 @@ use crate::relay::{Framer, Passed};
 pub const HELD_MAX: usize = 64 * 1024;
 /// The longest command that is looked into, its first byte included, in bytes: a KILL or a USE with a long comment.
 pub const TEXT_MAX: usize = 1024;
+/// An OK of no rows, no id and no text.
+const BARE_OK: usize = 7;
 /// A header and the command behind it.
 const COMMAND: usize = HEADER + 1;
 /// The connection ids that are ours: a server's own are as high only after 2^31 logins.
@@ -288,6 +290,10 @@ pub struct Answers {
     /// The next byte is the first of a message.
     fresh: bool,
     last: Option<(u8, Option<u8>)>,
+    /// Of the last packet.
+    length: usize,
+    /// The last packet is not the first of an answer. Numbers go round: the 257th has the first one's.
+    behind: bool,
     place: Place,
 }
 
@@ -297,15 +303,18 @@ pub struct Place(Arc<AtomicU8>);
 
 impl Place {
     /// The number that the next packet to the client has: if the last one ended an answer, that of the first packet after a command, which
-    /// the client has sent or is going to; else the one behind the last. What ends an answer is told by its first byte (OK, EOF, error): a
-    /// row that begins like that is taken for an end, and a client that is told something then only sees a number that it did not expect.
+    /// the client has sent or is going to; else the one behind the last. What ends an answer is told by its first byte (OK, EOF, error) and,
+    /// since each row of a prepared statement begins as an OK does, by its place or its length: a row as short as an OK is taken for one,
+    /// and a client that is told something then only sees a number that it did not expect.
     #[must_use]
     pub fn next(&self) -> u8 {
         self.0.load(Ordering::Relaxed).wrapping_add(1)
     }
 
-    fn set(&self, last: Option<(u8, Option<u8>)>) {
-        let sequence = match last {
+    fn set(&self, answers: &Answers) {
+        let sequence = match answers.last {
+            // An OK alone is the whole answer; the one behind the results of a CALL says nothing but that.
+            Some((sequence, Some(0x00))) if answers.behind && answers.length > BARE_OK => sequence,
             None | Some((_, None | Some(0x00 | 0xfe | 0xff))) => 0,
             Some((sequence, _)) => sequence,
         };
@@ -332,8 +341,12 @@ impl Answers {
         let (length, sequence) = packet::parse_header(self.header);
         let first = self.last.and_then(|(_, first)| first).filter(|_| self.continued);
         self.fresh = !self.continued;
+        self.behind = match self.last {
+            Some((0, Some(first))) => first < 0xfe,
+            _ => sequence != 1,
+        };
         self.last = Some((sequence, first));
-        (self.seen, self.left, self.continued) = (0, length, length == PART);
+        (self.seen, self.left, self.length, self.continued) = (0, length, length, length == PART);
     }
 }
 
@@ -360,7 +373,7 @@ impl Framer for Answers {
                 self.begin();
             }
         }
-        self.place.set(self.last);
+        self.place.set(self);
         Passed::all(bytes)
     }
 

@@ -347,6 +347,22 @@ fn the_place_is_the_number_that_a_client_waits_for() {
 }
 
 #[test]
+fn a_row_of_a_prepared_statement_is_no_end_of_an_answer_and_the_ok_of_a_call_is() {
+    let mut answers = Answers::default();
+    let place = answers.place();
+    let ok: &[u8] = &[0, 0, 0, 2, 0, 0, 0];
+    let long_ok = [ok, b"Rows matched: 1"].concat();
+    let row: &[u8] = b"\0\0\x06abcdef";
+    let end: &[u8] = &[0xfe, 0, 0, 2, 0];
+    let packets =
+        [(1, &*long_ok, 1), (1, ok, 1), (5, row, 6), (255, row, 0), (0, row, 1), (1, row, 2), (9, ok, 1), (0, end, 1), (1, &long_ok, 1)];
+    for (sequence, payload, next) in packets {
+        answers.pass(&packet::framed(sequence, payload));
+        assert_eq!(place.next(), next, "after packet {sequence}");
+    }
+}
+
+#[test]
 fn a_quit_is_a_goodbye_and_nothing_else_is() {
     let mut commands = Commands::new(Capabilities::NONE, Hold::default());
     for (payload, goodbye) in [(&[command::QUERY, b'q'][..], false), (&[command::QUIT], true), (&[command::QUIT, 0], false)] {

@@ -17,25 +17,38 @@ pub(super) fn of(payload: &[u8], agreed: Capabilities) -> Option<Kill> {
     }
 }
 
+/// What a KILL came to.
+pub(super) enum Killed {
+    /// It is done.
+    Done,
+    /// The session is not there, or not this user's, which are the same.
+    Unknown,
+    /// The server did not let it be done.
+    Failed,
+}
+
 /// Does what a KILL of this user asks for, and returns once it is done.
-///
-/// # Errors
-/// The error packet that a server would answer with: the session is not there, or not this user's, which are the same.
-pub(super) async fn run(proxy: &Proxy, user: &Name, kill: Kill) -> Result<(), Vec<u8>> {
+pub(super) async fn run(proxy: &Proxy, user: &Name, kill: Kill) -> Killed {
     let (Kill::Connection(id) | Kill::Query(id)) = kill;
     let number = u32::try_from(id).ok();
     let live = number.and_then(|number| proxy.registry.by_wire_id(number, &[]));
     let live = live.filter(|live| live.grant.connection().protocol() == NAME && live.grant.user() == user);
     proxy.metrics.cancel(NAME, live.is_some());
-    let live = live.ok_or_else(|| unknown(id))?;
-    match kill {
+    let Some(live) = live else { return Killed::Unknown };
+    let session = live.grant.session();
+    let done = match kill {
         Kill::Query(_) => live.interrupt.interrupt().await,
-        Kill::Connection(_) => drop(proxy.registry.end(live.grant.session(), Reason::KilledByUser)),
-    }
-    Ok(())
+        Kill::Connection(_) => {
+            // What has ended meanwhile is ended, too.
+            proxy.registry.end(session, Reason::KilledByUser);
+            true
+        }
+    };
+    tracing::info!(%session, ?kill, done, "a user's KILL");
+    if done { Killed::Done } else { Killed::Failed }
 }
 
 /// ER_NO_SUCH_THREAD, in the server's words.
-fn unknown(id: u64) -> Vec<u8> {
-    wire::error(1094, "HY000", &format!("Unknown thread id: {id}"))
+pub(super) fn unknown(kill: Kill) -> Vec<u8> {
+    wire::error(1094, "HY000", &format!("Unknown thread id: {}", kill.id()))
 }

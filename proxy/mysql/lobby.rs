@@ -1,15 +1,16 @@
 //! The lobby: a user who is proven and names no connection. The mysql client logs in like this to send the KILL of a Ctrl-C. There is no
 //! server behind it and no lease.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyward_auth::Identity;
 
 use super::capabilities::Capabilities;
+use super::kill::Killed;
 use super::packet::Packets;
 use super::{NAME, command, kill, refuse, wire};
 use crate::error::{Party, SessionError, Stage};
-use crate::link::Link;
+use crate::link::{Bounds, Link};
 use crate::protocol::Served;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
@@ -18,11 +19,13 @@ use crate::stream::Stream;
 const COMMAND_MAX: usize = 16 * 1024;
 /// Whoever says nothing for this long leaves. His place is one of the handshakes', and goes to a newcomer if there is no other.
 const IDLE: Duration = Duration::from_secs(300);
+/// And so does who has been here for this long, whatever he says.
+const LIFE: Duration = Duration::from_secs(3600);
 
 /// Serves PING, QUIT, and KILL of the user's own sessions; everything else hears what he may reach.
 ///
 /// # Errors
-/// The client broke the protocol, was idle, had to make room, or the process is shutting down.
+/// The client broke the protocol, was idle or does not read, was there for too long, had to make room, or the process is shutting down.
 pub(super) async fn serve(
     link: &Link,
     client: &mut Stream,
@@ -30,34 +33,52 @@ pub(super) async fn serve(
     agreed: Capabilities,
     packets: &mut Packets,
 ) -> Result<Served, SessionError> {
-    let bounds = link.bounds();
-    let gone = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::InvalidData => SessionError::malformed(Stage::Authorise, error.to_string()),
-        _ => SessionError::client_io(Stage::Authorise, &error),
-    };
-    packets.write(client, &wire::ok()).await.map_err(gone)?;
+    let bounds = Bounds { deadline: Instant::now().checked_add(LIFE).unwrap_or(link.deadline), ..link.bounds() };
+    let served = bounds.run(answer_all(link, client, identity, agreed, packets)).await;
+    // What ends it is an answer to a command that is still to come, as far as the client knows: number 0 is for who was not greeted yet.
+    served.inspect_err(|_| *packets = Packets::at(packets.next().max(1)))
+}
+
+async fn answer_all(
+    link: &Link,
+    client: &mut Stream,
+    identity: &Identity,
+    agreed: Capabilities,
+    packets: &mut Packets,
+) -> Result<Served, SessionError> {
+    say(client, packets, &wire::ok()).await?;
     loop {
         *packets = Packets::default();
-        let closed = |refusal, text: &'static str| Err(SessionError::new(refusal, Party::Client, Stage::Authorise, text));
-        let payload = tokio::select! {
-            payload = packets.read_or_end(client, COMMAND_MAX) => payload.map_err(gone),
-            // An answer to a command that is still to come, as far as the client knows.
-            () = bounds.draining.cancelled() => { *packets = Packets::at(1); return closed(Refusal::ShuttingDown, "draining") }
-            () = bounds.crowded_out.cancelled() => { *packets = Packets::at(1); return closed(Refusal::Busy, "a newcomer needed the place") }
-            () = tokio::time::sleep(IDLE) => { *packets = Packets::at(1); return closed(Refusal::TooSlow, "nothing was asked for") }
-        };
-        // What was broken was a command: number 0 is for who was not greeted yet.
-        let Some(payload) = payload.inspect_err(|_| *packets = Packets::at(1))? else { return Ok(Served::Request) };
+        let read = tokio::time::timeout(IDLE, packets.read_or_end(client, COMMAND_MAX)).await;
+        let idle = |_| SessionError::new(Refusal::TooSlow, Party::Client, Stage::Authorise, "nothing was asked for");
+        let Some(payload) = read.map_err(idle)?.map_err(gone)? else { return Ok(Served::Request) };
         let answer = match payload.first() {
             None | Some(&command::QUIT) => return Ok(Served::Request),
             Some(&command::PING) => wire::ok(),
             // Of whatever id: there is no server here that could have another one.
             Some(_) => match kill::of(&payload, agreed) {
-                Some(kill) => kill::run(&link.proxy, identity.user(), kill).await.map_or_else(|error| error, |()| wire::ok()),
+                Some(kill) => match kill::run(&link.proxy, identity.user(), kill).await {
+                    Killed::Done => wire::ok(),
+                    Killed::Unknown => kill::unknown(kill),
+                    Killed::Failed => wire::error(1105, "HY000", &refuse::sentence("the query could not be stopped", link.id)),
+                },
                 None => which(link, identity),
             },
         };
-        packets.write(client, &answer).await.map_err(gone)?;
+        say(client, packets, &answer).await?;
+    }
+}
+
+/// A client that does not read what it asked for is not waited for.
+async fn say(client: &mut Stream, packets: &mut Packets, answer: &[u8]) -> Result<(), SessionError> {
+    let said = tokio::time::timeout(refuse::PATIENCE, packets.write(client, answer)).await;
+    said.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(gone)
+}
+
+fn gone(error: std::io::Error) -> SessionError {
+    match error.kind() {
+        std::io::ErrorKind::InvalidData => SessionError::malformed(Stage::Authorise, error.to_string()),
+        _ => SessionError::client_io(Stage::Authorise, &error),
     }
 }
 

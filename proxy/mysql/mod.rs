@@ -39,7 +39,7 @@ use crate::error::{Party, SessionError, Stage, escaped};
 use crate::link::{Link, Stages};
 use crate::protocol::{Kind, Probed, Served};
 use crate::refusal::Refusal;
-use crate::registry::Numbers;
+use crate::registry::{Number, Numbers};
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
 use crate::session::{Live, Session};
@@ -91,7 +91,8 @@ struct State {
 /// What a handshake comes to.
 enum Established {
     Probe,
-    Lobby(Identity, Capabilities),
+    /// The number is the lobby's as long as it lasts.
+    Lobby(Identity, Capabilities, Number),
     Session(Box<Up>),
 }
 
@@ -124,7 +125,7 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
         let established = link.bounds().run(Box::pin(establish(link, client, &mut packets))).await;
         let served = match established {
             Ok(Established::Probe) => Ok(Served::Probe),
-            Ok(Established::Lobby(identity, agreed)) => lobby::serve(link, client, &identity, agreed, &mut packets).await,
+            Ok(Established::Lobby(identity, agreed, _number)) => lobby::serve(link, client, &identity, agreed, &mut packets).await,
             Ok(Established::Session(up)) => return relay(link, client, *up).await,
             Err(error) => Err(error),
         };
@@ -155,7 +156,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let identity = login::prove(link, client, packets, &state.keys, &asked.user, &opened).await?;
     link.stages.end(Stage::Login);
 
-    let Some(connection) = &asked.connection else { return Ok(Established::Lobby(identity, opened.answer.capabilities)) };
+    let Some(connection) = &asked.connection else { return Ok(Established::Lobby(identity, opened.answer.capabilities, number)) };
     let session = Session::authorise(link, &identity, connection, asked.account.as_deref(), &PREFACE)?;
     let grant = session.grant().clone();
     let database = database(&grant, asked.database.as_deref())?;

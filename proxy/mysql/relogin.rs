@@ -58,7 +58,21 @@ impl Relogin {
         Ok((reached, ready))
     }
 
-    async fn kill_query(&self) -> Result<(), SessionError> {
+    /// Ends a session of this login on the server, with all that it has to do.
+    pub(super) async fn end(&self, thread_id: u32) -> bool {
+        self.kill(&format!("KILL CONNECTION {thread_id}")).await
+    }
+
+    async fn kill(&self, statement: &str) -> bool {
+        match tokio::time::timeout(PATIENCE, self.try_kill(statement)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => tracing::warn!(%error, "a query could not be stopped on the server"),
+            Err(_) => tracing::warn!("a query could not be stopped on the server: it does not answer"),
+        }
+        false
+    }
+
+    async fn try_kill(&self, statement: &str) -> Result<(), SessionError> {
         let asking = Asking {
             client: Capabilities::PROTOCOL_41,
             offered: Capabilities::PROTOCOL_41,
@@ -69,8 +83,7 @@ impl Relogin {
         };
         let (mut reached, _) = self.link(&asking).await?;
         let stream = reached.verified.stream();
-        let text = format!("KILL QUERY {}", self.thread_id.load(Ordering::Relaxed));
-        let query = [&[command::QUERY], text.as_bytes()].concat();
+        let query = [&[command::QUERY], statement.as_bytes()].concat();
         let mut packets = Packets::default();
         if packets.write(stream, &query).await.is_ok()
             && let Ok(reply) = packets.read(stream, packet::UPSTREAM_MAX).await
@@ -93,14 +106,12 @@ fn error_of(failure: Failure) -> SessionError {
 pub(super) struct QueryKill(pub(super) Arc<Relogin>);
 
 impl Interrupt for QueryKill {
-    fn interrupt(&self) -> BoxFuture<'_, ()> {
-        async {
-            match tokio::time::timeout(PATIENCE, self.0.kill_query()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a query could not be stopped on the server"),
-                Err(_) => tracing::warn!("a query could not be stopped on the server: it does not answer"),
-            }
-        }
-        .boxed()
+    fn interrupt(&self) -> BoxFuture<'_, bool> {
+        async { self.0.kill(&format!("KILL QUERY {}", self.0.thread_id.load(Ordering::Relaxed))).await }.boxed()
+    }
+
+    // A statement that is killed may be one of several, and some take it for done: MySQL's SLEEP does.
+    fn end(&self) -> BoxFuture<'_, bool> {
+        async { self.0.end(self.0.thread_id.load(Ordering::Relaxed)).await }.boxed()
     }
 }

@@ -23,22 +23,25 @@ pub(super) struct Cancel {
 }
 
 impl Interrupt for Cancel {
-    fn interrupt(&self) -> BoxFuture<'_, ()> {
+    fn interrupt(&self) -> BoxFuture<'_, bool> {
         async {
             if self.key.is_empty() {
                 // Some poolers give none: there is nothing to ask with.
-                return;
+                return false;
             }
             let asked = async {
                 // Over TLS where the session has it: the key is worth a denial of service. The server closes once it has signalled.
-                let Ok(mut verified) = upstream::connect(self.endpoint.clone()).await else { return };
-                if messages::write(verified.stream(), &wire::cancel_request(self.number, &self.key)).await.is_ok() {
+                let Ok(mut verified) = upstream::connect(self.endpoint.clone()).await else { return false };
+                let sent = messages::write(verified.stream(), &wire::cancel_request(self.number, &self.key)).await.is_ok();
+                if sent {
                     let _ = verified.stream().read(&mut [0; 1]).await;
                 }
+                sent
             };
-            if tokio::time::timeout(PATIENCE, asked).await.is_err() {
+            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| {
                 tracing::warn!("a cancel request was not answered by the server");
-            }
+                false
+            })
         }
         .boxed()
     }
@@ -50,7 +53,7 @@ pub(super) async fn serve(link: &Link, number: u32, key: &[u8]) {
     let found = link.proxy.registry.by_wire_id(number, key);
     link.proxy.metrics.cancel(link.door.protocol, found.is_some());
     match found {
-        Some(live) => live.interrupt.interrupt().await,
+        Some(live) => drop(live.interrupt.interrupt().await),
         None => link.proxy.gate.missed(link.source).await,
     }
 }
