@@ -12,7 +12,10 @@ pub mod known_hosts;
 mod negotiate;
 pub mod pump;
 mod random;
+pub mod revocation;
+pub mod shown;
 pub mod sign;
+mod untrusted;
 pub mod wire;
 
 pub use error::{Choice, Fatal, reason};
