@@ -176,6 +176,26 @@ fn a_server_that_does_not_answer_does_not_keep_a_session_from_being_killed() {
     server.until_gone(&stage.scene.app.name);
 }
 
+#[test]
+fn a_session_whose_answers_are_not_looked_into_is_killed_without_a_word_and_nothing_else_is_different() {
+    for server in servers() {
+        let stage = MysqlLeased::with(server, "relay: raw", |config| config);
+        let ((mut victim, id), (mut lobby, _)) = (stage.session(Some("orders_rw")), stage.session(None));
+        let account = victim.account();
+        for _ in 0..2 {
+            victim.ask("SELECT SLEEP(600)");
+            eventually("it sleeps", || (server.running(&account, "SLEEP(600)") == 1).then_some(()));
+            assert_eq!(lobby.query(&format!("KILL QUERY {id}")), Ok(Vec::new()));
+            assert!(victim.result().map_or_else(|told| told.code == 1317, |rows| rows == ["1"]));
+            victim.change_user("alice", "orders_rw", 45, &stage.scene.alice).unwrap();
+        }
+        assert_eq!(victim.query("KILL 4294967295").unwrap_err().code, 1094);
+        assert_eq!(lobby.query(&format!("KILL {id}")), Ok(Vec::new()));
+        assert_eq!(victim.packet(), None);
+        stage.until_nothing_is_left(&account);
+    }
+}
+
 /// A client that has come this far, up to the sealed password.
 fn come(scene: &MysqlScene, steps: usize) -> MysqlRaw {
     let mut raw = scene.raw();
