@@ -82,8 +82,7 @@ impl Decide for Commands<'_> {
                 }
                 (_, Some(kill)) => match kill::run(&self.link.proxy, self.grant.user(), kill).await {
                     Killed::Done => Some(vec![command::PING]),
-                    // Nor does the server know this id.
-                    Killed::Unknown => Some(payload.to_vec()),
+                    Killed::Unknown => Some(statement::signal(1094, "HY000", &kill::unknown(kill), self.agreed)),
                     Killed::Failed => Some(self.error(1105, "HY000", "the query could not be stopped")),
                 },
                 // KILL aside, a query is held back only for a USE.

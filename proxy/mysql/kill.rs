@@ -4,7 +4,7 @@ use keyward_config::Name;
 
 use super::capabilities::Capabilities;
 use super::statement::{self, Kill};
-use super::{NAME, command, wire};
+use super::{NAME, command};
 use crate::refusal::Reason;
 use crate::server::Proxy;
 
@@ -48,7 +48,7 @@ pub(super) async fn run(proxy: &Proxy, user: &Name, kill: Kill) -> Killed {
     if done { Killed::Done } else { Killed::Failed }
 }
 
-/// ER_NO_SUCH_THREAD, in the server's words.
-pub(super) fn unknown(kill: Kill) -> Vec<u8> {
-    wire::error(1094, "HY000", &format!("Unknown thread id: {}", kill.id()))
+/// ER_NO_SUCH_THREAD (1094), in the server's words.
+pub(super) fn unknown(kill: Kill) -> String {
+    format!("Unknown thread id: {}", kill.id())
 }

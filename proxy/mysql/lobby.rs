@@ -59,7 +59,7 @@ async fn answer_all(
             Some(_) => match kill::of(&payload, agreed) {
                 Some(kill) => match kill::run(&link.proxy, identity.user(), kill).await {
                     Killed::Done => wire::ok(),
-                    Killed::Unknown => kill::unknown(kill),
+                    Killed::Unknown => wire::error(1094, "HY000", &kill::unknown(kill)),
                     Killed::Failed => wire::error(1105, "HY000", &refuse::sentence("the query could not be stopped", link.id)),
                 },
                 None => which(link, identity),
