@@ -9,14 +9,23 @@ mod ident;
 mod kex;
 pub mod key;
 pub mod known_hosts;
+pub mod message;
 mod negotiate;
 pub mod pump;
 mod random;
 pub mod revocation;
 pub mod shown;
 pub mod sign;
+#[cfg(test)]
+mod sim;
 mod untrusted;
 pub mod wire;
 
+pub use cipher::Cipher;
+pub use conn::{
+    ClientConfig, Conn, Demand, Event, Extensions, IDENT, Limits, PACKET, PACKET_BEFORE_LOGIN, PAYLOAD_MAX, Role, ServerConfig,
+};
 pub use error::{Choice, Fatal, reason};
+pub use kex::Method;
+pub use negotiate::{Agreed, Guess, PerDirection, Side};
 pub use random::{Random, SystemRandom};

@@ -1,0 +1,65 @@
+//! What we may not send yet: messages that wait for the end of a key exchange, and answers that the peer does not read. Rules 14 and 15.
+
+use std::collections::VecDeque;
+
+use zeroize::Zeroizing;
+
+use crate::error::Fatal;
+
+/// Bytes of messages that may wait for the end of a key exchange: what a peer can send to the other side of a relay between our KEXINIT
+/// and its own. A real one sends at most a few windows.
+pub(super) const HELD_MAX: usize = 32 * 1024 * 1024;
+/// Answers that a peer may cause and leave unread. OpenSSH's client sends pings by the dozen per second, never thousands ahead.
+pub(super) const ANSWERS_MAX: usize = 4096;
+/// What a message costs beside its bytes, about.
+const EACH: usize = 64;
+
+/// Messages that wait for the end of a key exchange, in their order.
+#[derive(Default)]
+pub(super) struct Held {
+    messages: VecDeque<Zeroizing<Vec<u8>>>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn push(&mut self, message: &[u8]) -> Result<(), Fatal> {
+        let bytes = self.bytes.saturating_add(message.len()).saturating_add(EACH);
+        if bytes > HELD_MAX {
+            return Err(Fatal::TooMuch("too much waits for the end of a key exchange"));
+        }
+        self.bytes = bytes;
+        self.messages.push_back(Zeroizing::new(message.to_vec()));
+        Ok(())
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        let message = self.messages.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(message.len()).saturating_sub(EACH);
+        Some(message)
+    }
+}
+
+/// Answers that the peer can cause at will, by where in our output each ends: a peer that sends and never reads must not make us keep
+/// them without end (CVE-2025-26466 was such a one).
+#[derive(Default)]
+pub(super) struct Answers {
+    unread: VecDeque<u64>,
+}
+
+impl Answers {
+    /// One more, which ends so many bytes into what we ever sent; `written` of these are gone.
+    pub(super) fn count(&mut self, end: u64, written: u64) -> Result<(), Fatal> {
+        while self.unread.front().is_some_and(|end| *end <= written) {
+            self.unread.pop_front();
+        }
+        if self.unread.len() >= ANSWERS_MAX {
+            return Err(Fatal::TooMuch("the peer does not read our answers"));
+        }
+        self.unread.push_back(end);
+        Ok(())
+    }
+}

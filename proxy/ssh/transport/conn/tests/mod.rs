@@ -1,0 +1,1 @@
+//! Two transports at each other, and one at what no transport would send.
