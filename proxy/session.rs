@@ -172,8 +172,8 @@ impl Session<Leased> {
     }
 
     /// The upstream rejected the credential. `true`: try once more, with a value that changed in the store, with a dynamic account that
-    /// may need a moment to be known everywhere, or with another one than that of sessions whose account the upstream does not know any
-    /// more. At most once.
+    /// may need a moment to be known everywhere, or with another account than the one that others have too: one of them may have changed
+    /// its password or dropped it, and must not keep the others out. At most once.
     ///
     /// # Errors
     /// `CredentialsUnavailable`: the store was asked again and did not answer.
@@ -181,9 +181,10 @@ impl Session<Leased> {
         /// An account younger than this may not have reached the server that we asked.
         const YOUNG: Duration = Duration::from_secs(5);
         if std::mem::replace(&mut self.stage.retried, true) {
+            self.stage.lease.close();
             return Ok(false);
         }
-        if self.stage.lease.is_leased() && self.stage.lease.age() < YOUNG {
+        if self.stage.lease.is_own() && self.stage.lease.age() < YOUNG {
             tokio::time::sleep(Duration::from_secs(1)).await;
             return Ok(true);
         }

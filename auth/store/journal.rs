@@ -45,7 +45,7 @@ pub(crate) enum Event {
     Closing,
     /// It was given back.
     Done,
-    /// The store has ended it by itself.
+    /// Its time was over before it was given back.
     Expired,
     /// It was never issued, or it was named in the log as a possible orphan.
     Failed,

@@ -18,7 +18,7 @@ use crate::Grant;
 const ISSUE_LIMIT: Duration = Duration::from_secs(600);
 const REVOKE_LIMIT: Duration = Duration::from_secs(30);
 const RENEW_LIMIT: Duration = Duration::from_secs(15);
-/// After the lease's end the store needs this long to have ended it by itself.
+/// After the lease's end the store gets this long to have ended it by itself.
 const SLACK: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -197,7 +197,8 @@ impl Keeper {
         Ok(())
     }
 
-    /// Gives the lease back, however often that must be tried, until the store has surely ended it by itself.
+    /// Gives the lease back, however often that must be tried, until a while after its end. Whether the store has ended it by then is not
+    /// known: it may try in vain as we did (MySQL drops no account that is the definer of something).
     pub(crate) async fn give_back(self, mut returned: Returned) {
         returned.counted.closing();
         let _ = self.leases.record(self.number, Event::Closing, false).await;
@@ -222,7 +223,12 @@ impl Keeper {
         if event == Event::Done {
             self.from.observer.lease(store, "revoked");
         } else {
-            tracing::warn!(store, path, session, "a lease was not given back; by its time the store has ended it by itself");
+            tracing::warn!(
+                store,
+                path,
+                session,
+                "a lease was not given back; its time is over, and it is not known whether the store has ended it"
+            );
             self.from.observer.lease(store, "expired");
         }
         let _ = self.leases.record(self.number, event, false).await;

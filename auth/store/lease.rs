@@ -137,6 +137,23 @@ impl Lease {
         matches!(self.source, Source::Leased { .. } | Source::Shared(_))
     }
 
+    /// Whether this session asked for it, and no other has had it yet: nobody else can have changed its account.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        match &self.source {
+            Source::Secrets { .. } => false,
+            Source::Leased { .. } => true,
+            Source::Shared(shared) => !self.provenance.joined && !shared.is_joined(),
+        }
+    }
+
+    /// An upstream rejected its credential for good: nobody joins it from now on. Those who have it keep it.
+    pub fn close(&self) {
+        if let Source::Shared(shared) = &self.source {
+            shared.close();
+        }
+    }
+
     /// Resolves a little before the lease ends without having been given back: the smaller of 10 s and a tenth of its time, and at
     /// once when it was lost. Never for a secret without a lease. The future does not keep the lease alive.
     pub fn ended(&self) -> impl Future<Output = LeaseEnd> + Send + 'static + use<> {

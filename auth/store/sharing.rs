@@ -5,6 +5,7 @@
 //! join. Nobody owns a lease: who vanishes takes nothing from the others, and the last one that lets go gives it back.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(crate) struct SharedLease {
     own: Lease,
     /// For those who may join; gone when nobody may any more.
     credential: Mutex<Option<Arc<Credential>>>,
+    /// Others than who asked for it have it, or had it.
+    joined: AtomicBool,
 }
 
 /// Who shares with whom: the sessions of one account, of one user or of all of them.
@@ -84,10 +87,11 @@ impl Sharing {
             Way::Waits(answer) => (answer.await?, true),
             Way::Asks(answer) => (answer.await?, false),
         };
+        let (shared, credential) = share;
         if joined {
+            shared.joined.store(true, Ordering::Relaxed);
             from.observer.lease(&from.name, "joined");
         }
-        let (shared, credential) = share;
         let provenance = Provenance { joined, ..shared.own.provenance().clone() };
         let born = shared.own.born();
         Ok(Lease::new(credential, provenance, born, Source::Shared(shared)))
@@ -132,7 +136,7 @@ impl Sharing {
             let none = || StoreError::new(StoreErrorKind::Malformed, format!("{path}: a lease without a credential"));
             let credential = own.credential().ok_or_else(none)?;
             own.forget_credential();
-            let shared = Arc::new(SharedLease { own, credential: Mutex::new(None) });
+            let shared = Arc::new(SharedLease { own, credential: Mutex::new(None), joined: AtomicBool::new(false) });
             if let Some(sharing) = sharing.upgrade() {
                 sharing.open(&circle, grant.connection(), &shared, &credential);
             }
@@ -200,6 +204,11 @@ impl SharedLease {
     /// Nobody joins it from now on. Those who have it keep it.
     pub(crate) fn close(&self) {
         self.spare().take();
+    }
+
+    /// Whether others than who asked for it have it, or had it.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// What its keeper says of it.

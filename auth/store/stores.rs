@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use keyward_config::{Config, Node, Problems, Stamp};
+use keyward_config::{Config, LeaseSharing, Name, Node, Problems, Spanned, Stamp};
 
 use super::cache::{Cache, Read};
 use super::lease::Source;
@@ -21,6 +21,8 @@ use crate::{Grant, Secret};
 /// The stores of one configuration.
 pub(crate) struct Stores {
     open: BTreeMap<String, Arc<Opened>>,
+    /// The connections of the file whose sessions share leases.
+    shared: BTreeMap<Name, Connection>,
     leases: Arc<Leases>,
 }
 
@@ -71,7 +73,7 @@ impl Stores {
                 leases.name_unclaimed(observer);
             }
         }
-        Self { open, leases: Arc::clone(leases) }
+        Self { open, shared: shared(config), leases: Arc::clone(leases) }
     }
 
     /// What the semantics of the file want of stores: a connection that needs one names one, and it is switched on.
@@ -99,20 +101,24 @@ impl Stores {
     pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, StoreError> {
         match &grant.account().plan {
             CredentialPlan::Leased(path) => {
-                let opened = self.of(grant)?;
+                let (opened, connection) = (self.of(grant)?, grant.connection());
+                // A grant of an older file that comes late would take the place of the lease that the sessions of this file share.
+                if !self.shared.get(connection.name()).is_some_and(|current| current.same_as(connection)) {
+                    return self.leases.issue(opened.named.clone(), grant, path).await;
+                }
                 opened.sharing.lease(&self.leases, &opened.named, grant, path).await
             }
             CredentialPlan::Whole(_) | CredentialPlan::Parts(_) => self.read(grant).await,
         }
     }
 
-    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if it was that
-    /// of other sessions, which nobody joins from now on. `None`: it has not changed, or this session asked for the lease itself; the
-    /// upstream's answer stands.
+    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if others
+    /// have it too, or had it. A shared lease that was rejected is joined by nobody from now on: who can change the password of the account must not
+    /// keep the others out. `None`: it has not changed, or the lease is this session's own; the upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
-        if let Source::Shared(shared) = rejected.source() {
-            shared.close();
-            return if rejected.provenance().joined { self.lease(grant).await.map(Some) } else { Ok(None) };
+        if let Source::Shared(_) = rejected.source() {
+            rejected.close();
+            return if rejected.is_own() { Ok(None) } else { self.lease(grant).await.map(Some) };
         }
         let Source::Secrets { reads, cached: true } = rejected.source() else { return Ok(None) };
         let opened = self.of(grant)?;
@@ -183,6 +189,14 @@ impl Stores {
         });
         put_together(grant, opened, &try_join_all(reads).await?, born).await
     }
+}
+
+fn shared(config: &Config) -> BTreeMap<Name, Connection> {
+    // Their problems are told by the policy.
+    let mut unheard = Problems::new(&config.file);
+    let shares = |lease: &Spanned<LeaseSharing>| lease.value != LeaseSharing::PerSession;
+    let sharing = config.connections.iter().filter(|(_, connection)| connection.lease.as_ref().is_some_and(shares));
+    sharing.map(|(name, connection)| (name.clone(), Connection::read(connection, &mut unheard))).collect()
 }
 
 fn stamps(store: &keyward_config::Store) -> Vec<Option<Stamp>> {

@@ -202,7 +202,10 @@ async fn sasl(upstream: &mut Verified, inbox: &mut Inbox) -> Result<Vec<u8>, Fai
 fn refused(body: &[u8]) -> Failure {
     let fields = wire::fields(body);
     let (upstream, again) = match fields.code.as_str() {
-        "28P01" | "28000" => (UpstreamRefusal::LoginRejected, true),
+        "28P01" => (UpstreamRefusal::LoginRejected, true),
+        // 28000 is no word about the credential: pg_hba.conf rejects the database that the user asked for, say, or the role may not log in.
+        // Whoever asks for such a thing again and again must not make the store give one credential after the other, nor take from the
+        // other sessions the lease that they share.
         "3D000" => (UpstreamRefusal::NoSuchDatabase, false),
         "53300" => (UpstreamRefusal::TooManyConnections, false),
         "57P03" | "57P01" | "57P02" => (UpstreamRefusal::StartingUp, false),

@@ -283,7 +283,7 @@ async fn giving_back_is_tried_until_it_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_back_is_given_up_once_the_store_has_ended_the_lease_by_itself() {
+async fn giving_back_is_given_up_a_while_after_the_end_of_the_lease() {
     let bed = Bed::in_memory(Fake::new(600));
     *bed.store.revocations.lock().unwrap() = std::iter::repeat_with(|| Err(StoreErrorKind::Unavailable)).take(1000).collect();
     let began = Instant::now();

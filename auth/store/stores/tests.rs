@@ -128,7 +128,7 @@ impl Rotating {
         let opened =
             Opened { named, cache: Cache::new(Duration::from_secs(60)), sharing: Arc::default(), kind: "vault", node, files: Vec::new() };
         let open = BTreeMap::from([("corp".to_owned(), Arc::new(opened))]);
-        (store, Stores { open, leases: Leases::open(None).unwrap() }, grant)
+        (store, Stores { open, shared: BTreeMap::new(), leases: Leases::open(None).unwrap() }, grant)
     }
 
     fn reads(&self) -> Vec<bool> {

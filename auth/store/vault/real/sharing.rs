@@ -86,11 +86,32 @@ async fn a_shared_lease_that_an_upstream_rejects_is_given_to_nobody_any_more() {
     let (again, also) = (again.unwrap().unwrap(), also.unwrap().unwrap());
     assert!(try_sql(postgres(), &user(&again), "select 1").is_some());
     assert_eq!(user(&again), user(&also), "those who were rejected share the next one");
-    assert!(bed.gate.refetch(&other, &first).await.unwrap().is_none(), "who asked for it himself has the upstream's answer");
+    let asker = bed.gate.refetch(&other, &first).await.unwrap().unwrap();
+    assert_eq!(user(&asker), user(&again), "who asked for it himself too");
     assert_eq!(user(&bed.lease_for("bob").await), user(&again));
     assert_eq!(bed.seen.count("issued"), 2);
-    drop((first, second, third, again, also));
+    drop((first, second, third, again, also, asker));
     assert_eq!(bed.gate.drain(Duration::from_secs(30)).await, 0);
+}
+
+#[tokio::test]
+async fn who_alone_has_had_what_he_asked_for_has_the_upstreams_answer_and_leaves_it_to_nobody() {
+    let mount = database(3600, 7200).await;
+    let bed = Bed::sharing(&mount, "shared");
+    let first = bed.lease_for("alice").await;
+    assert!(first.is_own());
+    assert!(bed.gate.refetch(&bed.grant_of("alice", "db"), &first).await.unwrap().is_none());
+    let third = bed.lease_for("bob").await;
+    assert!(!joined(&third) && third.is_own());
+    let fourth = bed.lease_for("alice").await;
+    assert!(joined(&fourth) && !third.is_own() && !fourth.is_own());
+    drop(fourth);
+    assert!(!third.is_own(), "who had it may have changed its account");
+    third.close();
+    assert!(!joined(&bed.lease_for("bob").await));
+    drop((first, third));
+    assert_eq!(bed.gate.drain(Duration::from_secs(30)).await, 0);
+    gone(&mount).await;
 }
 
 #[tokio::test]
@@ -105,13 +126,21 @@ async fn a_reload_that_changes_connection_or_store_ends_the_joining_and_no_lease
     let first = bed.lease_for("alice").await;
     reload("cache_ttl: 60s", "");
     assert_eq!(user(&bed.lease_for("bob").await), user(&first), "the file says the same");
+    let late = bed.grant_of("bob", "db");
     reload("cache_ttl: 60s", ", min_session: 1s");
     let second = bed.lease_for("bob").await;
     assert!(!joined(&second) && user(&second) != user(&first));
+    let lates = bed.gate.lease(&late).await.unwrap();
+    assert!(!joined(&lates) && user(&lates) != user(&second));
+    assert_eq!(user(&bed.lease_for("alice").await), user(&second), "who comes late takes the place of nobody's");
+    let latest = bed.gate.lease(&late).await.unwrap();
+    assert_ne!(user(&latest), user(&lates), "and shares with nobody");
+    drop((lates, latest));
+    bed.seen.wait_for("revoked", 2).await;
     reload("cache_ttl: 61s", ", min_session: 1s");
     let third = bed.lease_for("bob").await;
     assert!(!joined(&third) && user(&third) != user(&second));
-    assert_eq!(bed.seen.count("revoked"), 0);
+    assert_eq!(bed.seen.count("revoked"), 2);
     for account in [user(&first), user(&second), user(&third)] {
         assert!(try_sql(postgres(), &account, "select 1").is_some());
     }
