@@ -27,7 +27,7 @@ pub struct Connection {
     pub insecure: Option<Spanned<Reason>>,
     /// Who uses a dynamic account together. `None`: nobody.
     pub lease: Option<Spanned<LeaseSharing>>,
-    /// How much of its lease a session that joins it has at least. `None`: [`Connection::MIN_SESSION`].
+    /// How much of its lease a session that joins it later has at least. `None`: [`Connection::MIN_SESSION`].
     pub min_session: Option<Spanned<Period>>,
     /// Named logins, at least one. A connection that names none has `default`.
     pub accounts: BTreeMap<Name, Account>,
@@ -142,7 +142,7 @@ pub(crate) struct ConnectionKeys {
     /// `per_user` (the sessions of one user) or `shared` (all sessions). Default `per_session`.
     lease: Option<Spanned<LeaseSharing>>,
     /// A session joins the lease of others only if this much is left until it would be ended with that lease; else it gets a new one.
-    /// Default 60s.
+    /// Those who wait for the same request use what it gives, however long that lives. Default 60s.
     min_session: Option<Spanned<Period>>,
     /// Named logins. Instead of them, one login's keys stand in the connection itself; its name is then `default`.
     accounts: Option<Spanned<BTreeMap<Name, Account>>>,

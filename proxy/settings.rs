@@ -114,7 +114,9 @@ impl<'de, M: Deserialize<'de>> Deserialize<'de> for Methods<M> {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, words: A) -> Result<Methods<M>, A::Error> {
-                all(words).map(|methods| Methods(Some(methods)))
+                let methods: Vec<M> = all(words)?;
+                // No server could log us in.
+                if methods.is_empty() { Err(de::Error::custom("expected at least one method")) } else { Ok(Methods(Some(methods))) }
             }
         }
 
@@ -147,6 +149,34 @@ impl<M: JsonSchema> JsonSchema for Methods<M> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let method = generator.subschema_for::<M>();
-        json_schema!({ "oneOf": [method, { "type": "array", "items": method }] })
+        json_schema!({ "oneOf": [method, { "type": "array", "items": method, "minItems": 1 }] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use keyward_config::Kinds;
+
+    use crate::reload;
+
+    fn problems(protocol: &str, require_auth: &str) -> String {
+        let keys = format!("protocol: {protocol}, address: 'db.internal', username: {{ literal: u }}, password: {{ literal: p }}");
+        let text = format!("state: /s\nconnections:\n  db: {{ {keys}, require_auth: {require_auth} }}\n");
+        let (protocols, stores) = reload::rows();
+        keyward_config::parse(Path::new("f"), &text, &Kinds { protocols: &protocols, stores: &stores }).problems.to_string()
+    }
+
+    #[test]
+    fn require_auth_names_at_least_one_method() {
+        for (protocol, method) in [("postgres", "scram-sha-256"), ("mysql", "caching_sha2_password")] {
+            let found = problems(protocol, "[]");
+            assert!(found.contains("connections.db.require_auth: expected at least one method"), "{found}");
+            for good in [method.to_owned(), format!("[{method}]")] {
+                let found = problems(protocol, &good);
+                assert!(!found.contains("require_auth"), "{found}");
+            }
+        }
     }
 }
