@@ -8,6 +8,8 @@ mod error;
 mod ident;
 mod kex;
 pub mod key;
+#[cfg(test)]
+mod keygen;
 pub mod known_hosts;
 pub mod message;
 mod negotiate;

@@ -162,3 +162,6 @@ pub(crate) fn padded(number: &[u8], width: usize) -> Option<Vec<u8>> {
     bytes.extend_from_slice(number);
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,8 @@ const LINE: usize = 70;
 const COMMENT_MAX: usize = 128;
 /// What a private part without a cipher is padded to.
 const BLOCK: usize = 8;
+/// Bytes of padding: less than a block of any cipher, and some writers pad by a whole one.
+const PADDING_MAX: usize = 16;
 
 /// Why a file is no key that we can use. Says nothing of what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,8 +151,9 @@ fn read_openssh(contents: &[u8], passphrase: Option<&[u8]>) -> Result<Box<dyn Si
     }
     let signer = read_pair(&mut inside)?;
     inside.string()?; // the comment
-    let padded = inside.rest().iter().zip(1_u8..).all(|(byte, wanted)| *byte == wanted);
-    if !padded || inside.rest().len() > usize::from(u8::MAX) || signer.public().blob() != public {
+    // The length first: the numbers of the padding end at 255.
+    let fits = inside.rest().len() <= PADDING_MAX && inside.rest().iter().zip(1_u8..).all(|(byte, wanted)| *byte == wanted);
+    if !fits || signer.public().blob() != public {
         return Err(BadFile::Malformed);
     }
     Ok(signer)
