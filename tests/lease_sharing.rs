@@ -5,7 +5,10 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::bed::{Bao, Config, Database, Dsn, Keyward, Psql, bao, canary, eventually, postgres15, psql};
+use crate::bed::{
+    Bao, Config, Database, Dsn, Hello, Keyward, MysqlLeased, Postgres, Psql, bao, canary, eventually, flag, mariadb, mysql9, postgres15,
+    psql,
+};
 
 /// alice and bob may reach `orders_rw`, whose credential is a lease.
 struct Scene<'a> {
@@ -19,11 +22,16 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// `keys` are further keys of the connection.
     fn new(bao: &'a Bao, database: &'a Database<'a>, keys: &str) -> Self {
+        Self::before(postgres15(), bao, database, keys)
+    }
+
+    /// The same before a server of the test's own.
+    fn before(postgres: &Postgres, bao: &'a Bao, database: &'a Database<'a>, keys: &str) -> Self {
         let (alice, bob) = (canary(), canary());
         let approle = bao.approle(&[&database.creds()]);
         let base = Config::new().store("corp", bao, &approle).user("alice", &alice).user("bob", &bob);
         let base = base.allow("alice", "orders*").allow("bob", "orders*").line("limits: { drain_timeout: 1s }");
-        let place = format!("address: \"{}\", database: postgres, store: corp, credential: {}", postgres15().address(), database.creds());
+        let place = format!("address: \"{}\", database: postgres, store: corp, credential: {}", postgres.address(), database.creds());
         let config = Box::new(move |keys: &str| base.clone().connection("orders_rw", &format!("{place}, {keys}")));
         Self { keyward: Keyward::start(&config(keys)), database, config, alice, bob }
     }
@@ -34,6 +42,13 @@ impl<'a> Scene<'a> {
 
     fn bob(&self) -> Dsn {
         self.keyward.dsn("bob", &self.bob, "orders_rw")
+    }
+
+    /// Nobody was refused, nor asked for more than the second role.
+    #[track_caller]
+    fn has_asked_for_two(&self) {
+        let metrics = self.keyward.http("/metrics").body;
+        assert!(metrics.contains("event=\"issued\"} 2\n") && !metrics.contains("refusals_total{"), "{metrics}");
     }
 
     #[track_caller]
@@ -125,7 +140,7 @@ fn a_client_killed_beside_others_disturbs_none_of_them() {
 fn a_client_killed_while_the_role_is_made_takes_it_from_nobody() {
     let bao = Bao::own();
     let database = bao.enable_database(postgres15(), "1h", "2h");
-    let scene = Scene::new(&bao, &database, "lease: shared");
+    let scene = Scene::new(&bao, &database, "lease: shared, limits: { max_sessions: 2 }");
     assert_eq!(psql(&scene.alice(), "SELECT 1").ok(), "1");
     eventually("that lease is back", || (database.leases() == 0).then_some(()));
     bao.signal(Signal::STOP);
@@ -134,19 +149,20 @@ fn a_client_killed_while_the_role_is_made_takes_it_from_nobody() {
     let mut first = Command::new("psql");
     let mut first = first.args(["-X", "-w", "-c", "SELECT 1"]).envs(scene.alice().environment()).spawn().unwrap();
     eventually("the role is asked for", || (asked() == 2).then_some(()));
-    let dsn = scene.bob();
-    let second = thread::spawn(move || Psql::open(&dsn));
-    eventually("the second client has come", || {
-        scene.keyward.http("/metrics").body.contains("links_total{protocol=\"postgres\"} 3").then_some(())
-    });
+    let others = [scene.bob(), scene.bob()].map(|dsn| thread::spawn(move || psql(&dsn, "SELECT session_user")));
+    // There is a place for one of them: that the other is sent away says that this one has it, and waits for the role too.
+    eventually("one is sent away", || others.iter().any(thread::JoinHandle::is_finished).then_some(()));
     first.kill().unwrap();
     first.wait().unwrap();
     bao.signal(Signal::CONT);
-    let second = second.join().expect("it is let in");
-    let shared = role(&second);
-    eventually("one lease is left", || (database.leases() == 1).then_some(()));
-    assert_eq!(second.end(), "");
-    scene.until_nothing_is_left(&shared);
+    let others = others.map(|client| client.join().unwrap());
+    let (stayed, sent): (Vec<_>, Vec<_>) = others.iter().partition(|output| output.code == Some(0));
+    assert!(stayed.len() == 1 && sent[0].refused().contains("too many"), "{others:?}");
+    scene.until_nothing_is_left(stayed[0].ok());
+    let opened = scene.keyward.until_audit("opened", 2);
+    assert!(opened.iter().all(|line| line["joined"] == (line["user"] == "bob")), "{opened:?}");
+    let metrics = scene.keyward.http("/metrics").body;
+    assert!(metrics.contains("event=\"issued\"} 2") && metrics.contains("event=\"joined\"} 1"), "{metrics}");
 }
 
 #[test]
@@ -181,19 +197,55 @@ fn twenty_clients_at_once_make_one_role() {
 fn a_shared_role_that_the_database_lost_is_replaced_at_the_next_login() {
     let database = bao().enable_database(postgres15(), "1h", "2h");
     let scene = Scene::new(bao(), &database, "lease: shared");
-    scene.keyward.expect_log("upstream_login_rejected");
     let first = Psql::open(&scene.alice());
-    let lost = role(&first);
+    let lost = first.ask("SELECT session_user");
     postgres15().sql("postgres", &format!("DROP ROLE \"{lost}\""));
-    // A role of a few seconds may only not be known everywhere yet.
-    let second = eventually("somebody gets in", || {
-        let said = psql(&scene.bob(), "SELECT session_user");
-        (said.code == Some(0)).then(|| said.stdout.trim().to_owned())
+    let second = Psql::open(&scene.bob());
+    assert_ne!(role(&second), lost);
+    assert_eq!(role(&Psql::open(&scene.alice())), role(&second));
+    scene.has_asked_for_two();
+}
+
+#[test]
+fn who_changes_the_password_of_a_shared_role_keeps_nobody_out() {
+    let database = bao().enable_database(postgres15(), "1h", "2h");
+    let scene = Scene::new(bao(), &database, "lease: shared");
+    let first = Psql::open(&scene.alice());
+    let changed = role(&first);
+    first.ask(&format!("ALTER ROLE CURRENT_USER PASSWORD '{}'", canary()));
+    let second = Psql::open(&scene.bob());
+    let shared = role(&second);
+    assert_ne!(shared, changed);
+    assert_eq!(role(&Psql::open(&scene.alice())), shared);
+    scene.has_asked_for_two();
+    assert_eq!((role(&first), first.end()), (changed.clone(), String::new()));
+    eventually("the changed role is gone", || (!postgres15().has_role(&changed)).then_some(()));
+    assert_eq!(second.end(), "");
+    scene.until_nothing_is_left(&shared);
+}
+
+#[test]
+fn a_login_that_the_server_refuses_for_what_was_asked_costs_the_others_nothing() {
+    let postgres = Postgres::own("postgres-debian");
+    let file = postgres.sql("postgres", "SHOW hba_file");
+    postgres.sql(
+        "postgres",
+        &format!(
+            "CREATE TEMP TABLE lines AS SELECT * FROM regexp_split_to_table(pg_read_file('{file}'), E'\\n') AS line; \
+             COPY (SELECT 'host closed all all reject' UNION ALL SELECT line FROM lines) TO '{file}'; SELECT pg_reload_conf()"
+        ),
+    );
+    let database = bao().enable_database(&postgres, "1h", "2h");
+    let scene = Scene::before(&postgres, bao(), &database, "lease: shared, databases: any");
+    scene.keyward.expect_log("upstream_login_rejected").expect_log("upstream_no_such_database");
+    let first = Psql::open(&scene.alice());
+    let closed = scene.bob().with("user", "bob+orders_rw").with("dbname", "closed");
+    eventually("the server has read its file and refuses", || {
+        psql(&closed, "SELECT 1").refused().contains("refused the login").then_some(())
     });
-    assert!(second.starts_with("v-approle-") && second != lost);
-    let third = Psql::open(&scene.alice());
-    assert_ne!(role(&third), lost);
-    assert_eq!(role(&Psql::open(&scene.bob())), role(&third));
+    assert_eq!(role(&Psql::open(&scene.bob())), role(&first));
+    let metrics = scene.keyward.http("/metrics").body;
+    assert!(metrics.contains("event=\"issued\"} 1\n"), "{metrics}");
 }
 
 #[test]
@@ -225,13 +277,31 @@ fn a_terminated_keyward_gives_a_shared_lease_back_before_it_ends() {
 }
 
 #[test]
-fn the_check_of_the_operator_makes_a_role_of_its_own() {
-    let database = bao().enable_database(postgres15(), "1h", "2h");
-    let scene = Scene::new(bao(), &database, "lease: shared");
-    let client = Psql::open(&scene.alice());
-    let before = scene.keyward.http("/metrics").body;
-    scene.keyward.cli(&["check"]).ok();
-    eventually("its lease is back", || (database.leases() == 1).then_some(()));
-    assert!(before.contains("event=\"issued\"} 1"), "{before}");
-    assert!(postgres15().has_role(&role(&client)), "and what others use is as it was");
+fn nothing_that_a_user_of_mysql_asks_for_looks_like_a_lost_account() {
+    for server in [Some(mariadb()), mysql9()].into_iter().flatten() {
+        let stage = MysqlLeased::with(server, "lease: shared, databases: any", |config| config);
+        stage.scene.keyward.expect_log("upstream_").expect_log("malformed");
+        let (mut first, _) = stage.session(Some("orders_rw"));
+        let comes = |database: &[u8], charset: u8, attributes: &[u8]| {
+            let hello = Hello::new("carol+orders_rw", Some(""));
+            let flags = hello.flags | if attributes.is_empty() { 0 } else { flag::CONNECT_ATTRS };
+            let mut payload = Hello { flags, database: Some(database.to_vec()), rest: attributes.to_vec(), ..hello }.encode();
+            payload[8] = charset;
+            let mut raw = stage.scene.raw();
+            raw.greeting();
+            raw.say(&payload).prove(&stage.carol).is_ok()
+        };
+        assert!(comes(b"", 8, b"") && comes(b"", 45, b"\x04\x01a\x01b"));
+        // swe7, which has other letters for some of ASCII's; filename, ucs2, utf16 and utf32, which no client may have; binary; and none.
+        [10, 17, 35, 54, 60, 63, 254, 255].map(|charset| comes(b"", charset, b""));
+        for database in [b"absent".as_slice(), b"mysql", &[b'x'; 64], &[b'x'; 1000], b"\xff\xfe", b"a`'\"%_/../"] {
+            assert!(!comes(database, 45, b""));
+        }
+        [b"\x00".as_slice(), b"\x06\x01\xff\x03\xff\xfe\0"].map(|attributes| comes(b"", 45, attributes));
+        let long = [b"\xfc\x05\xea\x01a\xfc\x00\xea".as_slice(), &[b'x'; 0xea00]].concat();
+        comes(b"", 45, &long);
+        assert_eq!(stage.carols_session(Some("orders_rw")).0.account(), first.account());
+        let metrics = stage.scene.keyward.http("/metrics").body;
+        assert!(metrics.contains("event=\"issued\"} 1\n"), "{metrics}");
+    }
 }
