@@ -17,6 +17,7 @@ use super::ended::Ended;
 use super::message;
 use super::prompts::Echo;
 use crate::key::signature_algorithm;
+use crate::message::SERVICE_ACCEPT;
 use crate::shown::Shown;
 use crate::sign::Signer;
 use crate::wire::Put;
@@ -176,13 +177,14 @@ impl Client {
     /// # Errors
     /// The connection must end: the server broke the protocol, or a key of ours could not sign.
     pub fn receive(&mut self, message: &[u8]) -> Result<Step, Ended> {
+        // Whatever fails below leaves a machine that takes nothing any more.
+        let state = mem::replace(&mut self.state, State::Over);
         let number = *message.first().ok_or(Ended::protocol("an empty message"))?;
         if message.len() > MESSAGE_MAX {
             return Err(Ended::too_much("a message of a login is too long"));
         }
-        // Whatever fails below leaves a machine that takes nothing any more.
-        match (mem::replace(&mut self.state, State::Over), number) {
-            (State::Service, message::SERVICE_ACCEPT) => self.accepted(message),
+        match (state, number) {
+            (State::Service, SERVICE_ACCEPT) => self.accepted(message),
             (State::Waiting(attempt), message::BANNER) => self.banner(message, attempt),
             (State::Waiting(attempt), message::SUCCESS) => {
                 message::read_success(message)?;

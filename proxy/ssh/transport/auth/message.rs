@@ -4,12 +4,9 @@
 use zeroize::Zeroizing;
 
 use super::prompts::{Echo, PROMPTS_MAX, Prompts};
+use crate::message::{SERVICE_ACCEPT, SERVICE_REQUEST};
 use crate::wire::{Malformed, Put, Reader};
 
-/// "Let us talk about this" (RFC 4253 section 10).
-pub(super) const SERVICE_REQUEST: u8 = 5;
-/// "Let us."
-pub(super) const SERVICE_ACCEPT: u8 = 6;
 /// "I am this user, and here is why."
 pub(super) const REQUEST: u8 = 50;
 /// Not yet, or not like this.

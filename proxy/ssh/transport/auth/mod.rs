@@ -32,6 +32,7 @@ mod typed;
 #[cfg(test)]
 mod sample;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
 
 pub use banner::{BANNER_MAX, Banner};

@@ -118,8 +118,8 @@ pub struct Offers {
 }
 
 impl Offers {
-    /// Signatures by these algorithms, of `SIGNATURE_ALGORITHMS` (others are left out), from keys and from certificates alike; a password; what
-    /// the user types at prompts.
+    /// Signatures by these algorithms, those of `ServerConfig::signature_algorithms` (what is not one of `SIGNATURE_ALGORITHMS` is left out),
+    /// from keys and from certificates alike; a password; what the user types at prompts.
     #[must_use]
     pub fn new(keys: &[&str], password: Offer, interactive: Offer) -> Self {
         let keys = SIGNATURE_ALGORITHMS.into_iter().filter(|known| keys.contains(known)).collect();
@@ -132,19 +132,10 @@ impl Offers {
         Self { none: Offer::Yes, ..self }
     }
 
-    /// The algorithms of signatures, best first: what is taken and what `server-sig-algs` says.
+    /// The algorithms of signatures that are taken, best first: what `server-sig-algs` must say, neither more nor less (rule 19).
     #[must_use]
     pub fn signature_algorithms(&self) -> &[&'static str] {
         &self.keys
-    }
-
-    /// What EXT_INFO says of user authentication (RFC 8308 section 3.1; OpenSSH PROTOCOL section 3.1): names and values.
-    #[must_use]
-    pub fn extensions(&self) -> Vec<(&'static str, String)> {
-        if self.keys.is_empty() {
-            return Vec::new();
-        }
-        vec![("server-sig-algs", self.keys.join(",")), ("publickey-hostbound@openssh.com", "0".to_owned())]
     }
 
     pub(super) fn has_password(&self) -> bool {

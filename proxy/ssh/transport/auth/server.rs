@@ -11,6 +11,7 @@ use super::typed::Typed;
 use super::{MESSAGE_MAX, USER_MAX};
 use crate::certificate::Presented;
 use crate::key::{SkPolicy, signature_algorithm};
+use crate::message::SERVICE_REQUEST;
 use crate::shown::Shown;
 use crate::untrusted::Untrusted;
 
@@ -128,10 +129,11 @@ impl Server {
     /// # Errors
     /// The connection must end.
     pub fn receive(&mut self, message: &[u8]) -> Result<Step, Ended> {
-        let number = *message.first().ok_or(Ended::protocol("an empty message"))?;
         // Whatever fails below leaves a machine that takes nothing any more.
-        match (mem::replace(&mut self.state, State::Broken), number) {
-            (State::Early | State::Open | State::Prompted(_), message::SERVICE_REQUEST) => self.service(message),
+        let state = mem::replace(&mut self.state, State::Broken);
+        let number = *message.first().ok_or(Ended::protocol("an empty message"))?;
+        match (state, number) {
+            (State::Early | State::Open | State::Prompted(_), SERVICE_REQUEST) => self.service(message),
             (State::Open | State::Prompted(_), message::REQUEST) => self.request(message),
             (State::Prompted(prompts), message::INFO_RESPONSE) => self.responses(message, prompts),
             // Sent before the client knew that it is in (RFC 4252 section 5.1; rule 24).
