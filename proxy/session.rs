@@ -28,6 +28,54 @@ pub struct Session<S> {
     place: Place,
 }
 
+/// How a protocol gets into its upstreams.
+pub trait Login: Sync {
+    /// A verified transport, and what was said on it so far.
+    type Reached: Send;
+    /// What the upstream says to a login.
+    type Ready: Send;
+
+    /// TCP, the protocol's preface, and TLS as the connection asks for.
+    fn connect(&self, endpoint: Endpoint) -> impl Future<Output = Result<Self::Reached, SessionError>> + Send;
+
+    /// The transport.
+    fn verified(reached: &Self::Reached) -> &Verified;
+
+    /// Logs in with the credential.
+    fn log_in(
+        &self,
+        reached: &mut Self::Reached,
+        credential: &Credential,
+    ) -> impl Future<Output = Result<Self::Ready, LoginFailure>> + Send;
+}
+
+/// Why an upstream did not let us in.
+pub enum LoginFailure {
+    /// It rejected the credential: another one may do.
+    Rejected(SessionError),
+    /// Anything else.
+    Other(SessionError),
+}
+
+impl From<LoginFailure> for SessionError {
+    fn from(failure: LoginFailure) -> Self {
+        let (LoginFailure::Rejected(error) | LoginFailure::Other(error)) = failure;
+        error
+    }
+}
+
+/// A session whose upstream let it in.
+pub struct LoggedIn<L: Login> {
+    /// The session.
+    pub session: Session<Leased>,
+    /// Its upstream.
+    pub reached: L::Reached,
+    /// What that said.
+    pub ready: L::Ready,
+    /// With what it was. Who keeps it answers for it.
+    pub credential: Arc<Credential>,
+}
+
 /// The rules allow it.
 pub struct Authorised;
 
@@ -113,12 +161,32 @@ impl Session<Authorised> {
         &self.grant
     }
 
-    /// Asks the store, and meanwhile the way to the upstream, which need nothing of each other: a login costs the slower of the two.
-    /// Whichever fails first ends both; the store's request goes on by itself and what it gives is given back.
+    /// The lease, the way to the upstream, and the login there: the injection. Another credential is tried once, if the upstream rejects
+    /// the first and the store has another one.
     ///
     /// # Errors
-    /// `CredentialsUnavailable`, or what `connect` says.
-    pub async fn lease<F, T>(self, stages: &mut Stages, connect: impl FnOnce(Endpoint) -> F) -> Result<(Session<Leased>, T), SessionError>
+    /// `CredentialsUnavailable`, or what `login` says.
+    pub async fn log_in<L: Login>(self, stages: &mut Stages, login: &L) -> Result<LoggedIn<L>, SessionError> {
+        let (mut session, mut reached) = self.lease(stages, |endpoint| login.connect(endpoint)).await?;
+        loop {
+            let credential = session.credential_for(L::verified(&reached))?;
+            match login.log_in(&mut reached, &credential).await {
+                Ok(ready) => return Ok(LoggedIn { session, reached, ready, credential }),
+                Err(LoginFailure::Other(error)) => return Err(error),
+                Err(LoginFailure::Rejected(error)) => {
+                    drop(credential);
+                    if !session.rejected(stages).await? {
+                        return Err(error);
+                    }
+                    reached = login.connect(session.endpoint.clone()).await?;
+                }
+            }
+        }
+    }
+
+    /// Asks the store, and meanwhile the way to the upstream, which need nothing of each other: a login costs the slower of the two.
+    /// Whichever fails first ends both; the store's request goes on by itself and what it gives is given back.
+    async fn lease<F, T>(self, stages: &mut Stages, connect: impl FnOnce(Endpoint) -> F) -> Result<(Session<Leased>, T), SessionError>
     where
         F: Future<Output = Result<T, SessionError>>,
     {
@@ -151,10 +219,7 @@ pub(crate) fn unavailable(error: StoreError) -> SessionError {
 
 impl Session<Leased> {
     /// The credential, for this session's own upstream only.
-    ///
-    /// # Errors
-    /// `Internal`: the transport leads elsewhere.
-    pub fn credential_for(&self, upstream: &Verified) -> Result<Arc<Credential>, SessionError> {
+    fn credential_for(&self, upstream: &Verified) -> Result<Arc<Credential>, SessionError> {
         let credential = self.stage.lease.credential().filter(|_| upstream.endpoint().is(&self.endpoint));
         credential.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "a credential for another endpoint"))
     }
@@ -165,19 +230,10 @@ impl Session<Leased> {
         self.stage.lease.provenance()
     }
 
-    /// Where the session leads.
-    #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-
     /// The upstream rejected the credential. `true`: try once more, with a value that changed in the store, with a dynamic account that
     /// may need a moment to be known everywhere, or with another account than the one that others have too: one of them may have changed
     /// its password or dropped it, and must not keep the others out. At most once.
-    ///
-    /// # Errors
-    /// `CredentialsUnavailable`: the store was asked again and did not answer.
-    pub async fn rejected(&mut self, stages: &Stages) -> Result<bool, SessionError> {
+    async fn rejected(&mut self, stages: &Stages) -> Result<bool, SessionError> {
         /// An account younger than this may not have reached the server that we asked.
         const YOUNG: Duration = Duration::from_secs(5);
         if std::mem::replace(&mut self.stage.retried, true) {

@@ -1,11 +1,25 @@
 //! Keys of a connection that several protocols have, with one meaning.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use keyward_auth::Grant;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, IntoDeserializer, SeqAccess, Visitor};
+
+use crate::error::{Party, SessionError, Stage};
+use crate::refusal::Refusal;
+
+/// The settings of a grant's connection, of the type that its protocol registered.
+///
+/// # Errors
+/// `Internal`: they are of another one.
+pub fn of<T: Any>(grant: &Grant) -> Result<&T, SessionError> {
+    let none = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Authorise, "a connection without its settings");
+    grant.connection().settings::<T>().ok_or_else(none)
+}
 
 /// How much the relay knows.
 #[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]

@@ -10,14 +10,18 @@ use serde_json::{Value, json};
 
 use super::{DONE, FAILED, Format, WRONG, failed, runtime, table};
 use crate::audit::{self, Audit};
-use crate::error::{SessionError, Stage};
+use crate::error::{Party, SessionError, Stage};
 use crate::metrics::Metrics;
 use crate::protocol::{self, Probed};
+use crate::refusal::Refusal;
 use crate::reload;
 use crate::server::Proxy;
 
 /// Leases of the check are given back before it ends.
 const GIVE_BACK: Duration = Duration::from_secs(20);
+
+/// A login has as long as a user's.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One line of the result.
 struct Row {
@@ -70,10 +74,11 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     let audit = Audit::open(Path::new("/dev/null"), OnFailure::Continue, Arc::clone(&metrics))?;
     let proxy = Proxy::new(Arc::clone(gate), audit, metrics, config.limits.clone());
     let record = config.audit.file.clone().unwrap_or_else(|| audit::default_file(&config.state));
+    let slow = |_| Err(SessionError::new(Refusal::TooSlow, Party::Upstream, Stage::Inject, "no login within 30 s"));
     for grant in gate.operator_grants() {
         let Some(kind) = protocol::kind(grant.connection().protocol()) else { continue };
         let probed = tokio::select! {
-            probed = (kind.probe)(Arc::clone(&proxy), grant.clone()) => probed,
+            probed = tokio::time::timeout(PROBE_TIMEOUT, (kind.probe)(Arc::clone(&proxy), grant.clone())) => probed.unwrap_or_else(slow),
             // Ctrl-C must not leave an account behind: what was leased is given back below.
             _ = tokio::signal::ctrl_c() => {
                 rows.push(Row { kind: "check", name: String::new(), ok: false, stage: "interrupted", detail: String::new() });

@@ -18,9 +18,10 @@ use super::framer;
 use super::kill::Killed;
 use super::packet::{self, Packets};
 use super::relogin::Relogin;
+use super::settings::ConnectionSettings;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
-use super::{Opened, State, command, kill, login, refuse, settings_of, statement};
+use super::{Opened, State, command, kill, login, refuse, statement};
 use crate::asked::{Asked, NamedBy};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Bounds, Claimed, Link};
@@ -98,7 +99,7 @@ impl Decide for Commands<'_> {
 impl Commands<'_> {
     /// The connection's own name stands for its `database`.
     fn own_database(&self) -> Vec<u8> {
-        let database = settings_of(&self.grant).ok().and_then(|settings| settings.database.as_deref()).unwrap_or_default();
+        let database = ConnectionSettings::of(&self.grant).ok().and_then(|settings| settings.database.as_deref()).unwrap_or_default();
         [&[command::INIT_DB], database.as_bytes()].concat()
     }
 
@@ -170,12 +171,15 @@ impl Commands<'_> {
         };
         let (login, database) = (text(&change.user)?, change.database.as_deref().map(text).transpose()?);
         let asked = Asked::of(self.link.door.connection.as_ref(), &login, database.as_deref());
+        // A login has one byte for it. Another collation than the asked one would spoil what the client writes.
+        let charset = u8::try_from(change.charset.unwrap_or(self.charset.into())).map_err(|_| {
+            SessionError::new(Refusal::Unsupported, Party::Client, Stage::Login, "a collation beyond 255, which no login can ask for")
+        })?;
         // Its proof was made with the scramble of the greeting, which has served already: a new one is asked for.
         let answer = Answer {
             capabilities: self.agreed,
             max_packet: self.max_packet,
-            // The low byte, as in an answer to a greeting.
-            charset: change.charset.map_or(self.charset, |charset| charset.to_le_bytes()[0]),
+            charset,
             user: change.user,
             auth: Zeroizing::default(),
             database: change.database,
@@ -223,7 +227,7 @@ impl Commands<'_> {
 
     /// The database that is asked for now; `None`: not on this connection, or not as this account.
     fn database(&self, asked: &Asked) -> Option<Option<String>> {
-        let settings = settings_of(&self.grant).ok()?;
+        let settings = ConnectionSettings::of(&self.grant).ok()?;
         let own = self.grant.connection().name().as_str();
         let account = asked.account.as_deref().is_none_or(|account| account == self.grant.account().name().as_str());
         let wanted = match (asked.connection.as_deref(), asked.database.as_deref()) {

@@ -27,7 +27,6 @@ pub mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -42,7 +41,7 @@ use crate::refusal::Refusal;
 use crate::registry::{Number, Numbers};
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
-use crate::session::{Live, Session};
+use crate::session::{Live, LoggedIn, Session};
 use crate::settings::{Methods, RelayMode};
 use crate::stream::Stream;
 use crate::upstream::{Preface, Verified};
@@ -55,13 +54,11 @@ use packet::Packets;
 use public_key::KeyPair;
 use relogin::{QueryKill, Relogin};
 use settings::{ConnectionSettings, ListenerSettings, Method};
-use upstream::{Asking, Failure, Ready, Rules};
-use wire::Attributes;
+use upstream::{Asking, Login, Ready, Rules};
+use wire::{Attributes, Greeting};
 
 const NAME: &str = "mysql";
 const PREFACE: Preface = Preface { default_port: 3306, alpn: &[] };
-/// A login of `check` has as long as a user's.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of links of our own: the mysql client's default.
 const MAX_PACKET: u32 = 16 * 1024 * 1024;
 /// Of links of our own: utf8mb4_general_ci, which MySQL and MariaDB give the same number.
@@ -163,7 +160,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let rules = rules(&grant).await?;
     let Opened { answer, offered, .. } = *opened;
     // A listener that leads to several connections offers what one of them allows; this one may not.
-    let allowed = if settings_of(&grant)?.local_infile { offered } else { offered.without(Capabilities::LOCAL_FILES) };
+    let allowed = if ConnectionSettings::of(&grant)?.local_infile { offered } else { offered.without(Capabilities::LOCAL_FILES) };
     let asking = Asking {
         client: answer.capabilities,
         offered: allowed,
@@ -172,22 +169,9 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
         database: database.as_deref().map(str::as_bytes),
         attributes: attributes(&grant, answer.attributes),
     };
-    let (mut session, mut reached) = session.lease(&mut link.stages, |endpoint| upstream::connect(endpoint, &asking)).await?;
-    let (ready, credential) = loop {
-        state.facts.learn(grant.connection(), &reached.greeting);
-        let credential = session.credential_for(&reached.verified)?;
-        match upstream::login(&mut reached, &credential, &rules.borrowed()).await {
-            Ok(ready) => break (ready, credential),
-            Err(Failure::Other(error)) => return Err(error),
-            Err(Failure::Rejected(error)) => {
-                drop(credential);
-                if !session.rejected(&link.stages).await? {
-                    return Err(error);
-                }
-                reached = upstream::connect(session.endpoint().clone(), &asking).await?;
-            }
-        }
-    };
+    let heard = |greeting: &Greeting| state.facts.learn(grant.connection(), greeting);
+    let login = Login { asking: &asking, rules: rules.borrowed(), heard: &heard };
+    let LoggedIn { session, reached, ready, credential } = session.log_in(&mut link.stages, &login).await?;
     let verified = reached.verified;
     let news = good_news(&ready)?;
     let thread_id = AtomicU32::new(ready.thread_id);
@@ -204,7 +188,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
 
 async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, SessionError> {
     let Up { session, upstream, grant, relogin, agreed, max_packet, charset } = up;
-    let settings = settings_of(&grant)?;
+    let settings = ConnectionSettings::of(&grant)?;
     let hold = Hold { own_name: own_name(&grant, settings), replication: settings.replication };
     let answers = Answers::default();
     let place = answers.place();
@@ -220,14 +204,9 @@ async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, Sessi
     Ok(Served::Session(session.relay(client, upstream, framing, farewell).await))
 }
 
-fn settings_of(grant: &Grant) -> Result<&ConnectionSettings, SessionError> {
-    let settings = grant.connection().settings::<ConnectionSettings>();
-    settings.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Authorise, "a connection without its settings"))
-}
-
 /// The server's database: the one that is asked for, if the connection serves it, else the connection's own, which its name stands for too.
 fn database(grant: &Grant, asked: Option<&str>) -> Result<Option<String>, SessionError> {
-    let settings = settings_of(grant)?;
+    let settings = ConnectionSettings::of(grant)?;
     match asked.filter(|name| settings.serves(name) || *name != grant.connection().name().as_str()) {
         None => Ok(settings.database.clone()),
         Some(name) if settings.serves(name) => Ok(Some(name.to_owned())),
@@ -257,7 +236,7 @@ impl LoginRules<'_> {
 }
 
 async fn rules(grant: &Grant) -> Result<LoginRules<'_>, SessionError> {
-    let settings = settings_of(grant)?;
+    let settings = ConnectionSettings::of(grant)?;
     let unreadable = |text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text);
     let server_public_key = match settings.server_public_key.clone() {
         None => None,
@@ -288,29 +267,21 @@ fn good_news(ready: &Ready) -> Result<Vec<u8>, SessionError> {
 
 /// Logs in upstream as a session would, and out again.
 async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
-    let attempt = async {
-        let settings = settings_of(&grant)?;
-        let rules = rules(&grant).await?;
-        let mut stages = Stages::default();
-        let asking = Asking {
-            client: Capabilities::PROTOCOL_41,
-            offered: Capabilities::PROTOCOL_41,
-            max_packet: MAX_PACKET,
-            charset: CHARSET,
-            database: settings.database.as_deref().map(str::as_bytes),
-            attributes: own_attributes(&grant),
-        };
-        let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
-        let (session, mut reached) = session.lease(&mut stages, |endpoint| upstream::connect(endpoint, &asking)).await?;
-        let credential = session.credential_for(&reached.verified)?;
-        let ready = upstream::login(&mut reached, &credential, &rules.borrowed()).await;
-        ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
-        let version = escaped(&reached.greeting.version);
-        let _ = Packets::default().write(reached.verified.stream(), &[command::QUIT]).await;
-        Ok(Probed { version, verified_by: reached.verified.by(), provenance: session.provenance().clone() })
+    let settings = ConnectionSettings::of(&grant)?;
+    let rules = rules(&grant).await?;
+    let mut stages = Stages::default();
+    let asking = Asking {
+        client: Capabilities::PROTOCOL_41,
+        offered: Capabilities::PROTOCOL_41,
+        max_packet: MAX_PACKET,
+        charset: CHARSET,
+        database: settings.database.as_deref().map(str::as_bytes),
+        attributes: own_attributes(&grant),
     };
-    match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
-        Ok(probed) => probed,
-        Err(_) => Err(SessionError::new(Refusal::TooSlow, Party::Upstream, Stage::Inject, "no login within 30 s")),
-    }
+    let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+    let login = Login { asking: &asking, rules: rules.borrowed(), heard: &|_| () };
+    let LoggedIn { session, mut reached, .. } = session.log_in(&mut stages, &login).await?;
+    let version = escaped(&reached.greeting.version);
+    let _ = Packets::default().write(reached.verified.stream(), &[command::QUIT]).await;
+    Ok(Probed { version, verified_by: reached.verified.by(), provenance: session.provenance().clone() })
 }

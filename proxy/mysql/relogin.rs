@@ -11,12 +11,12 @@ use keyward_auth::{Credential, Grant};
 
 use super::capabilities::Capabilities;
 use super::packet::{self, Packets};
-use super::upstream::{self, Asking, Failure, Reached, Ready};
+use super::upstream::{self, Asking, Reached, Ready};
 use super::{CHARSET, MAX_PACKET, command, rules, wire};
 use crate::error::SessionError;
 use crate::registry::Interrupt;
 use crate::server::Proxy;
-use crate::session;
+use crate::session::{self, LoginFailure};
 use crate::upstream::Endpoint;
 
 /// Dial, log in, ask, and wait until the server has dealt with it.
@@ -41,19 +41,19 @@ impl Relogin {
     pub(super) async fn link<'a>(&self, asking: &'a Asking<'a>) -> Result<(Reached<'a>, Ready), SessionError> {
         let credential = self.credential.load_full();
         let rejected = match self.try_link(asking, &credential).await {
-            Err(Failure::Rejected(error)) => error,
-            outcome => return outcome.map_err(error_of),
+            Err(LoginFailure::Rejected(error)) => error,
+            outcome => return outcome.map_err(SessionError::from),
         };
         let replacement = self.proxy.gate.replacement(&self.grant, &credential).await.map_err(session::unavailable)?;
         let Some(credential) = replacement else { return Err(rejected) };
-        let link = self.try_link(asking, &credential).await.map_err(error_of)?;
+        let link = self.try_link(asking, &credential).await?;
         self.credential.store(credential);
         Ok(link)
     }
 
-    async fn try_link<'a>(&self, asking: &'a Asking<'a>, credential: &Credential) -> Result<(Reached<'a>, Ready), Failure> {
-        let mut reached = upstream::connect(self.endpoint.clone(), asking).await.map_err(Failure::Other)?;
-        let rules = rules(&self.grant).await.map_err(Failure::Other)?;
+    async fn try_link<'a>(&self, asking: &'a Asking<'a>, credential: &Credential) -> Result<(Reached<'a>, Ready), LoginFailure> {
+        let mut reached = upstream::connect(self.endpoint.clone(), asking).await.map_err(LoginFailure::Other)?;
+        let rules = rules(&self.grant).await.map_err(LoginFailure::Other)?;
         let ready = upstream::login(&mut reached, credential, &rules.borrowed()).await?;
         Ok((reached, ready))
     }
@@ -95,11 +95,6 @@ impl Relogin {
         let _ = Packets::default().write(stream, &[command::QUIT]).await;
         Ok(())
     }
-}
-
-fn error_of(failure: Failure) -> SessionError {
-    let (Failure::Rejected(error) | Failure::Other(error)) = failure;
-    error
 }
 
 /// How a session's query is stopped upstream.

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use keyward_auth::Grant;
 use keyward_config::{Config, Connection, FilePath, Listener, Problems};
 use schemars::JsonSchema;
 
 use super::PUBLIC_KEY_MAX;
 use super::upstream::check_server_key;
-use crate::settings::{Databases, Methods, RelayMode};
+use crate::error::SessionError;
+use crate::settings::{self, Databases, Methods, RelayMode};
 
 /// A listener that speaks MySQL's protocol.
 #[derive(serde::Deserialize, JsonSchema, Default)]
@@ -79,6 +81,14 @@ pub(super) enum Method {
 }
 
 impl ConnectionSettings {
+    /// Those of a grant's connection.
+    ///
+    /// # Errors
+    /// `Internal`: it is not of this protocol.
+    pub(super) fn of(grant: &Grant) -> Result<&Self, SessionError> {
+        settings::of(grant)
+    }
+
     /// Whether the file names this database.
     #[must_use]
     pub(super) fn names(&self, database: &str) -> bool {

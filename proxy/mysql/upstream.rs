@@ -14,6 +14,7 @@ use super::settings::Method;
 use super::wire::{self, Answer, Attributes, Greeting, Reply, ServerError};
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::{Refusal, UpstreamRefusal};
+use crate::session::{self, LoginFailure as Failure};
 use crate::settings::Methods;
 use crate::stream::Stream;
 use crate::upstream::{Endpoint, Verified};
@@ -72,12 +73,31 @@ pub(super) struct Ready {
     pub(super) thread_id: u32,
 }
 
-/// Why a server did not let us in.
-pub(super) enum Failure {
-    /// It rejected the credential: another one may do.
-    Rejected(SessionError),
-    /// Anything else.
-    Other(SessionError),
+/// How a session gets into its server.
+pub(super) struct Login<'a> {
+    pub(super) asking: &'a Asking<'a>,
+    pub(super) rules: Rules<'a>,
+    /// Told what the server greets with, also where it then does not let us in.
+    pub(super) heard: &'a (dyn Fn(&Greeting) + Sync),
+}
+
+impl<'a> session::Login for Login<'a> {
+    type Reached = Reached<'a>;
+    type Ready = Ready;
+
+    async fn connect(&self, endpoint: Endpoint) -> Result<Reached<'a>, SessionError> {
+        let reached = connect(endpoint, self.asking).await?;
+        (self.heard)(&reached.greeting);
+        Ok(reached)
+    }
+
+    fn verified<'r>(reached: &'r Reached<'a>) -> &'r Verified {
+        &reached.verified
+    }
+
+    async fn log_in(&self, reached: &mut Reached<'a>, credential: &Credential) -> Result<Ready, Failure> {
+        login(reached, credential, &self.rules).await
+    }
 }
 
 /// TCP, the server's greeting, and TLS as the connection asks for. A server that lacks what the client was promised is reached all the

@@ -14,7 +14,6 @@ mod upstream;
 pub mod wire;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -30,20 +29,18 @@ use crate::refusal::Refusal;
 use crate::registry::{Number, Numbers, WireId};
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
-use crate::session::{Live, Session};
+use crate::session::{Live, LoggedIn, Session};
 use crate::settings::RelayMode;
 use crate::stream::Stream;
 use crate::upstream::{Preface, Verified};
 use login::Proven;
 use opening::Opening;
 use settings::{ApplicationName, ConnectionSettings, ListenerSettings};
-use upstream::{Failure, Ready};
+use upstream::Ready;
 use wire::{Messages, Startup};
 
 const NAME: &str = "postgres";
 const PREFACE: Preface = Preface { default_port: 5432, alpn: &[opening::ALPN] };
-/// A login of `check` has as long as a user's.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// PostgreSQL cuts `application_name` to this (NAMEDATALEN - 1).
 const APPLICATION_NAME_MAX: usize = 63;
 /// A role's name has at most 63 bytes (NAMEDATALEN - 1).
@@ -122,24 +119,10 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
         },
     }?;
     let grant = session.grant().clone();
-    let settings = settings_of(&grant)?;
+    let settings = ConnectionSettings::of(&grant)?;
     let packet = startup_packet(&grant, settings, &asked, &startup)?;
-    let (mut session, mut verified) = session.lease(&mut link.stages, upstream::connect).await?;
-    let ready = loop {
-        let credential = session.credential_for(&verified)?;
-        let first = packet(credential.username());
-        match upstream::login(&mut verified, &credential, &first, &settings.require_auth).await {
-            Ok(ready) => break ready,
-            Err(Failure::Other(error)) => return Err(error),
-            Err(Failure::Rejected(error)) => {
-                drop(credential);
-                if !session.rejected(&link.stages).await? {
-                    return Err(error);
-                }
-                verified = upstream::connect(session.endpoint().clone()).await?;
-            }
-        }
-    };
+    let login = upstream::Login { startup: packet, methods: &settings.require_auth };
+    let LoggedIn { session, reached: verified, ready, .. } = session.log_in(&mut link.stages, &login).await?;
     let Ready { number, key, statuses, ready, rest, .. } = ready;
     let interrupt = cancel::Cancel { endpoint: verified.same_server(), number, key };
     let (number, key) = cancel_key(link, startup.minor)?;
@@ -177,11 +160,6 @@ fn which(link: &Link, proven: &Proven) -> SessionError {
     let names = link.proxy.gate.reachable(&proven.identity, NAME).into_iter().map(|reachable| reachable.to_string());
     let text = "the login names no connection";
     SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, text).with_choices(names.collect())
-}
-
-fn settings_of(grant: &Grant) -> Result<&ConnectionSettings, SessionError> {
-    let settings = grant.connection().settings::<ConnectionSettings>();
-    settings.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Authorise, "a connection without its settings"))
 }
 
 /// What the upstream's startup packet says, but for the login name, which only the lease knows.
@@ -246,24 +224,16 @@ fn good_news(proven: &Proven, statuses: &Messages, wire_id: &WireId, ready: &Mes
 
 /// Logs in upstream as a session would, and out again.
 async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
-    let attempt = async {
-        let settings = settings_of(&grant)?;
-        let mut stages = Stages::default();
-        let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
-        let (session, mut verified) = session.lease(&mut stages, upstream::connect).await?;
-        let credential = session.credential_for(&verified)?;
-        let first = wire::upstream_startup(credential.username(), settings.own_database(), &[(b"application_name", b"keyward check")]);
-        let ready = upstream::login(&mut verified, &credential, &first, &settings.require_auth).await;
-        let ready = ready.map_err(|(Failure::Rejected(error) | Failure::Other(error))| error)?;
-        let mut goodbye = Messages::default();
-        goodbye.raw(TERMINATE);
-        let _ = messages::write(verified.stream(), &goodbye).await;
-        Ok(Probed { version: ready.version, verified_by: verified.by(), provenance: session.provenance().clone() })
-    };
-    match tokio::time::timeout(PROBE_TIMEOUT, attempt).await {
-        Ok(probed) => probed,
-        Err(_) => Err(SessionError::new(Refusal::TooSlow, Party::Upstream, Stage::Inject, "no login within 30 s")),
-    }
+    let settings = ConnectionSettings::of(&grant)?;
+    let mut stages = Stages::default();
+    let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+    let startup = |user: &str| wire::upstream_startup(user, settings.own_database(), &[(b"application_name", b"keyward check")]);
+    let login = upstream::Login { startup, methods: &settings.require_auth };
+    let LoggedIn { session, reached: mut verified, ready, .. } = session.log_in(&mut stages, &login).await?;
+    let mut goodbye = Messages::default();
+    goodbye.raw(TERMINATE);
+    let _ = messages::write(verified.stream(), &goodbye).await;
+    Ok(Probed { version: ready.version, verified_by: verified.by(), provenance: session.provenance().clone() })
 }
 
 #[cfg(test)]

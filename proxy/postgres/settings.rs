@@ -1,10 +1,11 @@
 //! The keys of PostgreSQL in the file, beside the generic ones of a listener and a connection.
 
-use keyward_auth::Verifier;
+use keyward_auth::{Grant, Verifier};
 use keyward_config::{Config, Connection, Listener, Problems};
 use schemars::JsonSchema;
 
-use crate::settings::{Databases, Methods, RelayMode};
+use crate::error::SessionError;
+use crate::settings::{self, Databases, Methods, RelayMode};
 
 /// A listener that speaks PostgreSQL.
 #[derive(serde::Deserialize, JsonSchema, Default)]
@@ -73,6 +74,14 @@ pub(super) enum Method {
 }
 
 impl ConnectionSettings {
+    /// Those of a grant's connection.
+    ///
+    /// # Errors
+    /// `Internal`: it is not of this protocol.
+    pub(super) fn of(grant: &Grant) -> Result<&Self, SessionError> {
+        settings::of(grant)
+    }
+
     /// The database on the server.
     #[must_use]
     pub(super) fn own_database(&self) -> &str {

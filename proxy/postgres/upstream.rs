@@ -13,6 +13,7 @@ use super::settings::Method;
 use super::wire::{self, Authentication, Messages};
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::{Refusal, UpstreamRefusal};
+use crate::session::{self, LoginFailure as Failure};
 use crate::settings::Methods;
 use crate::upstream::{Endpoint, Verified, VerifiedBy};
 
@@ -39,12 +40,29 @@ pub(super) struct Ready {
     pub(super) rest: Vec<u8>,
 }
 
-/// Why a server did not let us in.
-pub(super) enum Failure {
-    /// It rejected the credential: another one may do.
-    Rejected(SessionError),
-    /// Anything else.
-    Other(SessionError),
+/// How a session gets into its server.
+pub(super) struct Login<'a, S> {
+    /// The startup packet, by the name of the login.
+    pub(super) startup: S,
+    /// `require_auth`.
+    pub(super) methods: &'a Methods<Method>,
+}
+
+impl<S: Fn(&str) -> Messages + Sync> session::Login for Login<'_, S> {
+    type Reached = Verified;
+    type Ready = Ready;
+
+    async fn connect(&self, endpoint: Endpoint) -> Result<Verified, SessionError> {
+        connect(endpoint).await
+    }
+
+    fn verified(reached: &Verified) -> &Verified {
+        reached
+    }
+
+    async fn log_in(&self, upstream: &mut Verified, credential: &Credential) -> Result<Ready, Failure> {
+        login(upstream, credential, &(self.startup)(credential.username()), self.methods).await
+    }
 }
 
 /// TCP, SSLRequest and TLS, as the connection asks for.
@@ -68,12 +86,7 @@ pub(super) async fn connect(endpoint: Endpoint) -> Result<Verified, SessionError
 }
 
 /// Logs in with the credential. This is the injection.
-pub(super) async fn login(
-    upstream: &mut Verified,
-    credential: &Credential,
-    startup: &Messages,
-    methods: &Methods<Method>,
-) -> Result<Ready, Failure> {
+async fn login(upstream: &mut Verified, credential: &Credential, startup: &Messages, methods: &Methods<Method>) -> Result<Ready, Failure> {
     let mut inbox = Inbox::default();
     messages::write(upstream.stream(), startup).await.map_err(|error| broken(&error))?;
     authenticate(upstream, &mut inbox, credential, methods).await?;
