@@ -346,3 +346,14 @@ fn drivers_hear_why_and_go_on_where_they_can() {
         server.until_gone(&scene.app.name);
     }
 }
+
+#[test]
+fn a_collation_that_no_login_can_ask_for_is_refused_before_anything_is_asked() {
+    let stage = MysqlLeased::with(mariadb(), "", |config| config);
+    let (mut raw, _) = stage.session(Some("orders"));
+    raw.query("SET @mine = 42").unwrap();
+    // utf8mb4_ja_0900_as_cs of MySQL; its low byte alone is latin1_bin.
+    let told = raw.change_user("alice", "orders", 303, &stage.scene.alice).unwrap_err();
+    assert_eq!((told.sequence, told.code), (1, 1251), "{told:?}");
+    assert_eq!(raw.query("SELECT @mine").unwrap(), ["42"]);
+}
