@@ -88,9 +88,19 @@ pub enum Broken {
 /// # Errors
 /// One of the transports has to end, and with it the other.
 pub fn pump(from: &mut Conn, to: &mut Conn, look: &mut dyn FnMut(&[u8]) -> Verdict) -> Result<Pumped, Broken> {
+    pump_by(between, from, to, look)
+}
+
+/// [`pump`] by a rule that the simulation can break.
+pub(crate) fn pump_by(
+    rule: fn(&Conn, &Conn) -> Gate,
+    from: &mut Conn,
+    to: &mut Conn,
+    look: &mut dyn FnMut(&[u8]) -> Verdict,
+) -> Result<Pumped, Broken> {
     let mut messages: usize = 0;
     loop {
-        match between(from, to) {
+        match rule(from, to) {
             Gate::Open => {}
             Gate::Shut => return Ok(Pumped::Messages(messages)),
             Gate::Burst => return Err(Broken::From(Fatal::TooMuch("too much came before the answer to our KEXINIT"))),

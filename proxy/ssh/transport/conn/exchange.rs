@@ -41,7 +41,7 @@ pub(super) struct Halves {
     theirs: Vec<u8>,
     agreed: Agreed,
     /// A client's half, which has been sent.
-    client: Option<ClientHalf>,
+    pub(super) client: Option<ClientHalf>,
 }
 
 /// How a server says that it is who it is.
@@ -95,7 +95,7 @@ impl Conn {
         };
         let kexinit = Kexinit::parse(&theirs)?;
         if self.keys == Keys::None {
-            self.begin_strictness(&kexinit, sequence)?;
+            self.begin_strictness(&Kexinit::parse(&ours)?, &kexinit, sequence)?;
         }
         let agreed = negotiate::agree(self.side, &self.offer, &kexinit)?;
         self.guess = agreed.guess;
@@ -115,12 +115,12 @@ impl Conn {
     }
 
     /// Rule 5: what the first KEXINIT says holds for the whole connection, and it has to be the peer's very first packet.
-    fn begin_strictness(&mut self, kexinit: &Kexinit<'_>, sequence: u32) -> Result<(), Fatal> {
+    fn begin_strictness(&mut self, ours: &Kexinit<'_>, theirs: &Kexinit<'_>, sequence: u32) -> Result<(), Fatal> {
         let peer = match self.side {
             Side::Client => Side::Server,
             Side::Server => Side::Client,
         };
-        if kexinit.is_strict(peer) {
+        if ours.is_strict(self.side) && theirs.is_strict(peer) {
             self.strictness = Strictness::Strict;
             if sequence != 0 {
                 return Err(Fatal::Protocol("something came before the first KEXINIT of a strict key exchange"));
@@ -128,7 +128,7 @@ impl Conn {
         } else if self.limits.strict == Demand::Required {
             return Err(Fatal::Protocol("the peer does not know strict key exchange"));
         }
-        self.takes_ext_info = kexinit.takes_ext_info();
+        self.takes_ext_info = theirs.takes_ext_info();
         Ok(())
     }
 
@@ -204,7 +204,7 @@ impl Conn {
     }
 
     /// Rule 7.
-    fn hash(&self, halves: &Halves, host_key: &[u8], both: [&[u8]; 2], secret: &SharedSecret) -> Result<Vec<u8>, Fatal> {
+    pub(super) fn hash(&self, halves: &Halves, host_key: &[u8], both: [&[u8]; 2], secret: &SharedSecret) -> Result<Vec<u8>, Fatal> {
         let theirs = self.peer_ident.as_deref().ok_or(Fatal::Internal("the peer has not identified itself"))?;
         let ours = self.role.ident().as_bytes();
         let (idents, kexinits) = match self.side {
