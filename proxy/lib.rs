@@ -11,7 +11,8 @@
 //!              .lease(): the store, and beside it …                          → Session<Leased>
 //! upstream.rs  … Endpoint → Unverified → TLS or an exemption                 → Verified
 //!   upstream   log in with the credential                                    ← the injection
-//! session.rs   .established(): `opened` is on disk, the registry knows it    → Session<Live>   (the credential is let go)
+//! session.rs   .established(): `opened` is on disk, the registry knows it    → Session<Live>   (lets go of the credential;
+//!   mysql/     keeps it while it lives, for KILL and COM_CHANGE_USER)
 //!   login      the client hears that it is in                                  (its first good news)
 //! relay.rs     bytes, until either side ends or somebody ends the session
 //! registry.rs  end(id, Reason): idle, lifetime, lease, withdrawn, kill, drain

@@ -237,11 +237,14 @@ RUN
 expect_rust() {
   [[ -d $HOME/.cargo/bin ]] && PATH="$PATH:$HOME/.cargo/bin"
   ! rust_is_new_enough && ! command -v rustup > /dev/null || return 0
-  ! apt-cache show rustup > /dev/null 2>&1 || return 0
+  [[ -z $(rustup_to_install) ]] || return 0
   command -v apt-get > /dev/null && as_root apt-get -qq update
-  apt-cache show rustup > /dev/null 2>&1 ||
+  [[ $(rustup_to_install) ]] ||
     die "Rust $rust_version or newer is needed, and this system has no package of rustup: install it from https://rustup.rs first"
 }
+
+# apt-cache finds no fault with a name that other packages only mention.
+rustup_to_install() { apt-cache show rustup 2> /dev/null || true; }
 
 install_rust() {
   ! rust_is_new_enough || return 0
