@@ -137,11 +137,15 @@ fn mysqls_own_certificate_serves_where_the_name_need_not_fit() {
 fn a_server_without_tls_is_refused_where_the_connection_wants_it() {
     for tls in ["verify-full", "verify-ca", "require"] {
         let greeting = Greeting::pretended("9.0.1", FLAGS | flag::CONNECT_WITH_DB);
-        let impostor = MysqlImpostor::on("127.0.0.1", greeting, |_, first| panic!("it was sent {first:?}"));
+        let (tell, sent) = mpsc::channel();
+        let impostor = MysqlImpostor::on("127.0.0.1", greeting, move |_, first| tell.send(first.to_vec()).unwrap());
         let scene =
             MysqlScene::of(login(), "shop", &impostor.address, &format!("tls: {{ mode: {tls}, {} }}", ca(mariadb())), |config| config);
         scene.keyward.expect_log("upstream_unverified");
         is_refused(&scene, UNVERIFIED, tls);
+        impostor.settle();
+        assert_eq!(sent.try_recv(), Err(mpsc::TryRecvError::Empty), "{tls}");
+        assert!(impostor.connections() > 1, "{tls}: it was asked for its greeting");
     }
     let Some(bare) = Mysql::own("mariadb", Certificate::OfTheBed, &["--skip-ssl"]) else { return };
     let scene = MysqlScene::with(&bare, &by_name(&bare, "require"), |config| config);
@@ -177,21 +181,28 @@ fn a_server_elsewhere_whose_certificate_nobody_checks_gets_nothing_unless_the_co
 
 #[test]
 fn a_server_elsewhere_without_proof_gets_no_secret_even_where_it_may_be_used() {
-    let key = "-----BEGIN PUBLIC KEY-----";
-    let here = own_address();
-    // It asks for the clear text, for the whole password, or with a key of its own.
+    let pem = std::fs::read(public_key_of(&mariadb().certificate())).unwrap();
+    let (here, key) = (own_address(), [b"\x01", pem.as_slice()].concat());
+    let (whole, sha256) = (b"\x01\x04".to_vec(), [b"\xfesha256_password\0".as_slice(), &[b'x'; 20], &[0]].concat());
+    // It asks for the clear text, for the whole password, by another plugin, and gives a key of its own: at once, or when it is asked for one.
     for asks in [
-        b"\xfemysql_clear_password\0".to_vec(),
-        b"\x01\x04".to_vec(),
-        [b"\xfesha256_password\0".as_slice(), &[b'x'; 20], &[0]].concat(),
-        [b"\x01".as_slice(), key.as_bytes()].concat(),
+        vec![b"\xfemysql_clear_password\0".to_vec()],
+        vec![whole.clone()],
+        vec![sha256.clone()],
+        vec![key.clone()],
+        vec![whole, key.clone()],
+        vec![sha256, key],
     ] {
-        let packet = mysql_packet(2, &asks);
-        let (tell, first_said) = mpsc::channel();
-        let greeting = Greeting::pretended("9.0.1", FLAGS | flag::CONNECT_WITH_DB);
+        let (tell, said) = mpsc::channel();
+        let (greeting, packets) = (Greeting::pretended("9.0.1", FLAGS | flag::CONNECT_WITH_DB), asks.clone());
         let impostor = MysqlImpostor::on(&here, greeting, move |stream, first| {
-            tell.send(first.to_vec()).unwrap();
-            let _ = stream.write_all(&packet);
+            let mut answers = first.to_vec();
+            for (packet, sequence) in packets.iter().zip([2, 4]) {
+                let _ = stream.write_all(&mysql_packet(sequence, packet));
+                let mut answer = [0; 1024];
+                answers.extend(stream.read(&mut answer).map_or(&[][..], |read| &answer[..read]));
+            }
+            tell.send((first.len(), answers)).unwrap();
         });
         let app = login();
         let password = app.password.clone();
@@ -199,8 +210,9 @@ fn a_server_elsewhere_without_proof_gets_no_secret_even_where_it_may_be_used() {
         scene.keyward.expect_log("WARN");
         let told = scene.log_in(&mut scene.raw()).unwrap_err();
         assert_eq!(told.code, 1429, "{asks:?}");
-        assert_eq!(impostor.heard(), b"", "an answer to the question for the password");
-        let said = first_said.recv_timeout(SOON).unwrap();
+        assert_eq!(impostor.heard(), b"", "something behind the answers");
+        let (first, said) = said.recv_timeout(SOON).unwrap();
+        assert_eq!(said[first..], *b"", "an answer to the question for the password, or a request for a key: {asks:?}");
         assert!(!said.windows(password.len()).any(|piece| piece == password.as_bytes()));
     }
 }

@@ -14,7 +14,8 @@
 //! mysql_rust.rs    mysql_async
 //! mysql_impostor.rs  a server that only pretends to be a MySQL         pymysql.rs      PyMySQL, which prints what it hears
 //! mysql_scene.rs   the scene over MySQL                                mysql_raw.rs    a client that may break MySQL's rules
-//! mysql_leased.rs  the scene over MySQL with a dynamic connection beside it
+//! recorder.rs      a way to a server that keeps what is said to it
+//! mysql_leased.rs  the scene over MySQL with a dynamic connection beside it  mysql_wire.rs  what MySQL's two sides say
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
 
@@ -33,11 +34,13 @@ mod mysql_raw;
 mod mysql_rust;
 mod mysql_scene;
 mod mysql_stage;
+mod mysql_wire;
 mod postgres;
 mod process;
 mod psql;
 mod pymysql;
 mod raw;
+mod recorder;
 mod rust_client;
 mod scene;
 mod stage;
@@ -53,15 +56,17 @@ pub use mysql::{Certificate, Mysql, Plugin, WITH_BINLOG, mariadb, mariadb11, mys
 pub use mysql_client::{MysqlClient, MysqlDsn, MysqlShell, MysqlTls, MysqlTool};
 pub use mysql_impostor::MysqlImpostor;
 pub use mysql_leased::MysqlLeased;
-pub use mysql_raw::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlRaw, MysqlTold, flag, mysql_packet, seal, ssl_request};
+pub use mysql_raw::MysqlRaw;
 pub use mysql_rust::mysql_options;
 pub use mysql_scene::MysqlScene;
 pub use mysql_stage::MysqlStage;
+pub use mysql_wire::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
 pub use process::{SOON, eventually, installed, own_address, run, scratch, within};
 pub use psql::{Dsn, Psql, psql, psql18};
 pub use pymysql::{pymysql, pymysql_later, pymysql_stream};
 pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packet, startup};
+pub use recorder::Recorder;
 pub use rust_client::RustClient;
 pub use scene::Scene;
 pub use stage::Stage;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use super::mysql_raw::{Greeting, mysql_packet};
+use super::mysql_wire::{Greeting, mysql_packet};
 use super::process::SOON;
 
 /// It takes one connection after the other, until the tests end.
@@ -49,6 +49,14 @@ impl MysqlImpostor {
     /// From now on it greets like this.
     pub fn greet_with(&self, greeting: Greeting) {
         *self.greeting.lock().unwrap() = greeting;
+    }
+
+    /// Waits until all who have come so far were served: one at a time, in turn.
+    #[track_caller]
+    pub fn settle(&self) {
+        let mut last = TcpStream::connect(&self.address).unwrap();
+        last.set_read_timeout(Some(SOON)).unwrap();
+        last.read_exact(&mut [0]).expect("a greeting: it did not come to grief");
     }
 
     /// How many have come so far.

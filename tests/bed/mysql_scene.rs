@@ -9,7 +9,8 @@ use super::config::Config;
 use super::keyward::Keyward;
 use super::mysql::Mysql;
 use super::mysql_client::{MysqlDsn, MysqlTls};
-use super::mysql_raw::{MysqlRaw, MysqlTold};
+use super::mysql_raw::MysqlRaw;
+use super::mysql_wire::MysqlTold;
 use super::postgres::Login;
 
 /// One Keyward before one MySQL or MariaDB: it listens on a port and on a unix socket.
