@@ -309,4 +309,5 @@ impl fmt::Display for BadKey {
 impl std::error::Error for BadKey {}
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

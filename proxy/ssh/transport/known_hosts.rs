@@ -72,15 +72,16 @@ impl KnownHosts {
         if bad.is_empty() { Ok(Self { entries }) } else { Err(bad) }
     }
 
-    /// What is known of this host: by `host`, or by `[host]:port` for another port than 22. Like ssh, where nothing but revocations is known of
-    /// that, by the host's name alone. Revocations count by either name.
+    /// What is known of this host: by `host`, or by `[host]:port` for another port than 22. Like ssh, where no line but one that revokes is
+    /// about that, by the host's name alone. Revocations count by either name.
     #[must_use]
     pub fn lookup(&self, host: &str, port: u16) -> Trusted {
         let host = host.to_ascii_lowercase();
-        let mut trusted = self.named(&spelled(&host, port));
+        let name = spelled(&host, port);
+        let mut trusted = self.named(&name);
         if port != SSH_PORT {
             let alone = self.named(&host);
-            if !trusted.knows_any() {
+            if !self.entries.iter().any(|entry| entry.marker != Marker::Revoked && entry.hosts.is_about(&name)) {
                 trusted.keys = alone.keys;
                 trusted.authorities = alone.authorities;
             }

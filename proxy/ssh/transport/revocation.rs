@@ -106,6 +106,8 @@ impl Revocations {
         Ok(())
     }
 
+    /// Does this key still count?
+    ///
     /// # Errors
     /// `Untrusted::Revoked`: this key is on the list.
     pub fn check_key(&self, key: &PublicKey) -> Result<(), Untrusted> {
@@ -114,6 +116,8 @@ impl Revocations {
         if listed { Err(Untrusted::Revoked) } else { Ok(()) }
     }
 
+    /// Does this certificate still count?
+    ///
     /// # Errors
     /// `Untrusted::Revoked`: the certificate, its key or its authority is on the list.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Untrusted> {

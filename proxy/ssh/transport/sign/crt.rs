@@ -56,4 +56,5 @@ fn subtract(from: &[u8], number: &[u8], less: &mut [u8]) -> Choice {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

@@ -20,8 +20,8 @@ use crate::wire::{Malformed, Put, Reader};
 
 /// Bytes of a file.
 const FILE_MAX: usize = 64 * 1024;
-/// Rounds of bcrypt that a file may ask of us: some hundredths of a second each. `ssh-keygen` asks for 16 or 24, careful people for 100.
-const ROUNDS_MAX: u32 = 1024;
+/// Rounds of bcrypt that a file may ask of us: about a hundredth of a second each. `ssh-keygen` asks for 16 or 24, careful people for 100.
+const ROUNDS_MAX: u32 = 256;
 /// Bytes of bcrypt's salt; `ssh-keygen` writes 16.
 const SALT_MAX: usize = 64;
 /// Bytes of each secret number of an RSA key of 8192 bits.
@@ -52,7 +52,7 @@ pub enum BadFile {
     WrongPassphrase,
     /// It is encrypted in another way than OpenSSH's.
     OtherEncryption,
-    /// Reading it would take too long: its passphrase is hashed more than 1024 times.
+    /// Reading it would take too long: its passphrase is hashed more than 256 times.
     TooManyRounds,
     /// It ends too early, goes on too long, or its parts do not fit together.
     Malformed,
@@ -63,7 +63,8 @@ pub enum BadFile {
 }
 
 /// Reads a private key. Line ends of Windows, indented lines and a missing last line end are forgiven: keys come out of secret stores into
-/// which people pasted them. The passphrase of a key that has none is not looked at.
+/// which people pasted them. The passphrase of a key that has none is not looked at; one that is needed takes up to seconds to hash, so this is
+/// not for a thread on which others wait.
 ///
 /// # Errors
 /// Why it cannot be used.
@@ -295,7 +296,7 @@ impl fmt::Display for BadFile {
             Self::PassphraseNeeded => "the private key has a passphrase, and none is given",
             Self::WrongPassphrase => "the passphrase of the private key is wrong",
             Self::OtherEncryption => "the private key is encrypted in an old way; `ssh-keygen -p -f KEY` converts it",
-            Self::TooManyRounds => "the passphrase of the private key is hashed more than 1024 times",
+            Self::TooManyRounds => "the passphrase of the private key is hashed more than 256 times",
             Self::Malformed => "the private key is damaged",
             Self::SecurityKey => "the private key is inside a security key",
             Self::Key(bad) => return bad.fmt(f),

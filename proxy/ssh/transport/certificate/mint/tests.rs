@@ -46,7 +46,8 @@ fn what_we_make_is_what_openssh_reads_and_what_we_take_ourselves() {
         let blob = mint_host(&*authority_key, &wanted(&key), &mut Sevens).unwrap();
         let certificate = Certificate::parse(&blob).unwrap();
         let none = Revocations::default();
-        let check = |host, now| certificate.check_host(&HostCheck { authorities: &[authority.clone()], revocations: &none, host, now });
+        let check =
+            |host, now| certificate.check_host(&HostCheck { authorities: std::slice::from_ref(&authority), revocations: &none, host, now });
         assert_eq!(check("web-1", NOW), Ok(()), "{name}");
         assert_eq!(check("web-1.example.com", NOW + 59), Ok(()), "{name}");
         assert_eq!(check("web-1", NOW + 60), Err(Untrusted::Expired));
