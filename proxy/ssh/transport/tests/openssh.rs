@@ -1,0 +1,245 @@
+//! Our transport and OpenSSH's: its client with our server, its server with our client, up to the first question of a login.
+
+use std::fs::Permissions;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyward_ssh_transport::key::PublicKey;
+use keyward_ssh_transport::sign::{Signer, generate_ed25519};
+use keyward_ssh_transport::wire::{Put, Reader};
+use keyward_ssh_transport::{Cipher, ClientConfig, Conn, Event, Method, Role, ServerConfig, SystemRandom};
+
+/// `nobody`: sshd then has no need of a user of its own, nor of a folder to shut itself in.
+const NOBODY: u32 = 65534;
+
+/// The server: what `KEYWARD_TEST_SSHD` names, or where it usually is; there are machines without it.
+fn sshd_binary() -> Option<PathBuf> {
+    let named = std::env::var_os("KEYWARD_TEST_SSHD").map(PathBuf::from);
+    assert!(named.as_ref().is_none_or(|named| named.exists()), "KEYWARD_TEST_SSHD names nothing");
+    named.or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|usual| usual.exists()))
+}
+
+/// What OpenSSH 9.2 knows of what we do; it learnt mlkem768x25519-sha256 with 9.9.
+const METHODS: [Method; 4] = [Method::Curve25519, Method::Curve25519Libssh, Method::EcdhNistp256, Method::EcdhNistp384];
+
+/// Carries bytes until the transport says something else than that it is ready; gives that message.
+fn message(conn: &mut Conn, stream: &mut TcpStream, known: Option<&PublicKey>) -> Vec<u8> {
+    let mut buffer = [0; 4096];
+    loop {
+        let mut shown = None;
+        match conn.next().unwrap() {
+            Some(Event::Message(message)) => return message.to_vec(),
+            Some(Event::Ready) => continue,
+            Some(Event::HostKey { blob, .. }) => shown = Some(blob.to_vec()),
+            Some(Event::Disconnect { reason, text }) => panic!("{reason} {text}"),
+            None => {}
+        }
+        if let Some(shown) = shown {
+            let known = known.unwrap();
+            assert_eq!(shown, known.blob());
+            conn.accept_host_key(known).unwrap();
+            continue;
+        }
+        flush(conn, stream);
+        let length = stream.read(&mut buffer).unwrap();
+        assert!(length > 0, "the peer has gone");
+        assert_eq!(conn.receive(&buffer[..length]), length);
+    }
+}
+
+fn flush(conn: &mut Conn, stream: &mut TcpStream) {
+    let length = conn.output().len();
+    stream.write_all(conn.output()).unwrap();
+    conn.wrote(length);
+}
+
+fn timed(stream: &TcpStream) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+}
+
+/// Serves one client until its first question, and turns it away in words.
+fn serve(listener: &TcpListener, host_key: &Arc<dyn Signer>) -> Conn {
+    let (mut stream, _) = listener.accept().unwrap();
+    timed(&stream);
+    let config = ServerConfig::new(vec![Arc::clone(host_key)]);
+    let mut conn = Conn::new(Role::Server(Arc::new(config)), Box::new(SystemRandom), Instant::now());
+    let mut service = vec![5];
+    service.put_string("ssh-userauth");
+    assert_eq!(message(&mut conn, &mut stream, None), service);
+    service[0] = 6;
+    conn.send(&service).unwrap();
+    let request = message(&mut conn, &mut stream, None);
+    let mut reader = Reader::new(&request);
+    assert_eq!(reader.u8(), Ok(50));
+    assert_eq!([reader.text(), reader.text(), reader.text()], [Ok("alice"), Ok("ssh-connection"), Ok("none")]);
+    conn.disconnect(11, "not today");
+    flush(&mut conn, &mut stream);
+    conn
+}
+
+fn ssh(port: u16, known_hosts: &Path, options: &[String]) -> Output {
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-F", "none", "-vv", "-p", &port.to_string(), "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]);
+    ssh.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display()));
+    for option in options {
+        ssh.args(["-o", option]);
+    }
+    ssh.args(["alice@127.0.0.1", "true"]).output().unwrap()
+}
+
+#[test]
+fn an_openssh_client_comes_to_its_login_with_every_method_and_cipher() {
+    let folder = tempfile::tempdir().unwrap();
+    let host_key: Arc<dyn Signer> = Arc::new(generate_ed25519().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let known_hosts = folder.path().join("known_hosts");
+    std::fs::write(&known_hosts, format!("[127.0.0.1]:{port} {}\n", line(host_key.public()))).unwrap();
+    for method in METHODS {
+        for cipher in Cipher::ALL {
+            let options = [format!("KexAlgorithms={}", method.name()), format!("Ciphers={}", cipher.name())];
+            let (conn, output) = thread::scope(|scope| {
+                let client = scope.spawn(|| ssh(port, &known_hosts, &options));
+                (serve(&listener, &host_key), client.join().unwrap())
+            });
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("not today"), "{said}");
+            for heard in ["server-sig-algs=", "publickey-hostbound@openssh.com=<0>", "kex-strict-s-v00@openssh.com"] {
+                assert!(said.contains(heard), "{heard}: {said}");
+            }
+            let agreed = conn.agreed().unwrap();
+            assert_eq!((agreed.method, agreed.ciphers.to_client, agreed.ciphers.to_server), (method, cipher, cipher));
+            // A client from before strict key exchange does not say so.
+            assert_eq!(conn.is_strict(), said.contains("resetting read seqnr"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn an_openssh_client_that_has_nothing_in_common_with_us_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let host_key: Arc<dyn Signer> = Arc::new(generate_ed25519().unwrap());
+    let options = ["KexAlgorithms=diffie-hellman-group14-sha256".to_owned()];
+    let output = thread::scope(|scope| {
+        let client = scope.spawn(|| ssh(port, &folder.path().join("known_hosts"), &options));
+        let (mut stream, _) = listener.accept().unwrap();
+        timed(&stream);
+        let config = ServerConfig::new(vec![Arc::clone(&host_key)]);
+        let mut conn = Conn::new(Role::Server(Arc::new(config)), Box::new(SystemRandom), Instant::now());
+        let fatal = loop {
+            flush(&mut conn, &mut stream);
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).unwrap();
+            conn.receive(&buffer[..length]);
+            if let Err(fatal) = conn.next() {
+                break fatal;
+            }
+            assert!(length > 0);
+        };
+        assert_eq!(fatal.to_string(), "the peer has no key exchange method in common with us");
+        flush(&mut conn, &mut stream);
+        drop(stream);
+        client.join().unwrap()
+    });
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no matching key exchange method found. Their offer: mlkem768x25519-sha256,curve25519-sha256"), "{said}");
+}
+
+#[test]
+fn an_openssh_server_lets_our_client_ask_with_every_method_cipher_and_host_key() {
+    let Some(binary) = sshd_binary() else {
+        eprintln!("SKIPPED: no sshd here, and KEYWARD_TEST_SSHD names none");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody may come in here, and read what is here.
+    readable(folder.path(), 0o755);
+    let copy = folder.path().join("sshd");
+    std::fs::copy(binary, &copy).unwrap();
+    let binary = copy;
+    for (kind, bits, algorithms) in [
+        ("ed25519", "256", &["ssh-ed25519"][..]),
+        ("ecdsa", "256", &["ecdsa-sha2-nistp256"]),
+        ("ecdsa", "384", &["ecdsa-sha2-nistp384"]),
+        ("ecdsa", "521", &["ecdsa-sha2-nistp521"]),
+        ("rsa", "2048", &["rsa-sha2-512", "rsa-sha2-256"]),
+    ] {
+        let file = folder.path().join(format!("{kind}-{bits}"));
+        let made = Command::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-b", bits, "-f"]).arg(&file).status().unwrap();
+        assert!(made.success());
+        readable(&file, 0o644);
+        let known = public(&file.with_extension("pub"));
+        for algorithm in algorithms {
+            meets(&binary, &file, &known, algorithm, Method::Curve25519, Cipher::Aes256Gcm);
+        }
+        if kind == "ed25519" {
+            for method in METHODS {
+                for cipher in Cipher::ALL {
+                    meets(&binary, &file, &known, "ssh-ed25519", method, cipher);
+                }
+            }
+        }
+    }
+}
+
+fn meets(binary: &Path, host_key: &Path, known: &PublicKey, algorithm: &'static str, method: Method, cipher: Cipher) {
+    let (mut ours, theirs) = connected();
+    timed(&ours);
+    let mut sshd = sshd(binary, host_key, theirs);
+    let config = ClientConfig { methods: vec![method], ciphers: vec![cipher], ..ClientConfig::new(vec![algorithm]) };
+    let mut conn = Conn::new(Role::Client(Arc::new(config)), Box::new(SystemRandom), Instant::now());
+    let mut service = vec![5];
+    service.put_string("ssh-userauth");
+    conn.send(&service).unwrap();
+    service[0] = 6;
+    assert_eq!(message(&mut conn, &mut ours, Some(known)), service);
+    assert_eq!(conn.agreed().unwrap().host_key, algorithm);
+    assert!(conn.extensions().signature_algorithms.as_ref().is_some_and(|algorithms| algorithms.contains(&"rsa-sha2-512")));
+    assert!(conn.extensions().hostbound);
+    conn.disconnect(11, "bye");
+    flush(&mut conn, &mut ours);
+    drop(ours);
+    sshd.wait().unwrap();
+}
+
+fn connected() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (ours, listener.accept().unwrap().0)
+}
+
+/// A server for one connection, as inetd starts it.
+fn sshd(binary: &Path, host_key: &Path, stream: TcpStream) -> Child {
+    let input = OwnedFd::from(stream);
+    let output = input.try_clone().unwrap();
+    let mut sshd = Command::new(binary);
+    sshd.args(["-i", "-f", "/dev/null", "-o", "UsePAM=no", "-h"]).arg(host_key);
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        sshd.uid(NOBODY);
+    }
+    sshd.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn readable(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn public(file: &Path) -> PublicKey {
+    let line = std::fs::read_to_string(file).unwrap();
+    let blob = line.split(' ').nth(1).unwrap();
+    PublicKey::parse(&base64::Engine::decode(&base64::engine::general_purpose::STANDARD, blob).unwrap()).unwrap()
+}
+
+fn line(key: &PublicKey) -> String {
+    format!("ssh-ed25519 {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key.blob()))
+}
