@@ -55,8 +55,11 @@ fn was_not_done(server: &Mysql, scene: &MysqlScene, what: &str) {
     assert_eq!(server.sql(&scene.database, "SELECT COUNT(*) FROM done"), "0", "{what}");
 }
 
-/// All that a session of alice's may come to its end by.
-const ENDS: [(&str, fn(&MysqlScene, MysqlRaw, u32)); 4] = [
+/// Brings this session of alice's, that she knows by this id, to its end.
+type End = fn(&MysqlScene, MysqlRaw, u32);
+
+/// What a session may come to its end by.
+const ENDS: [(&str, End); 4] = [
     ("her KILL", |scene, mut raw, id| {
         assert_eq!(lobby(scene).query(&format!("KILL {id}")), Ok(Vec::new()));
         assert_eq!(raw.refusal().code, 1053);
@@ -78,10 +81,10 @@ const ENDS: [(&str, fn(&MysqlScene, MysqlRaw, u32)); 4] = [
 fn nothing_more_of_several_statements_runs_once_their_session_has_ended() {
     for server in servers() {
         let scene = with_table(server);
-        for (end, come_to_an_end) in ENDS {
+        for (what, end) in ENDS {
             let (raw, id) = at_work(server, &scene);
-            come_to_an_end(&scene, raw, id);
-            was_not_done(server, &scene, end);
+            end(&scene, raw, id);
+            was_not_done(server, &scene, what);
         }
     }
 }

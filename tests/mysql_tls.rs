@@ -181,8 +181,7 @@ fn a_server_elsewhere_whose_certificate_nobody_checks_gets_nothing_unless_the_co
 
 #[test]
 fn a_server_elsewhere_without_proof_gets_no_secret_even_where_it_may_be_used() {
-    let pem = std::fs::read(public_key_of(&mariadb().certificate())).unwrap();
-    let (here, key) = (own_address(), [b"\x01", pem.as_slice()].concat());
+    let (here, key) = (own_address(), [b"\x01", nobodys_public_key().as_bytes()].concat());
     let (whole, sha256) = (b"\x01\x04".to_vec(), [b"\xfesha256_password\0".as_slice(), &[b'x'; 20], &[0]].concat());
     // It asks for the clear text, for the whole password, by another plugin, and gives a key of its own: at once, or when it is asked for one.
     for asks in [
@@ -344,15 +343,20 @@ fn server_config(server: &Mysql) -> Arc<ServerConfig> {
     Arc::new(builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap())
 }
 
-/// A PEM file with an RSA key that nobody has.
-fn public_key_of(beside: &Path) -> String {
+/// An RSA key that nobody has, in PEM.
+fn nobodys_public_key() -> String {
     use aws_lc_rs::encoding::AsDer;
     use aws_lc_rs::rsa::{KeySize, PrivateDecryptingKey};
     use base64::Engine;
     let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).unwrap().public_key();
     let der: aws_lc_rs::encoding::PublicKeyX509Der<'_> = key.as_der().unwrap();
-    let file = beside.with_file_name("another_key.pem");
     let text = base64::engine::general_purpose::STANDARD.encode(der.as_ref());
-    std::fs::write(&file, format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")).unwrap();
+    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+}
+
+/// A file with such a key.
+fn public_key_of(beside: &Path) -> String {
+    let file = beside.with_file_name("another_key.pem");
+    std::fs::write(&file, nobodys_public_key()).unwrap();
     file.display().to_string()
 }
