@@ -180,19 +180,19 @@ fn an_ed25519_signature_is_not_malleable() {
     }
 }
 
-/// A security key of our own: the key of `signer` inside one, for the application `ssh:`.
+/// A security key of our own: the key of `signer` inside one.
 struct SecurityKey {
     signer: Box<dyn Signer>,
     public: PublicKey,
 }
 
 impl SecurityKey {
-    fn new(signer: Box<dyn Signer>) -> Self {
+    fn new(signer: Box<dyn Signer>, application: &str) -> Self {
         let mut fields = Vec::new();
         signer.public().put_fields(&mut fields);
         let kind = if signer.public().kind() == KeyType::Ed25519 { KeyType::SkEd25519 } else { KeyType::SkEcdsaP256 };
         let mut blob = Vec::new();
-        blob.put_string(kind.name()).put_bytes(&fields).put_string("ssh:");
+        blob.put_string(kind.name()).put_bytes(&fields).put_string(application);
         Self { signer, public: PublicKey::parse(&blob).unwrap() }
     }
 
@@ -213,8 +213,8 @@ fn rule_21_a_security_key_must_have_been_touched_and_its_owner_verified_where_th
     keygen.key("ecdsa", &["-t", "ecdsa", "-b", "256"]);
     let both = SkPolicy { touch: Demand::Required, verification: Demand::Required };
     let pin = SkPolicy { touch: Demand::Waived, verification: Demand::Required };
-    for name in ["ed25519", "ecdsa"] {
-        let token = SecurityKey::new(signer(&keygen, name));
+    for (name, application) in [("ed25519", "ssh:"), ("ecdsa", "ssh:work")] {
+        let token = SecurityKey::new(signer(&keygen, name), application);
         let algorithm = token.public.kind().name();
         let verify = |signed: &[u8], policy| token.public.verify(algorithm, MESSAGE, signed, policy);
         for (flags, policy, wanted) in [
@@ -230,9 +230,9 @@ fn rule_21_a_security_key_must_have_been_touched_and_its_owner_verified_where_th
             (4, pin, Ok(())),
             (1, pin, Err(Untrusted::NoVerification)),
         ] {
-            assert_eq!(verify(&token.sign("ssh:", (flags, 7), MESSAGE), policy), wanted, "{name} {flags} {policy:?}");
+            assert_eq!(verify(&token.sign(application, (flags, 7), MESSAGE), policy), wanted, "{name} {flags} {policy:?}");
         }
-        let signed = token.sign("ssh:", (0, 7), MESSAGE);
+        let signed = token.sign(application, (0, 7), MESSAGE);
         // What the flags say is signed: a client cannot add a touch.
         let mut touched = signed.clone();
         let flags = touched.len() - 5;
@@ -249,7 +249,7 @@ fn rule_21_a_security_key_must_have_been_touched_and_its_owner_verified_where_th
         assert!(plain.verify(plain.kind().name(), MESSAGE, &signed, ANY).is_err());
         // OpenSSH reads such a signature as we do.
         let message = sshsig("sha512", MESSAGE);
-        keygen.accepts(&token.public, &token.sign("ssh:", (1, 7), &message), MESSAGE).unwrap();
+        keygen.accepts(&token.public, &token.sign(application, (1, 7), &message), MESSAGE).unwrap();
         assert!(keygen.accepts(&token.public, &token.sign("ssh", (1, 7), &message), MESSAGE).is_err());
     }
 }
