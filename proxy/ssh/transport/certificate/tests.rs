@@ -170,6 +170,27 @@ fn rule_22_who_when_and_by_whom() {
 }
 
 #[test]
+fn rule_22_what_is_revoked_does_not_count() {
+    let keygen = Keygen::new();
+    let authorities = [keygen.key("ca", &["-t", "ed25519"])];
+    keygen.key("key", &["-t", "ed25519"]);
+    let user = parse(&keygen.certificate("ca", "key", &["-n", "alice", "-z", "7"]));
+    let host = parse(&keygen.certificate("ca", "key", &["-h", "-n", "web-1", "-z", "8"]));
+    let counts = |list: &str| {
+        let revocations = Revocations::parse(list.as_bytes()).unwrap();
+        let check = HostCheck { authorities: &authorities, revocations: &revocations, host: "web-1", now: NOW };
+        (user.check_user(&alice(&authorities, &revocations)).map(|_| ()), host.check_host(&check))
+    };
+    let revoked = || Err(Untrusted::Revoked);
+    assert_eq!(counts(""), (Ok(()), Ok(())));
+    assert_eq!(counts("serial: 7"), (revoked(), Ok(())));
+    assert_eq!(counts("serial: 8"), (Ok(()), revoked()));
+    assert_eq!(counts("id: a name"), (revoked(), revoked()));
+    assert_eq!(counts(&keygen.read("key.pub")), (revoked(), revoked()));
+    assert_eq!(counts(&keygen.read("ca.pub")), (revoked(), revoked()));
+}
+
+#[test]
 fn rule_22_every_critical_option_must_be_honoured() {
     let keygen = Keygen::new();
     let authorities = [keygen.key("ca", &["-t", "ed25519"])];
