@@ -81,9 +81,12 @@ pub trait Interrupt: Send + Sync {
     /// Asks the upstream to stop the query; returns once the upstream has dealt with it, or after a bound of its own. Whether it has.
     fn interrupt(&self) -> BoxFuture<'_, bool>;
 
-    /// The session is over, and its upstream is at work all the same: asks for an end of all that it still has to do.
-    fn end(&self) -> BoxFuture<'_, bool> {
-        self.interrupt()
+    /// The session is over, and its upstream is at work all the same: asks for an end, where the protocol has a stronger word for that than
+    /// for the end of a query.
+    fn end(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let _ = self.interrupt().await;
+        })
     }
 }
 

@@ -343,8 +343,8 @@ async fn enter(proxy: &Arc<Proxy>, door: &Door, stream: &mut Stream, peer: Optio
     Some(link)
 }
 
-/// The one place that logs, counts and records why a login was refused: the first of a link, or one more in its session. What did not come as far as a name is no login: scanners and
-/// broken probes are counted, and would only hide the others in the record.
+/// The one place that logs, counts and records why a login was refused: the first of a link, or one more in its session. What did not
+/// come as far as a name is no login: scanners and broken probes are counted, and would only hide the others in the record.
 pub(crate) fn refused(link: &Link, claimed: &Claimed, error: &SessionError) {
     link.proxy.metrics.refusal(link.door.protocol, error);
     match (error.party, &claimed.user) {

@@ -247,11 +247,12 @@ impl Session<Leased> {
         stages.waits_for(Stage::Lease);
         let changed = self.proxy.gate.refetch(&self.grant, &self.stage.lease).await.map_err(unavailable)?;
         stages.waits_for(Stage::Connect);
-        let again = changed.is_some();
-        if let Some(lease) = changed {
-            self.stage.lease = lease;
+        let Some(lease) = changed else { return Ok(false) };
+        if lease.is_leased() && lease.age() < YOUNG {
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        Ok(again)
+        self.stage.lease = lease;
+        Ok(true)
     }
 
     /// The upstream let us in: writes `opened`, enters the registry, and lets go of the credential.

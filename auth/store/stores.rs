@@ -113,8 +113,8 @@ impl Stores {
     }
 
     /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if others
-    /// have it too, or had it. A shared lease that was rejected is joined by nobody from now on: who can change the password of the account must not
-    /// keep the others out. `None`: it has not changed, or the lease is this session's own; the upstream's answer stands.
+    /// have it too, or had it. A shared lease that was rejected is joined by nobody from now on: who can change the password of the
+    /// account must not keep the others out. `None`: it has not changed, or the lease is this session's own; the upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
         if let Source::Shared(_) = rejected.source() {
             rejected.close();
@@ -141,9 +141,13 @@ impl Stores {
         if matches!(grant.account().plan, CredentialPlan::Leased(_)) {
             return Ok(None);
         }
+        let other = |lease: &Lease| lease.credential().filter(|credential| !credential.same_as(rejected));
         let known = self.read(grant).await?;
-        let newest = self.refetch(grant, &known).await?.unwrap_or(known);
-        Ok(newest.credential().filter(|credential| !credential.same_as(rejected)))
+        // Another login may have found it out already.
+        if let Some(newer) = other(&known) {
+            return Ok(Some(newer));
+        }
+        Ok(self.refetch(grant, &known).await?.as_ref().and_then(other))
     }
 
     /// A reload has changed the file: nobody joins a lease whose connection is not `current` any more.

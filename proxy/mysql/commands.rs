@@ -17,7 +17,7 @@ use super::capabilities::Capabilities;
 use super::framer;
 use super::kill::Killed;
 use super::packet::{self, Packets};
-use super::relogin::Relogin;
+use super::relogin::{Account, Relogin};
 use super::settings::ConnectionSettings;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
@@ -50,6 +50,8 @@ pub(super) struct Commands<'a> {
 /// What COM_CHANGE_USER asks for.
 struct Again {
     user: String,
+    /// The connection by the name that it names, for the record of a refusal.
+    connection: Option<String>,
     /// The database on the server, or none. `None`: it is not one of this session's connection, or the account is another one.
     database: Option<Option<String>>,
     opened: Opened,
@@ -74,8 +76,9 @@ impl Decide for Commands<'_> {
             let (first, payload) = framer::held_command(&message)
                 .and_then(|payload| Some((*payload.first()?, payload)))
                 .ok_or(End::ClientFailed(ErrorKind::InvalidData))?;
-            // Whatever it is, the server answers, also with an error of ours: so it comes behind the answers to what was asked before,
-            // and says how the transaction stands.
+            // But for a change of the user, the server answers, also with an error of ours: so it comes behind the answers to what was
+            // asked before, and says how the transaction stands. (An error in any case, and of our number where the session reads literals
+            // as ASCII.)
             let instead = match (first, kill::of(payload, self.agreed)) {
                 (command::CHANGE_USER, _) => {
                     self.change_user(payload, client, upstream).await?;
@@ -109,13 +112,18 @@ impl Commands<'_> {
     }
 
     /// A new login of the same user, on both sides: his proof, and a fresh session of the server's in the place of the old one, so that
-    /// nothing of that is left. If the proof does not hold or the server does not let us in, the old one goes on. A client that has not
+    /// nothing of that is left, answers that it still owed included. If the proof does not hold or the server does not let us in, the old one goes on. A client that has not
     /// said its proof, or not all of it, may say it later: it must not be taken for commands, so that its session ends.
     async fn change_user(&mut self, payload: &[u8], client: &mut Stream, upstream: &mut Stream) -> Result<(), End> {
         let mut packets = Packets::at(1);
         let again = self.again(payload);
-        let user = again.as_ref().map_or_else(|_| self.grant.user().to_string(), |again| again.user.clone());
+        let claimed = again.as_ref().map_or_else(
+            |_| Claimed { user: Some(self.grant.user().to_string()), connection: None },
+            |again| Claimed { user: Some(again.user.clone()), connection: again.connection.clone() },
+        );
         let fresh = match again {
+            // Its proof may have come with it.
+            Err(error) if error.refusal == Refusal::Malformed => Err((error, Some(End::ClientFailed(ErrorKind::InvalidData)))),
             Err(error) => Err((error, None)),
             Ok(again) => match self.prove(&again, client, &mut packets).await {
                 Err(failure) => Err(failure),
@@ -125,17 +133,18 @@ impl Commands<'_> {
         let Fresh { ok, thread_id, stream } = match fresh {
             Ok(fresh) => fresh,
             Err((error, end)) => {
-                let connection = Some(self.grant.connection().name().to_string());
-                server::refused(self.link, &Claimed { user: Some(user), connection }, &error);
                 if error.left {
                     return Err(End::Client);
                 }
+                server::refused(self.link, &claimed, &error);
                 let packet = refuse::message(error.refusal, self.link.id, &error.choices);
                 tell(client, &packet::framed(packets.next(), &packet)).await?;
                 return end.map_or(Ok(()), Err);
             }
         };
-        let old = (std::mem::replace(upstream, stream), self.relogin.thread_id.swap(thread_id, Ordering::Relaxed));
+        let old = std::mem::replace(upstream, stream);
+        // Should the session end in the middle of this, both are ended.
+        self.relogin.leaving.store(self.relogin.thread_id.swap(thread_id, Ordering::Relaxed), Ordering::Relaxed);
         self.leave(old).await;
         tell(client, &packet::framed(packets.next(), &ok)).await
     }
@@ -148,11 +157,12 @@ impl Commands<'_> {
             crowded_out: CancellationToken::new(),
             draining: CancellationToken::new(),
         };
-        let proof = login::prove(self.link, client, packets, &self.state.keys, &again.user, &again.opened);
+        // Whether another user's password holds is nobody's business here: his proof is taken, and checked against nobody's.
+        let user = if again.user == self.grant.user().as_str() { again.user.as_str() } else { "" };
+        let proof = login::prove(self.link, client, packets, &self.state.keys, user, &again.opened);
         let proven = bounds.run(Box::pin(proof)).await;
         let end = |kind| Some(End::ClientFailed(kind));
         match proven {
-            // Whether another user's password holds is nobody's business here.
             Ok(identity) if identity.user() != self.grant.user() => Err((denied("a session stays with its user"), None)),
             Ok(_) if again.database.is_none() => Err((refused("a session stays with its connection and its account"), None)),
             Ok(_) => Ok(()),
@@ -189,7 +199,7 @@ impl Commands<'_> {
         let no_random = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "no random numbers");
         let scramble = wire::scramble().ok_or_else(no_random)?;
         let opened = Opened { login, database, answer, scramble, offered: self.agreed };
-        Ok(Again { database: self.database(&asked), user: asked.user, opened })
+        Ok(Again { database: self.database(&asked), user: asked.user, connection: asked.connection, opened })
     }
 
     /// A session of the server's as it is asked for.
@@ -204,7 +214,7 @@ impl Commands<'_> {
             attributes: super::attributes(&self.grant, answer.attributes.clone()),
         };
         let slow = |_| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, "no fresh session in time");
-        let linked = tokio::time::timeout(self.link.proxy.limits().handshake_timeout.get(), self.relogin.link(&asking)).await;
+        let linked = tokio::time::timeout(self.link.proxy.limits().handshake_timeout.get(), self.relogin.link(&asking, Account::Any)).await;
         let (reached, ready) = linked.map_err(slow)??;
         if ready.capabilities != self.agreed {
             let text = "the server does not speak as it did when the session began";
@@ -215,14 +225,15 @@ impl Commands<'_> {
     }
 
     /// Leaves the old session of the server's. One that has nothing to do closes at once; one that is at work is ended.
-    async fn leave(&self, (mut old, thread_id): (Stream, u32)) {
+    async fn leave(&self, mut old: Stream) {
         let closed = tokio::time::timeout(PATIENCE, async {
             Packets::default().write(&mut old, &[command::QUIT]).await?;
             tokio::io::copy(&mut old, &mut tokio::io::sink()).await
         });
         if closed.await.is_err() {
-            self.relogin.end(thread_id).await;
+            self.relogin.end(self.relogin.leaving.load(Ordering::Relaxed)).await;
         }
+        self.relogin.leaving.store(0, Ordering::Relaxed);
     }
 
     /// The database that is asked for now; `None`: not on this connection, or not as this account.

@@ -176,7 +176,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let news = good_news(&ready)?;
     let thread_id = AtomicU32::new(ready.thread_id);
     let (endpoint, credential) = (verified.same_server(), credential.into());
-    let relogin = Arc::new(Relogin { endpoint, credential, grant: grant.clone(), proxy, thread_id });
+    let relogin = Arc::new(Relogin { endpoint, credential, grant: grant.clone(), proxy, thread_id, leaving: AtomicU32::new(0) });
     let interrupt = Box::new(QueryKill(Arc::clone(&relogin)));
     let session = session.established(link, verified.by(), number, Vec::new(), interrupt).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.

@@ -13,7 +13,8 @@ use super::capabilities::Capabilities;
 use super::packet::{self, Packets};
 use super::upstream::{self, Asking, Reached, Ready};
 use super::{CHARSET, MAX_PACKET, command, rules, wire};
-use crate::error::SessionError;
+use crate::error::{Party, SessionError, Stage};
+use crate::refusal::Refusal;
 use crate::registry::Interrupt;
 use crate::server::Proxy;
 use crate::session::{self, LoginFailure};
@@ -21,6 +22,15 @@ use crate::upstream::Endpoint;
 
 /// Dial, log in, ask, and wait until the server has dealt with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which account a fresh link may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Account {
+    /// The one that the session has on the server: no other one may stop what it does.
+    OfTheSession,
+    /// Whatever the store holds now.
+    Any,
+}
 
 /// What a session keeps of its login. The credential stays with it as long as the session lives: its query may have to be stopped.
 pub(super) struct Relogin {
@@ -31,23 +41,27 @@ pub(super) struct Relogin {
     pub(super) proxy: Arc<Proxy>,
     /// The server's own number of the session. COM_CHANGE_USER gives it another one.
     pub(super) thread_id: AtomicU32,
+    /// That of the session that it had before, while that may still be at work; 0: there is none.
+    pub(super) leaving: AtomicU32,
 }
 
 impl Relogin {
-    /// A fresh link to the same server, as the same user. A session may live longer than the password that it began with.
+    /// A fresh link to the same server. A session may live longer than the password that it began with, and than the account, if the store
+    /// holds another one meanwhile.
     ///
     /// # Errors
     /// What the way there and the login say.
-    pub(super) async fn link<'a>(&self, asking: &'a Asking<'a>) -> Result<(Reached<'a>, Ready), SessionError> {
+    pub(super) async fn link<'a>(&self, asking: &'a Asking<'a>, account: Account) -> Result<(Reached<'a>, Ready), SessionError> {
         let credential = self.credential.load_full();
         let rejected = match self.try_link(asking, &credential).await {
             Err(LoginFailure::Rejected(error)) => error,
             outcome => return outcome.map_err(SessionError::from),
         };
         let replacement = self.proxy.gate.replacement(&self.grant, &credential).await.map_err(session::unavailable)?;
-        let Some(credential) = replacement else { return Err(rejected) };
-        let link = self.try_link(asking, &credential).await?;
-        self.credential.store(credential);
+        let same = |other: &Arc<Credential>| account == Account::Any || other.username() == credential.username();
+        let Some(replacement) = replacement.filter(same) else { return Err(rejected) };
+        let link = self.try_link(asking, &replacement).await?;
+        self.credential.store(replacement);
         Ok(link)
     }
 
@@ -59,8 +73,8 @@ impl Relogin {
     }
 
     /// Ends a session of this login on the server, with all that it has to do.
-    pub(super) async fn end(&self, thread_id: u32) -> bool {
-        self.kill(&format!("KILL CONNECTION {thread_id}")).await
+    pub(super) async fn end(&self, thread_id: u32) {
+        self.kill(&format!("KILL CONNECTION {thread_id}")).await;
     }
 
     async fn kill(&self, statement: &str) -> bool {
@@ -81,19 +95,21 @@ impl Relogin {
             database: None,
             attributes: super::own_attributes(&self.grant),
         };
-        let (mut reached, _) = self.link(&asking).await?;
+        let (mut reached, _) = self.link(&asking, Account::OfTheSession).await?;
         let stream = reached.verified.stream();
         let query = [&[command::QUERY], statement.as_bytes()].concat();
         let mut packets = Packets::default();
-        if packets.write(stream, &query).await.is_ok()
-            && let Ok(reply) = packets.read(stream, packet::UPSTREAM_MAX).await
-            && let Ok(wire::Reply::Error(error)) = wire::reply(&reply)
-        {
-            // 1094: the session has ended meanwhile, and its query with it.
-            tracing::debug!(code = error.code, "the server did not stop a query");
-        }
+        let failed = |text: String| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, text);
+        packets.write(stream, &query).await.map_err(|error| failed(format!("KILL: {error}")))?;
+        let reply = packets.read(stream, packet::UPSTREAM_MAX).await.map_err(|error| failed(format!("KILL: {error}")))?;
         let _ = Packets::default().write(stream, &[command::QUIT]).await;
-        Ok(())
+        match wire::reply(&reply) {
+            Ok(wire::Reply::Ok(_)) => Ok(()),
+            // ER_NO_SUCH_THREAD: the session has ended meanwhile, and its query with it.
+            Ok(wire::Reply::Error(error)) if error.code == 1094 => Ok(()),
+            Ok(wire::Reply::Error(error)) => Err(failed(format!("KILL: {}", error.code))),
+            _ => Err(failed("KILL: no answer to it".to_owned())),
+        }
     }
 }
 
@@ -106,7 +122,14 @@ impl Interrupt for QueryKill {
     }
 
     // A statement that is killed may be one of several, and some take it for done: MySQL's SLEEP does.
-    fn end(&self) -> BoxFuture<'_, bool> {
-        async { self.0.end(self.0.thread_id.load(Ordering::Relaxed)).await }.boxed()
+    fn end(&self) -> BoxFuture<'_, ()> {
+        async {
+            let leaving = self.0.leaving.swap(0, Ordering::Relaxed);
+            if leaving != 0 {
+                self.0.end(leaving).await;
+            }
+            self.0.end(self.0.thread_id.load(Ordering::Relaxed)).await;
+        }
+        .boxed()
     }
 }

@@ -53,7 +53,9 @@ pub(super) async fn serve(link: &Link, number: u32, key: &[u8]) {
     let found = link.proxy.registry.by_wire_id(number, key);
     link.proxy.metrics.cancel(link.door.protocol, found.is_some());
     match found {
-        Some(live) => drop(live.interrupt.interrupt().await),
+        Some(live) => {
+            let _ = live.interrupt.interrupt().await;
+        }
         None => link.proxy.gate.missed(link.source).await,
     }
 }

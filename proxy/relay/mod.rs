@@ -208,7 +208,7 @@ impl Relay<'_> {
         {
             let finish = std::future::poll_fn(|cx| down.poll_settled(cx, upstream, client, pool, traffic));
             // Out of the boundary, a message of ours would be taken for a part of theirs: then the client only sees the close.
-            if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(true)) {
+            if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(Ok(()))) {
                 let bytes = farewell(reason);
                 let _ = tokio::time::timeout(FAREWELL, async {
                     client.write_all(&bytes).await?;
@@ -275,10 +275,9 @@ impl Both<'_> {
     /// What goes up in the place of a message that was held back.
     async fn decide(&mut self, decide: Option<&mut (dyn Decide + '_)>, message: Zeroizing<Vec<u8>>) -> Result<Vec<u8>, End> {
         let Self { down, client, upstream, traffic, pool, .. } = self;
-        // What the upstream answered to all that came before goes first.
-        if !std::future::poll_fn(|cx| down.poll_settled(cx, upstream, client, pool, traffic)).await {
-            return Err(End::Upstream);
-        }
+        // What the upstream has answered so far goes first.
+        let settled = std::future::poll_fn(|cx| down.poll_settled(cx, upstream, client, pool, traffic)).await;
+        settled.map_err(|stop| stop.end(End::Upstream, End::UpstreamFailed, End::ClientFailed))?;
         match decide {
             Some(decide) => decide.decide(message, client, upstream).await,
             None => Ok(message.to_vec()),
@@ -289,10 +288,17 @@ impl Both<'_> {
 impl Stop {
     fn turn(self, eof: End, read: fn(io::ErrorKind) -> End, write: fn(io::ErrorKind) -> End) -> Turn {
         match self {
-            Self::Eof => Turn::End(eof),
-            Self::Read(kind) => Turn::End(read(kind)),
-            Self::Write(kind) => Turn::End(write(kind)),
             Self::Held(message) => Turn::Held(message),
+            stop => Turn::End(stop.end(eof, read, write)),
+        }
+    }
+
+    fn end(self, eof: End, read: fn(io::ErrorKind) -> End, write: fn(io::ErrorKind) -> End) -> End {
+        match self {
+            Self::Read(kind) => read(kind),
+            Self::Write(kind) => write(kind),
+            // A message is held back on the other way only.
+            Self::Eof | Self::Held(_) => eof,
         }
     }
 }

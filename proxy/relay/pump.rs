@@ -94,7 +94,10 @@ impl Pump {
         self.first = bytes;
     }
 
-    /// Writes what was read and, where boundaries are known, goes on to the next one, not a byte further. `false`: it cannot be reached.
+    /// Writes what was read and, where boundaries are known, goes on to the next one, not a byte further.
+    ///
+    /// # Errors
+    /// Why it cannot be reached.
     pub(super) fn poll_settled(
         &mut self,
         cx: &mut Context<'_>,
@@ -102,18 +105,19 @@ impl Pump {
         to: &mut Stream,
         pool: &Pool,
         traffic: &Traffic,
-    ) -> Poll<bool> {
+    ) -> Poll<Result<(), Stop>> {
         loop {
-            if ready!(self.poll_write(cx, to)).is_err() {
-                return Poll::Ready(false);
+            if let Err(kind) = ready!(self.poll_write(cx, to)) {
+                return Poll::Ready(Err(Stop::Write(kind)));
             }
             let left = self.framer.as_ref().map_or(0, |framer| framer.to_boundary());
             if left == 0 {
-                return Pin::new(to).poll_flush(cx).map(|flushed| flushed.is_ok());
+                return Pin::new(to).poll_flush(cx).map_err(|error| Stop::Write(error.kind()));
             }
             match ready!(self.poll_read(cx, from, pool, left)) {
-                Ok(bytes) if bytes > 0 => traffic.add_down(bytes),
-                _ => return Poll::Ready(false),
+                Ok(0) => return Poll::Ready(Err(Stop::Eof)),
+                Ok(bytes) => traffic.add_down(bytes),
+                Err(kind) => return Poll::Ready(Err(Stop::Read(kind))),
             }
         }
     }
