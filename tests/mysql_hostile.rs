@@ -5,8 +5,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use socket2::SockRef;
-
 use crate::bed::{
     Hello, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, MysqlTold, Recorder, SOON, eventually, flag, mariadb, mysql_packet,
     mysql9,
@@ -162,7 +160,6 @@ fn stuck(scene: &MysqlScene) {
     let (tell, stalled) = mpsc::channel();
     thread::spawn(move || {
         let (mut writer, questions, mut asked) = (raw.writer(), mysql_packet(0, b"\x03SELECT 1").repeat(1000), 0);
-        SockRef::from(&writer).set_recv_buffer_size(2048).unwrap();
         for patience in [Duration::from_millis(500), SOON * 2] {
             writer.set_write_timeout(Some(patience)).unwrap();
             while let Ok(bytes) = writer.write(&questions[asked..]) {
