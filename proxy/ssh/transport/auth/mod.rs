@@ -10,15 +10,15 @@
 //! 50 publickey, no signature──►    Ask(Query)   ───────────────►  would you take this key?         (grants nothing)
 //!                           ◄──    60                         ◄── Accepted
 //! 50 publickey, signature   ──►    verified, then Ask(Proof) ──►  may who holds this key be this user?
-//!                                  Proven                     ◄── Accepted (with what a security key must have seen)
+//!                                  Proven                     ◄── AcceptedUnder(what a security key must have seen)
 //!                           ◄──    52 from `success()`, once the owner is ready for what comes then
 //! ```
 //!
 //! Of the security rules (16 to 26 of the crate): which message may come when, and that a client's 6, 52 or 60 never counts, is the table in
-//! `receive` of either machine (16, 24, 25); one user, one service (17), limits (23) and the order of the questions are in `server`; what was
-//! signed is in `message`, that it was, by which algorithm and by which key in `presented` (18, 19, 21, 22); the bound host key in `server` (20);
-//! when a password leaves us and for which RSA algorithm a server is asked in `client` (25, 26). Who waits before a refusal, how long a login may
-//! take, and how many may be under way is the owner's: nothing here knows the time.
+//! `receive` of either machine (16, 24, 25); one user, one service (17), the limits (23), the bound host key (20) and that a signature is
+//! verified before anybody is asked are in `server`; what was signed is in `message` (18), that this key did, by this algorithm, in
+//! `certificate::Presented` and below it (18, 19, 21, 22); when a password leaves us and for which RSA algorithm a server is asked, in `client`
+//! (25, 26). Who waits before a refusal, how long a login may take, and how many may be under way is the owner's: nothing here knows the time.
 
 mod banner;
 pub mod client;

@@ -34,9 +34,10 @@ pub enum Question {
 pub enum Verdict {
     /// No. The client hears the same whatever the reason.
     Refused,
-    /// Yes; if it is about a security key, one that was touched.
+    /// Yes. No answer to `Proof`.
     Accepted,
-    /// Yes, about a key with options or a certificate: if a security key saw what these want.
+    /// Yes, if a security key saw what this wants: the options of the key (`AuthorizedKey::policy`), or its certificate
+    /// (`Granted::policy`). An answer to `Query` and to `Proof`, which takes no other, so that nobody forgets it.
     AcceptedUnder(SkPolicy),
     /// Ask this; an answer to `Interactive` and to `Responses`.
     Ask(Prompts),

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use super::message::{self, METHOD};
 use super::question::{Offer, Offers, Question, Verdict};
 use super::server::{Limits, Server, Step};
-use crate::key::{KeyType, PublicKey, SIGNATURE_ALGORITHMS};
+use crate::key::{KeyType, PublicKey, SIGNATURE_ALGORITHMS, SkPolicy};
 use crate::keygen::{Keygen, TYPES};
 use crate::sign::{CannotSign, Certified, Signer, read_private_key};
 use crate::wire::Put;
@@ -17,6 +17,9 @@ use crate::wire::Put;
 pub(super) const SESSION: &[u8] = b"the hash of the first key exchange";
 pub(super) const HOST_KEY: &[u8] = b"the blob of our host key";
 pub(super) const PASSWORD: &str = "CorrectHorseBatteryStaple";
+
+/// What is answered to a proof.
+pub(super) const UNDER_TOUCH: Verdict = Verdict::AcceptedUnder(SkPolicy::TOUCH);
 
 pub(super) const TOUCHED: u8 = 0x01;
 pub(super) const VERIFIED: u8 = 0x04;
@@ -176,7 +179,9 @@ pub(super) fn owner(question: Question) -> Verdict {
     let known = |key: &PublicKey| signers().iter().any(|signer| signer.public() == key);
     let yes = match question {
         Question::Nothing => false,
-        Question::Query(presented) | Question::Proof(presented, _) => known(presented.key()),
+        Question::Query(presented) => known(presented.key()),
+        Question::Proof(presented, _) if known(presented.key()) => return UNDER_TOUCH,
+        Question::Proof(..) => false,
         Question::Password(password) => *password.expose() == PASSWORD.as_bytes(),
         Question::Interactive => return Verdict::Ask(super::Prompts::password()),
         Question::Responses(responses) => {

@@ -159,7 +159,6 @@ impl Server {
             (_, Verdict::Refused) => self.refuse(Why::Refused),
             (Asked::Nothing, Verdict::Accepted) => self.prove(By::Nothing),
             (Asked::Query { reply }, Verdict::Accepted | Verdict::AcceptedUnder(_)) => Ok(self.reply(reply)),
-            (Asked::Proof(signature), Verdict::Accepted) => self.prove_by_key(*signature, SkPolicy::TOUCH),
             (Asked::Proof(signature), Verdict::AcceptedUnder(policy)) => self.prove_by_key(*signature, policy),
             (Asked::Password, Verdict::Accepted) => self.prove(By::Password),
             (Asked::Responses, Verdict::Accepted) => self.prove(By::Interactive),

@@ -107,7 +107,7 @@ fn a_password_helps_after_keys_that_do_not_and_six_failures_end_it() {
 #[test]
 fn an_untouched_security_key_is_refused() {
     for key in [sample::SecurityKey::ed25519(0), sample::SecurityKey::ecdsa(sample::VERIFIED)] {
-        let anybody = |question| if matches!(question, Question::Proof(..)) { Verdict::Accepted } else { Verdict::Refused };
+        let anybody = |question| if matches!(question, Question::Proof(..)) { sample::UNDER_TOUCH } else { Verdict::Refused };
         let outcome = log_in(client(vec![Arc::new(key)], None), server(sample::all_offers()), anybody).unwrap();
         assert!(matches!(outcome.client, client::Step::Refused(_)), "{outcome:?}");
     }
@@ -224,11 +224,12 @@ proptest! {
             while let Ok(server::Step::Ask { question, .. }) = step {
                 let about_a_query = matches!(question, Question::Query(_));
                 let verdict = match verdicts.next().unwrap_or(0) % 4 {
+                    0 if matches!(question, Question::Proof(..)) => sample::UNDER_TOUCH,
                     0 => Verdict::Accepted,
                     1 => Verdict::Ask(super::Prompts::password()),
                     _ => Verdict::Refused,
                 };
-                accepted = accepted || (!about_a_query && matches!(verdict, Verdict::Accepted));
+                accepted = accepted || (!about_a_query && matches!(verdict, Verdict::Accepted | Verdict::AcceptedUnder(_)));
                 step = server.answer(verdict);
             }
             match step {

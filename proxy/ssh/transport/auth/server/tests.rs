@@ -149,6 +149,8 @@ fn an_answer_to_no_question_or_to_another_one_ends_the_login() {
         (interactive.clone(), Verdict::Accepted),
         (interactive, Verdict::AcceptedUnder(SkPolicy::TOUCH)),
         (sample::signed_request("alice", &*sample::signer()), Verdict::Ask(Prompts::password())),
+        // What must a security key have seen? Whoever forgets to say so lets nobody in.
+        (sample::signed_request("alice", &*sample::signer()), Verdict::Accepted),
     ] {
         let mut server = sample::server();
         asked(server.receive(&request));
@@ -199,7 +201,7 @@ fn rule_17_the_question_and_the_proof_are_about_the_user_of_the_request() {
     let mut server = sample::server();
     let step = server.receive(&sample::signed_request("al\u{ef}ce", &*sample::signer()));
     assert!(matches!(step, Ok(Step::Ask { ref user, question: Question::Proof(..) }) if user == "al\u{ef}ce"), "{step:?}");
-    assert_eq!(proven(server.answer(Verdict::Accepted)).user(), "al\u{ef}ce");
+    assert_eq!(proven(server.answer(sample::UNDER_TOUCH)).user(), "al\u{ef}ce");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use keyward_ssh_transport::auth::question::{By, Offer, Offers, Question, Verdict
 use keyward_ssh_transport::auth::server::{Limits, Server, Step};
 use keyward_ssh_transport::auth::{Banner, Ended, Prompts};
 use keyward_ssh_transport::certificate::What;
-use keyward_ssh_transport::key::SIGNATURE_ALGORITHMS;
+use keyward_ssh_transport::key::{SIGNATURE_ALGORITHMS, SkPolicy};
 use keyward_ssh_transport::sign::{Signer, generate_ed25519};
 use keyward_ssh_transport::{Role, ServerConfig};
 
@@ -89,7 +89,9 @@ fn an_openssh_client_logs_in_with_every_type_of_key_bound_to_our_host_key_or_not
     for (name, ..) in KEYS {
         let public = keys.public(name);
         let owner = |question: &Question| match question {
-            Question::Query(presented) | Question::Proof(presented, _) if *presented.key() == public => Verdict::Accepted,
+            Question::Query(presented) | Question::Proof(presented, _) if *presented.key() == public => {
+                Verdict::AcceptedUnder(SkPolicy::TOUCH)
+            }
             _ => Verdict::Refused,
         };
         let (served, said) = at_our_server(&keys, &identity(&keys, name), &all(), &owner);
@@ -111,7 +113,7 @@ fn an_openssh_client_logs_in_with_certificates_of_every_type() {
         let public = keys.public(name);
         let owner = |question: &Question| match question {
             Question::Query(presented) | Question::Proof(presented, _) if matches!(presented.what(), What::Certificate(_)) => {
-                Verdict::Accepted
+                Verdict::AcceptedUnder(SkPolicy::TOUCH)
             }
             _ => Verdict::Refused,
         };

@@ -17,7 +17,7 @@ fn rule_18_every_type_of_key_and_certificate_signs_and_is_named_in_the_proof() {
             request.put_string(signature);
             let Question::Proof(presented, _) = asked(server.receive(&request)) else { panic!() };
             assert_eq!(presented.key(), signer.public());
-            let proven = proven(server.answer(Verdict::Accepted));
+            let proven = proven(server.answer(sample::UNDER_TOUCH));
             let By::Key(presented, _) = proven.by() else { panic!() };
             assert_eq!(presented.key(), signer.public());
             let certified = matches!(presented.what(), What::Certificate(_));
@@ -50,7 +50,7 @@ fn rule_18_the_key_that_counts_is_the_one_that_signed() {
     }
     let Question::Proof(presented, _) = asked(server.receive(&sample::signed_request("alice", mine))) else { panic!() };
     assert_eq!(presented.key(), mine.public());
-    let proven = proven(server.answer(Verdict::Accepted));
+    let proven = proven(server.answer(sample::UNDER_TOUCH));
     assert!(matches!(proven.by(), By::Key(presented, _) if presented.key() == mine.public()));
 
     // My signature under the admin's key.
@@ -181,12 +181,11 @@ fn rule_21_a_security_key_must_have_seen_what_its_options_want() {
     let (touch, pin) = (Untrusted::NoTouch, Untrusted::NoVerification);
     for make in [SecurityKey::ed25519, SecurityKey::ecdsa] {
         for (flags, verdict, missing) in [
-            (0, Verdict::Accepted, Some(&touch)),
-            (VERIFIED, Verdict::Accepted, Some(&touch)),
-            (TOUCHED, Verdict::Accepted, None),
-            (TOUCHED | VERIFIED, Verdict::Accepted, None),
+            (0, sample::UNDER_TOUCH, Some(&touch)),
+            (VERIFIED, sample::UNDER_TOUCH, Some(&touch)),
+            (TOUCHED, sample::UNDER_TOUCH, None),
+            (TOUCHED | VERIFIED, sample::UNDER_TOUCH, None),
             (0, under(Demand::Waived, Demand::Waived), None),
-            (0, under(Demand::Required, Demand::Waived), Some(&touch)),
             (TOUCHED, under(Demand::Required, Demand::Required), Some(&pin)),
             (0, under(Demand::Waived, Demand::Required), Some(&pin)),
             (VERIFIED, under(Demand::Waived, Demand::Required), None),
