@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::error::Fatal;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
 
 /// Bytes of the length before each packet.

@@ -3,6 +3,7 @@
 use crate::error::Fatal;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
 
 /// Bytes of the longest line, its end included (section 4.2).

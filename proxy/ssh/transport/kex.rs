@@ -18,6 +18,7 @@ use crate::negotiate::Side;
 use crate::wire::Put;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
 
 /// Bytes of an X25519 public value.
@@ -109,7 +110,7 @@ impl Ephemeral {
             return Err(MALFORMED);
         }
         let peer = UnparsedPublicKey::new(self.method.curve(), peer);
-        let raw = agreement::agree(&self.private, &peer, MALFORMED, |raw| Ok(Zeroizing::new(raw.to_vec())))?;
+        let raw = agreement::agree(&self.private, peer, MALFORMED, |raw| Ok(Zeroizing::new(raw.to_vec())))?;
         // aws-lc-rs refuses it as well; this is what keeps us from finding out that it once did not.
         if raw.iter().all(|byte| *byte == 0) { Err(MALFORMED) } else { Ok(raw) }
     }

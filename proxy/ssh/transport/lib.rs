@@ -36,6 +36,8 @@ pub mod certificate;
 mod cipher;
 mod conn;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod ident;
 mod kex;
 pub mod key;
@@ -50,6 +52,7 @@ pub mod revocation;
 pub mod shown;
 pub mod sign;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod sim;
 mod untrusted;
 pub mod wire;

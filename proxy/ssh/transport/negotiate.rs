@@ -11,6 +11,7 @@ use crate::message;
 use crate::wire::{Put, Reader};
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
 
 /// Bytes of the random cookie.

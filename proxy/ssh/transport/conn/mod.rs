@@ -15,6 +15,7 @@ mod inbound;
 mod outbound;
 mod receive;
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 pub(crate) mod tests;
 
 use std::time::Instant;
@@ -385,6 +386,20 @@ impl Conn {
             self.say_goodbye(reason, text);
             self.ended = Some(Fatal::Ended);
         }
+    }
+
+    /// Seals whatever it is, in its turn or not.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn seal_anything(&mut self, payload: &[u8]) -> Result<(), Fatal> {
+        self.outbound.seal(payload)
+    }
+
+    /// The same transport with nothing in its output.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn without_output(mut self) -> Self {
+        let length = self.output().len();
+        self.wrote(length);
+        self
     }
 
     fn say_goodbye(&mut self, reason: u32, text: &str) {

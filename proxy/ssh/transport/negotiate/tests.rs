@@ -81,11 +81,15 @@ fn what_is_weak_is_neither_offered_nor_chosen() {
 #[test]
 fn macs_do_not_matter_and_compression_must_not_be_needed() {
     assert!(agreed(Side::Server, &["curve25519-sha256"], &["ssh-ed25519"], GCM, false).is_ok());
-    let mut only_zlib = kexinit(&["curve25519-sha256"], &["ssh-ed25519"], GCM, false);
-    let at = only_zlib.windows(9).position(|window| window == b"zlib,none").unwrap();
-    only_zlib[at + 5..at + 9].copy_from_slice(b"lzma");
-    let refused = agree(Side::Server, &offer(), &Kexinit::parse(&only_zlib).unwrap());
-    assert_eq!(refused, Err(Fatal::NoCommon(Choice::Compression)));
+    let good = kexinit(&["curve25519-sha256"], &["ssh-ed25519"], GCM, false);
+    for list in [&b"\0\0\0\x04none"[..], b"\0\0\0\x09zlib,none"] {
+        // In one direction each.
+        let mut only_zlib = good.clone();
+        let end = only_zlib.windows(list.len()).position(|window| window == list).unwrap() + list.len();
+        only_zlib[end - 4..end].copy_from_slice(b"lzma");
+        let refused = agree(Side::Server, &offer(), &Kexinit::parse(&only_zlib).unwrap());
+        assert_eq!(refused, Err(Fatal::NoCommon(Choice::Compression)));
+    }
 }
 
 /// Rule 2: RFC 4253 section 7.1 says when a guess is wrong.

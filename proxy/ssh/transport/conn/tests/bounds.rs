@@ -89,7 +89,9 @@ fn extensions_are_bounded_in_number() {
     let ext_info = |count: u32, pairs: &[(&str, &str)]| {
         let mut message = vec![message::EXT_INFO];
         message.put_u32(count);
-        pairs.iter().for_each(|(name, value)| drop(message.put_string(name).put_string(value)));
+        for (name, value) in pairs {
+            message.put_string(name).put_string(value);
+        }
         message
     };
     // The server's own is the first of two.

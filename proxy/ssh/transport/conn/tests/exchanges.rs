@@ -88,6 +88,16 @@ fn strictness_is_settled_by_the_first_exchange() {
     assert!(!client.is_strict() && !server.is_strict());
 }
 
+/// Rule 5: where it is demanded, it is so once.
+#[test]
+fn strictness_is_not_asked_for_again() {
+    let limits = Limits { strict: Demand::Required, ..Limits::default() };
+    let (mut client, mut server) = logged_in_with(ClientConfig { limits, ..client_config() }, ServerConfig { limits, ..server_config() });
+    client.rekey();
+    assert!(settle(&mut client, &mut server).is_ok());
+    assert_eq!((client.exchanges(), server.exchanges()), (2, 2));
+}
+
 /// Rule 6.
 #[test]
 fn a_peer_without_strict_key_exchange_can_be_turned_away() {
