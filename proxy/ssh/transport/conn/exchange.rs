@@ -74,7 +74,7 @@ impl Conn {
         let kexinit = self.offer.kexinit(self.side, which, cookie);
         self.outbound.seal(&kexinit)?;
         self.exchange = Exchange::Offered(kexinit);
-        self.exchange_since = self.now;
+        self.exchange_since = None;
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl Conn {
             return Err(Fatal::Protocol("NEWKEYS with something behind it"));
         }
         self.inbound.rekey(*opening, self.strictness);
-        self.keyed_at = self.now;
+        self.keyed_at = None;
         let step = (self.keys == Keys::None).then_some(Step::Ready);
         self.keys = Keys::InUse;
         Ok(step)

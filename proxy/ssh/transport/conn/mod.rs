@@ -129,10 +129,10 @@ pub struct Conn {
     answers: Answers,
     /// Key exchanges that the peer was answered.
     exchanges: u32,
-    now: Instant,
-    /// When the present exchange began; when the present keys were made.
-    exchange_since: Instant,
-    keyed_at: Instant,
+    /// When the present exchange began and when the present keys were made, as far as [`Self::tick`] has seen it yet: between two ticks nobody
+    /// knows what time it is.
+    exchange_since: Option<Instant>,
+    keyed_at: Option<Instant>,
     ended: Option<Fatal>,
 }
 
@@ -164,9 +164,8 @@ impl Conn {
             held: Held::default(),
             answers: Answers::default(),
             exchanges: 0,
-            now,
-            exchange_since: now,
-            keyed_at: now,
+            exchange_since: None,
+            keyed_at: None,
             ended: None,
             role,
         };
@@ -175,6 +174,7 @@ impl Conn {
         if let Err(fatal) = conn.begin_exchange() {
             conn.ended = Some(fatal);
         }
+        conn.exchange_since = Some(now);
         conn
     }
 
@@ -348,7 +348,8 @@ impl Conn {
         }
     }
 
-    /// The time is `now`; says when to say so again.
+    /// The time is `now`; says when to say so again, at the latest. To be called whenever something was moved, too: what begins between two
+    /// calls begins with the second.
     ///
     /// # Errors
     /// A key exchange took too long.
@@ -356,22 +357,20 @@ impl Conn {
         if let Some(fatal) = self.ended {
             return Err(fatal);
         }
-        self.now = now;
-        if self.in_exchange() {
-            let allowed = if self.keys == Keys::None { self.limits.first_exchange } else { self.limits.later_exchange };
-            let deadline = self.exchange_since.checked_add(allowed);
-            return if deadline.is_some_and(|deadline| now >= deadline) { Err(self.fail(Fatal::TimedOut)) } else { Ok(deadline) };
-        }
-        // Keys that nothing was sealed with do not grow old.
-        if self.inbound.packets == 0 && self.outbound.packets == 0 {
-            self.keyed_at = now;
-        }
-        let due = self.keyed_at.checked_add(self.limits.rekey_after);
-        if due.is_some_and(|due| now >= due) && self.may_rekey() {
+        if !self.in_exchange() {
+            // Keys that nothing was sealed with do not grow old.
+            if self.inbound.packets == 0 && self.outbound.packets == 0 {
+                self.keyed_at = None;
+            }
+            let due = self.keyed_at.get_or_insert(now).checked_add(self.limits.rekey_after);
+            if !self.may_rekey() || due.is_none_or(|due| now < due) {
+                return Ok(due.filter(|due| *due > now));
+            }
             self.begin_exchange().map_err(|fatal| self.fail(fatal))?;
-            return Ok(self.exchange_since.checked_add(self.limits.later_exchange));
         }
-        Ok(due.filter(|due| *due > now))
+        let allowed = if self.keys == Keys::None { self.limits.first_exchange } else { self.limits.later_exchange };
+        let deadline = self.exchange_since.get_or_insert(now).checked_add(allowed);
+        if deadline.is_some_and(|deadline| now >= deadline) { Err(self.fail(Fatal::TimedOut)) } else { Ok(deadline) }
     }
 
     /// The login is done: larger packets, key exchanges of our own, messages from 80 on; those of a login (50 to 79) are dropped from now on

@@ -164,10 +164,9 @@ impl World {
         }
     }
 
-    /// So much later, does one of the legs find that somebody has not answered?
-    pub(crate) fn times_out(&mut self, later: Duration) -> bool {
-        let now = Instant::now() + later;
-        self.user.tick(now).is_err() || self.upstream.tick(now).is_err()
+    /// Does one of the legs find, so much later, that somebody has not answered?
+    pub(crate) fn times_out(&mut self, begin: Instant, later: Duration) -> bool {
+        [&mut self.user, &mut self.upstream].into_iter().any(|leg| leg.tick(begin).is_err() || leg.tick(begin + later).is_err())
     }
 }
 
