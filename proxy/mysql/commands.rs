@@ -238,21 +238,17 @@ impl Commands<'_> {
 
     /// The database that is asked for now; `None`: not on this connection, or not as this account.
     fn database(&self, asked: &Asked) -> Option<Option<String>> {
-        let settings = ConnectionSettings::of(&self.grant).ok()?;
-        let own = self.grant.connection().name().as_str();
         let account = asked.account.as_deref().is_none_or(|account| account == self.grant.account().name().as_str());
+        let own = |connection: &str| connection == self.grant.connection().name().as_str();
         let wanted = match (asked.connection.as_deref(), asked.database.as_deref()) {
             _ if !account => return None,
             (None, _) => None,
-            (Some(connection), database) if connection == own => database.filter(|database| *database != own),
+            (Some(connection), database) if own(connection) => database,
             // A driver that names the database of the session, not the connection.
             (Some(database), None) if asked.named_by == NamedBy::Database => Some(database),
             _ => return None,
         };
-        match wanted {
-            None => Some(settings.database.clone()),
-            Some(database) => settings.serves(database).then(|| Some(database.to_owned())),
-        }
+        super::database(&self.grant, wanted).ok()
     }
 }
 

@@ -207,7 +207,8 @@ async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, Sessi
 /// The server's database: the one that is asked for, if the connection serves it, else the connection's own, which its name stands for too.
 fn database(grant: &Grant, asked: Option<&str>) -> Result<Option<String>, SessionError> {
     let settings = ConnectionSettings::of(grant)?;
-    match asked.filter(|name| settings.serves(name) || *name != grant.connection().name().as_str()) {
+    let own = grant.connection().name().as_str();
+    match asked.filter(|name| *name != own || settings.names(name)) {
         None => Ok(settings.database.clone()),
         Some(name) if settings.serves(name) => Ok(Some(name.to_owned())),
         Some(_) => {
