@@ -82,6 +82,8 @@ wanted_for_drivers() {
   command -v node > /dev/null || echo nodejs
   command -v npm > /dev/null || echo npm
   command -v sysbench > /dev/null || echo sysbench
+  command -v ssh > /dev/null && command -v ssh-keygen > /dev/null || echo openssh-client
+  [[ -x /usr/sbin/sshd ]] || echo openssh-server
 }
 
 install_debian() {
