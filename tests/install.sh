@@ -133,6 +133,7 @@ keep_from_boot() {
     case $package in
       postgresql) service=postgresql ;;
       mariadb-server) service=mariadb ;;
+      openssh-server) service=ssh ;;
       *) continue ;;
     esac
     if command -v systemctl > /dev/null; then
