@@ -26,7 +26,7 @@
 //! | 9 | the host key: known first, then proven, of the type agreed on, the same for good | `conn/exchange` |
 //! | 10 | everything of an exchange is fresh and forgotten | `kex`, `cipher` |
 //! | 11, 12 | lengths before bytes, the tag before the rest; a nonce once | `cipher`, `conn/inbound`, `conn/outbound` |
-//! | 13, 14 | when keys are exchanged again, and that nothing else goes out or comes meanwhile; it has to end | `conn/mod`, `conn/exchange` |
+//! | 13, 14 | when keys are exchanged again, and that nothing else goes out or comes meanwhile; it has to end | `conn/renew`, `conn/exchange`, `conn/held` |
 //! | 15 | what a peer can make us keep or do | `conn/held`, `conn/extensions`, `conn/exchange`, `pump` |
 //! | 16 to 26 | who the user is, and who we are to the upstream | `auth`, `key`, `certificate`, `conn/receive` |
 //! | 27 to 29 | what may be relayed | the relay, not here |

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use zeroize::Zeroizing;
 
+use super::Conn;
 use crate::error::Fatal;
 
 /// Bytes of messages that may wait for the end of a key exchange: what a peer can send to the other side of a relay between our KEXINIT
@@ -13,6 +14,24 @@ pub(super) const HELD_MAX: usize = 32 * 1024 * 1024;
 pub(super) const ANSWERS_MAX: usize = 4096;
 /// What a message costs beside its bytes, about.
 const EACH: usize = 64;
+
+impl Conn {
+    /// Rule 14: between our KEXINIT and our NEWKEYS nothing goes out but what belongs to the exchange.
+    pub(super) fn put(&mut self, message: &[u8]) -> Result<(), Fatal> {
+        if self.exchange.holds() {
+            return self.held.push(message);
+        }
+        self.outbound.seal(message)?;
+        self.rekey_if_due()
+    }
+
+    pub(super) fn put_answer(&mut self, message: &[u8]) -> Result<(), Fatal> {
+        let waiting = self.held.bytes().saturating_add(message.len());
+        let end = self.outbound.sealed().saturating_add(u64::try_from(waiting).unwrap_or(u64::MAX));
+        self.answers.count(end, self.outbound.written)?;
+        self.put(message)
+    }
+}
 
 /// Messages that wait for the end of a key exchange, in their order.
 #[derive(Default)]

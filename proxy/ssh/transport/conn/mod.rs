@@ -14,6 +14,7 @@ mod held;
 mod inbound;
 mod outbound;
 mod receive;
+mod renew;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 pub(crate) mod tests;
@@ -339,40 +340,6 @@ impl Conn {
         self.exchanges
     }
 
-    /// Exchanges keys again, if that is not under way and somebody is logged in.
-    pub fn rekey(&mut self) {
-        if self.may_rekey()
-            && let Err(fatal) = self.begin_exchange()
-        {
-            self.fail(fatal);
-        }
-    }
-
-    /// The time is `now`; says when to say so again, at the latest. To be called whenever something was moved, too: what begins between two
-    /// calls begins with the second.
-    ///
-    /// # Errors
-    /// A key exchange took too long.
-    pub fn tick(&mut self, now: Instant) -> Result<Option<Instant>, Fatal> {
-        if let Some(fatal) = self.ended {
-            return Err(fatal);
-        }
-        if !self.in_exchange() {
-            // Keys that nothing was sealed with do not grow old.
-            if self.inbound.packets == 0 && self.outbound.packets == 0 {
-                self.keyed_at = None;
-            }
-            let due = self.keyed_at.get_or_insert(now).checked_add(self.limits.rekey_after);
-            if !self.may_rekey() || due.is_none_or(|due| now < due) {
-                return Ok(due.filter(|due| *due > now));
-            }
-            self.begin_exchange().map_err(|fatal| self.fail(fatal))?;
-        }
-        let allowed = if self.keys == Keys::None { self.limits.first_exchange } else { self.limits.later_exchange };
-        let deadline = self.exchange_since.get_or_insert(now).checked_add(allowed);
-        if deadline.is_some_and(|deadline| now >= deadline) { Err(self.fail(Fatal::TimedOut)) } else { Ok(deadline) }
-    }
-
     /// The login is done: larger packets, key exchanges of our own, messages from 80 on; those of a login (50 to 79) are dropped from now on
     /// (RFC 4252 section 5.1, rule 24).
     pub fn authenticated(&mut self) {
@@ -415,33 +382,5 @@ impl Conn {
             self.ended = Some(fatal);
         }
         fatal
-    }
-
-    /// Rule 14: between our KEXINIT and our NEWKEYS nothing goes out but what belongs to the exchange.
-    fn put(&mut self, message: &[u8]) -> Result<(), Fatal> {
-        if self.exchange.holds() {
-            return self.held.push(message);
-        }
-        self.outbound.seal(message)?;
-        self.rekey_if_due()
-    }
-
-    fn put_answer(&mut self, message: &[u8]) -> Result<(), Fatal> {
-        let waiting = self.held.bytes().saturating_add(message.len());
-        let end = self.outbound.sealed().saturating_add(u64::try_from(waiting).unwrap_or(u64::MAX));
-        self.answers.count(end, self.outbound.written)?;
-        self.put(message)
-    }
-
-    fn may_rekey(&self) -> bool {
-        self.ended.is_none() && self.login == Login::Done && !self.in_exchange()
-    }
-
-    /// Rule 13.
-    fn rekey_if_due(&mut self) -> Result<(), Fatal> {
-        let bytes = self.outbound.bytes.max(self.inbound.bytes);
-        let packets = self.outbound.packets.max(self.inbound.packets);
-        let due = bytes >= self.limits.rekey_bytes || packets >= self.limits.rekey_packets;
-        if due && self.may_rekey() { self.begin_exchange() } else { Ok(()) }
     }
 }

@@ -21,6 +21,11 @@ use pipe::Pipe;
 
 /// Bytes that a client or a server itself lets wait before it writes no more.
 const OWN_BACKLOG: usize = 100_000;
+/// Bytes of the longest message, about, and of what is read at once.
+const LONGEST: usize = 31_000;
+const READ: usize = 64 * 1024;
+/// The exchanges of both legs before the game begins.
+const FIRST_EXCHANGES: u32 = 2;
 /// Turns in which nothing happened after which nothing will: far more than any of them can come to nothing by chance.
 const PATIENCE: usize = 500;
 
@@ -180,7 +185,7 @@ fn say(conn: &mut Conn, sent: &mut u32, messages: u32, dice: &mut Dice) -> bool 
     if *sent == messages || conn.backlog() >= OWN_BACKLOG {
         return false;
     }
-    conn.send(&data(*sent, dice.below(30_000))).unwrap();
+    conn.send(&data(*sent, dice.below(LONGEST - 1000))).unwrap();
     *sent += 1;
     true
 }
@@ -203,7 +208,10 @@ fn relay(rule: Rule, from: &mut Conn, to: &mut Conn) -> bool {
     }
 }
 
-/// The most that may ever wait for a leg: the usual, and what its peer's peer had under way when it was asked for new keys.
-pub(crate) fn bound(game: &Game) -> usize {
-    HIGH + game.pipe + 2 * OWN_BACKLOG + 4 * 64 * 1024
+/// The most that may ever wait for a leg: the usual, and once for each exchange of keys what the other end had under way when it was asked for
+/// them. Ends that exchange keys every few packets can so heap up more than any window; [`pump::BURST`] ends that.
+pub(crate) fn bound(game: &Game, end: &End) -> usize {
+    let under_way = game.pipe + OWN_BACKLOG + LONGEST + 2 * READ;
+    let exchanges = usize::try_from(end.exchanges - FIRST_EXCHANGES).unwrap();
+    (HIGH + LONGEST + exchanges * under_way).min(pump::BURST)
 }
