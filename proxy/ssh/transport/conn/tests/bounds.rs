@@ -38,6 +38,7 @@ fn answers_that_nobody_reads_are_bounded() {
                     Ok(_) => asked += 1,
                     Err(fatal) => break fatal,
                 }
+                assert!(asked <= ANSWERS_MAX);
             };
             assert_eq!((asked, fatal), (ANSWERS_MAX, Fatal::TooMuch("the peer does not read our answers")), "{number}");
             assert!(server.backlog() < 1 << 20);
@@ -98,7 +99,8 @@ fn extensions_are_bounded_in_number() {
     let one = ext_info(2, &[("server-sig-algs", "rsa-sha2-256,x,ssh-ed25519"), ("unknown@example.com", "\0")]);
     assert_eq!(say(std::slice::from_ref(&one)).unwrap().signature_algorithms, Some(vec!["rsa-sha2-256", "ssh-ed25519"]));
     assert!(say(&[one.clone(), one]).is_err());
-    assert!(say(&[ext_info(1025, &[])]).is_err());
+    assert!(say(&[ext_info(1024, &[("a", "b"); 1024])]).is_ok());
+    assert_eq!(say(&[ext_info(1025, &[("a", "b"); 1025])]), Err(Fatal::TooMuch("too many extensions")));
     assert!(say(&[ext_info(u32::MAX, &[])]).is_err());
     assert!(say(&[ext_info(2, &[("a", "b")])]).is_err());
     assert!(say(&[ext_info(0, &[("a", "b")])]).is_err());

@@ -121,7 +121,7 @@ fn what_came_before_a_login_is_overwritten() {
     client.send(b"\x32correct horse battery staple").unwrap();
     assert_eq!(server.receive(&drain(&mut client)), 68);
     assert!(matches!(server.next(), Ok(Some(Event::Message(_)))));
-    let holds = |server: &mut Conn| server.inbound.room(true).windows(7).any(|window| window == b"correct");
+    let holds = |server: &mut Conn| server.inbound.room(false).windows(7).any(|window| window == b"correct");
     assert!(matches!(server.next(), Ok(None)));
     assert!(!holds(&mut server));
 }
