@@ -243,7 +243,7 @@ expect_rust() {
   [[ -z $(rustup_to_install) ]] || return 0
   command -v apt-get > /dev/null && as_root apt-get -qq update
   [[ $(rustup_to_install) ]] ||
-    die "Rust $rust_version or newer is needed, and this system has no package of rustup: install it from https://rustup.rs first"
+    die "Rust $rust_version or newer is needed, and this system has no package of rustup: install Rust with rustup first"
 }
 
 # apt-cache finds no fault with a name that other packages only mention.
