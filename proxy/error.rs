@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use keyward_auth::AuthFailure;
+
 use crate::refusal::Refusal;
 
 /// Why a link or a session did not go on.
@@ -65,8 +67,11 @@ impl SessionError {
         Self::new(Refusal::Malformed, Party::Client, stage, source)
     }
 
-    /// The client's transport failed or ended.
+    /// The client's transport failed or ended, or what came on it is no message (`InvalidData`).
     pub fn client_io(stage: Stage, error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::InvalidData {
+            return Self::malformed(stage, error.to_string());
+        }
         let left = matches!(
             error.kind(),
             std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
@@ -74,11 +79,29 @@ impl SessionError {
         Self { left, ..Self::new(Refusal::Malformed, Party::Client, stage, format!("client: {error}")) }
     }
 
+    /// The system has no random numbers.
+    #[must_use]
+    pub fn no_random(stage: Stage) -> Self {
+        Self::new(Refusal::Internal, Party::Proxy, stage, "no random numbers")
+    }
+
     /// Names that the user may be told.
     #[must_use]
     pub fn with_choices(mut self, choices: Vec<String>) -> Self {
         self.choices = choices;
         self
+    }
+}
+
+impl From<AuthFailure> for SessionError {
+    fn from(failure: AuthFailure) -> Self {
+        let (refusal, text) = match failure {
+            AuthFailure::NotAuthenticated => (Refusal::NotAuthenticated, "the proof does not hold"),
+            AuthFailure::Malformed => (Refusal::Malformed, "no SCRAM exchange that we speak"),
+            AuthFailure::Locked => (Refusal::Locked, "too many failures of this user from this address"),
+            AuthFailure::Busy => (Refusal::Busy, "too many passwords wait to be checked"),
+        };
+        Self::new(refusal, Party::Client, Stage::Login, text)
     }
 }
 

@@ -196,8 +196,7 @@ impl Commands<'_> {
             plugin: Vec::new(),
             attributes: change.attributes,
         };
-        let no_random = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "no random numbers");
-        let scramble = wire::scramble().ok_or_else(no_random)?;
+        let scramble = wire::scramble().ok_or_else(|| SessionError::no_random(Stage::Login))?;
         let opened = Opened { login, database, answer, scramble, offered: self.agreed };
         Ok(Again { database: self.database(&asked), user: asked.user, connection: asked.connection, opened })
     }

@@ -51,7 +51,9 @@ async fn answer_all(
         *packets = Packets::default();
         let read = tokio::time::timeout(IDLE, packets.read_or_end(client, COMMAND_MAX)).await;
         let idle = |_| SessionError::new(Refusal::TooSlow, Party::Client, Stage::Authorise, "nothing was asked for");
-        let Some(payload) = read.map_err(idle)?.map_err(gone)? else { return Ok(Served::Request) };
+        let Some(payload) = read.map_err(idle)?.map_err(|error| SessionError::client_io(Stage::Authorise, &error))? else {
+            return Ok(Served::Request);
+        };
         let answer = match payload.first() {
             None | Some(&command::QUIT) => return Ok(Served::Request),
             Some(&command::PING) => wire::ok(),
@@ -72,14 +74,7 @@ async fn answer_all(
 /// A client that does not read what it asked for is not waited for.
 async fn say(client: &mut Stream, packets: &mut Packets, answer: &[u8]) -> Result<(), SessionError> {
     let said = tokio::time::timeout(refuse::PATIENCE, packets.write(client, answer)).await;
-    said.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(gone)
-}
-
-fn gone(error: std::io::Error) -> SessionError {
-    match error.kind() {
-        std::io::ErrorKind::InvalidData => SessionError::malformed(Stage::Authorise, error.to_string()),
-        _ => SessionError::client_io(Stage::Authorise, &error),
-    }
+    said.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| SessionError::client_io(Stage::Authorise, &error))
 }
 
 /// ER_NO_DB_ERROR: the user is proven, and may know the names that he may reach.

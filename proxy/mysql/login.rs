@@ -3,9 +3,7 @@
 //! caching_sha2_password, always with what its manual calls full authentication: we see the password for a moment, and can check it against
 //! any stored form. Inside TLS and on a unix socket it comes as it is, on the loopback sealed with an RSA key of ours.
 
-use std::io;
-
-use keyward_auth::{AuthFailure, Identity, Secret};
+use keyward_auth::{Identity, Secret};
 use zeroize::Zeroizing;
 
 use super::opening::Opened;
@@ -59,7 +57,7 @@ pub(super) async fn prove(
         Some(password) => password,
         None => nobodys_password()?,
     };
-    link.proxy.gate.password(user, password, link.source).await.map_err(failure)
+    link.proxy.gate.password(user, password, link.source).await.map_err(SessionError::from)
 }
 
 impl Channel {
@@ -86,7 +84,7 @@ impl Asking<'_> {
         let (token, scramble) = if opened.answer.plugin == CACHING_SHA2 {
             (opened.answer.auth.clone(), opened.scramble)
         } else {
-            let scramble = wire::scramble().ok_or_else(no_random)?;
+            let scramble = wire::scramble().ok_or_else(|| SessionError::no_random(Stage::Login))?;
             self.say(&wire::auth_switch(CACHING_SHA2, &scramble)).await?;
             (self.hear().await?, scramble)
         };
@@ -133,11 +131,11 @@ impl Asking<'_> {
     }
 
     async fn say(&mut self, payload: &[u8]) -> Result<(), SessionError> {
-        self.packets.write(self.client, payload).await.map_err(|error| io_failure(&error))
+        self.packets.write(self.client, payload).await.map_err(|error| SessionError::client_io(Stage::Login, &error))
     }
 
     async fn hear(&mut self) -> Result<Zeroizing<Vec<u8>>, SessionError> {
-        self.packets.read(self.client, packet::LOGIN_MAX).await.map_err(|error| io_failure(&error))
+        self.packets.read(self.client, packet::LOGIN_MAX).await.map_err(|error| SessionError::client_io(Stage::Login, &error))
     }
 }
 
@@ -153,33 +151,12 @@ fn unterminated() -> SessionError {
 /// One that nobody has.
 fn nobodys_password() -> Result<Secret, SessionError> {
     let mut random = vec![0; 32];
-    aws_lc_rs::rand::fill(&mut random).map_err(|_| no_random())?;
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| SessionError::no_random(Stage::Login))?;
     Ok(Secret::from(random))
 }
 
 fn tls_required(text: &'static str) -> SessionError {
     SessionError::new(Refusal::TlsRequired, Party::Client, Stage::Login, text)
-}
-
-fn no_random() -> SessionError {
-    SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "no random numbers")
-}
-
-fn io_failure(error: &io::Error) -> SessionError {
-    match error.kind() {
-        io::ErrorKind::InvalidData => SessionError::malformed(Stage::Login, error.to_string()),
-        _ => SessionError::client_io(Stage::Login, error),
-    }
-}
-
-fn failure(failure: AuthFailure) -> SessionError {
-    let (refusal, text) = match failure {
-        AuthFailure::NotAuthenticated => (Refusal::NotAuthenticated, "the proof does not hold"),
-        AuthFailure::Malformed => (Refusal::Malformed, "no login that we speak"),
-        AuthFailure::Locked => (Refusal::Locked, "too many failures of this user from this address"),
-        AuthFailure::Busy => (Refusal::Busy, "too many passwords wait to be checked"),
-    };
-    SessionError::new(refusal, Party::Client, Stage::Login, text)
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let state = state_of(&proxy)?;
     // Told in the greeting, so that it is taken before anybody is known.
     let number = proxy.registry.number(Numbers::High);
-    let number = number.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, "no random numbers"))?;
+    let number = number.ok_or_else(|| SessionError::no_random(Stage::Open))?;
     let face = state.facts.face(link.door.connection.as_ref());
     let Opening::Answered(opened) = opening::open(link, client, packets, &face, number.get()).await? else { return Ok(Established::Probe) };
     let asked = Asked::of(link.door.connection.as_ref(), &opened.login, opened.database.as_deref());

@@ -53,8 +53,7 @@ pub(super) async fn open(
     thread_id: u32,
 ) -> Result<Opening, SessionError> {
     let offered = capabilities::offer(face.capabilities, link.door.identity.is_some(), face.local_infile);
-    let no_random = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, "no random numbers");
-    let scramble = wire::scramble().ok_or_else(no_random)?;
+    let scramble = wire::scramble().ok_or_else(|| SessionError::no_random(Stage::Open))?;
     let greeting = Greeting {
         version: face.version.clone(),
         thread_id,
@@ -73,13 +72,13 @@ pub(super) async fn open(
         Ok(None) => return Ok(Opening::Probe),
         // Several balancers end their probes with a reset.
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => return Ok(Opening::Probe),
-        Err(error) => return Err(failed(&error)),
+        Err(error) => return Err(SessionError::client_io(Stage::Open, &error)),
     };
     let answer = match wire::client_first(&payload).map_err(malformed)? {
         ClientFirst::Tls { .. } => {
             // Exactly one packet was read: bytes that came before TLS must never be taken for bytes that came inside it.
             secure(link, client).await?;
-            let payload = packets.read(client, packet::LOGIN_MAX).await.map_err(|error| failed(&error))?;
+            let payload = packets.read(client, packet::LOGIN_MAX).await.map_err(|error| SessionError::client_io(Stage::Open, &error))?;
             match wire::client_first(&payload).map_err(malformed)? {
                 ClientFirst::Answer(answer) => *answer,
                 ClientFirst::Tls { .. } => return Err(SessionError::malformed(Stage::Open, "asked twice for TLS")),
@@ -130,13 +129,6 @@ fn unsupported(text: &'static str) -> SessionError {
 
 fn malformed(error: wire::Malformed) -> SessionError {
     SessionError::malformed(Stage::Open, error.0)
-}
-
-fn failed(error: &io::Error) -> SessionError {
-    match error.kind() {
-        io::ErrorKind::InvalidData => SessionError::malformed(Stage::Open, error.to_string()),
-        _ => SessionError::client_io(Stage::Open, error),
-    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! The user's side of the login: whom he says he is, what he asks for, and the proof.
 
-use std::io;
-
-use keyward_auth::{AuthFailure, Identity, Secret};
+use keyward_auth::{Identity, Secret};
 
 use super::messages;
 use super::settings::{ListenerSettings, LoginMethod};
@@ -41,28 +39,34 @@ pub(super) async fn prove(link: &Link, client: &mut Stream, user: &str) -> Resul
 async fn scram(link: &Link, client: &mut Stream, user: &str) -> Result<Proven, SessionError> {
     let binding =
         link.door.identity.as_ref().filter(|_| client.is_tls()).and_then(|identity| identity.binding.as_deref()).map(<[u8]>::to_vec);
-    let mut server = link.proxy.gate.scram(user, link.source, binding).await.map_err(failure)?;
+    let mut server = link.proxy.gate.scram(user, link.source, binding).await?;
     let mut mechanisms = Vec::new();
     for mechanism in server.mechanisms() {
         mechanisms.extend_from_slice(mechanism.as_bytes());
         mechanisms.push(0);
     }
     mechanisms.push(0);
-    messages::write(client, Messages::default().authentication(SASL, &mechanisms)).await.map_err(|error| io_failure(&error))?;
+    messages::write(client, Messages::default().authentication(SASL, &mechanisms))
+        .await
+        .map_err(|error| SessionError::client_io(Stage::Login, &error))?;
     let first = answer(client).await?;
     let (mechanism, message) = wire::sasl_initial(&first).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
-    let challenge = server.client_first(mechanism, message).map_err(failure)?;
-    messages::write(client, Messages::default().authentication(SASL_CONTINUE, &challenge)).await.map_err(|error| io_failure(&error))?;
+    let challenge = server.client_first(mechanism, message)?;
+    messages::write(client, Messages::default().authentication(SASL_CONTINUE, &challenge))
+        .await
+        .map_err(|error| SessionError::client_io(Stage::Login, &error))?;
     let last = answer(client).await?;
-    let (identity, last_word) = server.client_final(&last).map_err(failure)?;
+    let (identity, last_word) = server.client_final(&last)?;
     Ok(Proven { identity, last_word: Some(last_word) })
 }
 
 async fn cleartext(link: &Link, client: &mut Stream, user: &str) -> Result<Proven, SessionError> {
-    messages::write(client, Messages::default().authentication(CLEARTEXT, &[])).await.map_err(|error| io_failure(&error))?;
+    messages::write(client, Messages::default().authentication(CLEARTEXT, &[]))
+        .await
+        .map_err(|error| SessionError::client_io(Stage::Login, &error))?;
     let body = answer(client).await?;
     let password = wire::password(&body).map_err(|error| SessionError::malformed(Stage::Login, error.0))?;
-    let identity = link.proxy.gate.password(user, Secret::from(password.to_vec()), link.source).await.map_err(failure)?;
+    let identity = link.proxy.gate.password(user, Secret::from(password.to_vec()), link.source).await?;
     Ok(Proven { identity, last_word: None })
 }
 
@@ -70,23 +74,6 @@ async fn answer(client: &mut Stream) -> Result<zeroize::Zeroizing<Vec<u8>>, Sess
     match messages::read(client, wire::LOGIN_MAX).await {
         Ok((PASSWORD_MESSAGE, body)) => Ok(body),
         Ok(_) => Err(SessionError::malformed(Stage::Login, "another message than the answer to the login")),
-        Err(error) => Err(io_failure(&error)),
+        Err(error) => Err(SessionError::client_io(Stage::Login, &error)),
     }
-}
-
-fn io_failure(error: &io::Error) -> SessionError {
-    match error.kind() {
-        io::ErrorKind::InvalidData => SessionError::malformed(Stage::Login, error.to_string()),
-        _ => SessionError::client_io(Stage::Login, error),
-    }
-}
-
-fn failure(failure: AuthFailure) -> SessionError {
-    let (refusal, text) = match failure {
-        AuthFailure::NotAuthenticated => (Refusal::NotAuthenticated, "the proof does not hold"),
-        AuthFailure::Malformed => (Refusal::Malformed, "no SCRAM exchange that we speak"),
-        AuthFailure::Locked => (Refusal::Locked, "too many failures of this user from this address"),
-        AuthFailure::Busy => (Refusal::Busy, "too many passwords wait to be checked"),
-    };
-    SessionError::new(refusal, Party::Client, Stage::Login, text)
 }

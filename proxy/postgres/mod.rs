@@ -209,7 +209,7 @@ fn application_name(user: &str, client: Option<&[u8]>) -> Vec<u8> {
 fn cancel_key(link: &Link, minor: u32) -> Result<(Number, Vec<u8>), SessionError> {
     let mut key = vec![0; if minor >= 2 { 32 } else { 4 }];
     let number = link.proxy.registry.number(Numbers::Positive).filter(|_| aws_lc_rs::rand::fill(&mut key).is_ok());
-    let number = number.ok_or_else(|| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "no random numbers"))?;
+    let number = number.ok_or_else(|| SessionError::no_random(Stage::Inject))?;
     Ok((number, key))
 }
 

@@ -28,10 +28,7 @@ pub(super) enum Opening {
 
 /// Reads what the client came for, inside TLS if it asks for that.
 pub(super) async fn open(link: &Link, client: &mut Stream) -> Result<Opening, SessionError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::InvalidData => SessionError::malformed(Stage::Open, error.to_string()),
-        _ => SessionError::client_io(Stage::Open, &error),
-    };
+    let failed = |error: io::Error| SessionError::client_io(Stage::Open, &error);
     if let Stream::Tcp(socket) = client {
         let mut first = [0_u8; 1];
         match socket.peek(&mut first).await {

@@ -40,7 +40,9 @@ impl std::error::Error for CannotSign {}
 pub trait Signer: Send + Sync {
     /// The names under which it is presented and signs, the best first: public-key algorithms (RFC 4252 §7), host-key algorithms (RFC 4253
     /// §7.1). Those of certificates if it has one.
-    fn algorithms(&self) -> &'static [&'static str];
+    fn algorithms(&self) -> &'static [&'static str] {
+        self.public().kind().algorithms()
+    }
 
     /// Its public half.
     fn public(&self) -> &PublicKey;
@@ -115,10 +117,6 @@ impl NewKey {
 }
 
 impl Signer for NewKey {
-    fn algorithms(&self) -> &'static [&'static str] {
-        self.signer.algorithms()
-    }
-
     fn public(&self) -> &PublicKey {
         self.signer.public()
     }
@@ -174,10 +172,6 @@ impl Ed25519 {
 }
 
 impl Signer for Ed25519 {
-    fn algorithms(&self) -> &'static [&'static str] {
-        self.public.kind().algorithms()
-    }
-
     fn public(&self) -> &PublicKey {
         &self.public
     }
@@ -199,10 +193,6 @@ impl Ecdsa {
 }
 
 impl Signer for Ecdsa {
-    fn algorithms(&self) -> &'static [&'static str] {
-        self.public.kind().algorithms()
-    }
-
     fn public(&self) -> &PublicKey {
         &self.public
     }
@@ -229,10 +219,6 @@ impl Rsa {
 }
 
 impl Signer for Rsa {
-    fn algorithms(&self) -> &'static [&'static str] {
-        self.public.kind().algorithms()
-    }
-
     fn public(&self) -> &PublicKey {
         &self.public
     }
