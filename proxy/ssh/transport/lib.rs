@@ -35,6 +35,7 @@ pub mod auth;
 pub mod certificate;
 mod cipher;
 mod conn;
+pub mod connection;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

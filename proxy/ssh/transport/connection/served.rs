@@ -1,0 +1,1 @@
+//! Channels that end with us: what `ssh -J` opens (rule 29).
