@@ -61,19 +61,19 @@ pub struct Live {
     pub opened: Instant,
     /// What moved.
     pub traffic: Arc<Traffic>,
-    /// By what its client may name it on another link (a cancel).
-    pub wire_id: WireId,
-    /// Stops its running query.
-    pub interrupt: Box<dyn Interrupt>,
+    /// By what its client may name it on another link (a cancel), where its protocol has such links.
+    pub(crate) handle: Option<Handle>,
     end: watch::Sender<Option<Reason>>,
 }
 
-/// What a client knows of its session on the wire.
-pub struct WireId {
+/// By what a client may name its session on another link, and what happens then.
+pub struct Handle {
     /// PostgreSQL's process id, MySQL's connection id. Unique among live sessions.
-    pub number: u32,
+    pub number: Number,
     /// Unguessable; compared in constant time. Empty where the protocol has none.
     pub key: Vec<u8>,
+    /// Stops its running query.
+    pub interrupt: Box<dyn Interrupt>,
 }
 
 /// How the running query of a session is stopped upstream.
@@ -93,8 +93,7 @@ pub trait Interrupt: Send + Sync {
 /// Keeps a session in the registry while it lives.
 pub struct Registered {
     live: Arc<Live>,
-    /// Given back after the session has left the registry.
-    number: Number,
+    registry: Arc<Registry>,
     ends: watch::Receiver<Option<Reason>>,
 }
 
@@ -139,18 +138,19 @@ impl Registry {
         Some(Number { registry: Arc::clone(self), number })
     }
 
-    /// Enters a session that is about to be announced to its client under this number and key.
+    /// Enters a session that is about to be announced to its client, with the handle that it will know.
     #[must_use]
-    pub fn enter(grant: Grant, traffic: Arc<Traffic>, number: Number, key: Vec<u8>, interrupt: Box<dyn Interrupt>) -> Registered {
+    pub fn enter(self: &Arc<Self>, grant: Grant, traffic: Arc<Traffic>, handle: Option<Handle>) -> Registered {
         let (end, ends) = watch::channel(None);
         let id = grant.session();
-        let wire_id = WireId { number: number.get(), key };
-        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, wire_id, interrupt, end });
-        let mut inner = number.registry.lock();
-        inner.by_number.insert(live.wire_id.number, Some(id));
+        let live = Arc::new(Live { grant, opened: Instant::now(), traffic, handle, end });
+        let mut inner = self.lock();
+        if let Some(handle) = &live.handle {
+            inner.by_number.insert(handle.number.get(), Some(id));
+        }
         inner.live.insert(id, Arc::clone(&live));
         drop(inner);
-        Registered { live, number, ends }
+        Registered { live, registry: Arc::clone(self), ends }
     }
 
     /// The one way to end a session: it stops at the next message boundary, tells its client why and closes. `false`: there is none.
@@ -176,12 +176,12 @@ impl Registry {
         self.lock().total
     }
 
-    /// The live session with this wire id. The key is compared in constant time.
+    /// The live session with this handle. The key is compared in constant time.
     #[must_use]
-    pub fn by_wire_id(&self, number: u32, key: &[u8]) -> Option<Arc<Live>> {
+    pub fn by_handle(&self, number: u32, key: &[u8]) -> Option<Arc<Live>> {
         let inner = self.lock();
         let live = inner.by_number.get(&number).copied().flatten().and_then(|id| inner.live.get(&id))?;
-        bool::from(live.wire_id.key.ct_eq(key)).then(|| Arc::clone(live))
+        bool::from(live.handle.as_ref()?.key.ct_eq(key)).then(|| Arc::clone(live))
     }
 
     /// Waits until no session is left, at most for `limit`; whether none is.
@@ -223,6 +223,21 @@ impl Inner {
 }
 
 impl Live {
+    /// Asks the upstream to stop the running query; see [`Interrupt::interrupt`]. `false` also where there is nothing to ask.
+    pub async fn interrupt(&self) -> bool {
+        match &self.handle {
+            Some(handle) => handle.interrupt.interrupt().await,
+            None => false,
+        }
+    }
+
+    /// See [`Interrupt::end`].
+    pub(crate) async fn stop_upstream(&self) {
+        if let Some(handle) = &self.handle {
+            handle.interrupt.end().await;
+        }
+    }
+
     fn end(&self, reason: Reason) -> bool {
         self.end.send_if_modified(|now| now.is_none() && now.replace(reason).is_none())
     }
@@ -251,7 +266,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.number.registry.lock().live.remove(&self.live.grant.session());
+        self.registry.lock().live.remove(&self.live.grant.session());
     }
 }
 

@@ -12,8 +12,8 @@ use crate::audit::{OpenRecord, Opened};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::refusal::{Reason, Refusal};
-use crate::registry::{Interrupt, Number, Place, Registered, Registry, Traffic, WireId};
-use crate::relay::{End, Framing, Relay};
+use crate::registry::{Handle, Place, Registered, Traffic};
+use crate::relay::{End, Framing, Outcome, Relay};
 use crate::server::Proxy;
 use crate::stream::Stream;
 use crate::upstream::{Endpoint, Preface, Verified, VerifiedBy};
@@ -263,9 +263,7 @@ impl Session<Leased> {
         self,
         link: &mut Link,
         verified_by: VerifiedBy,
-        number: Number,
-        key: Vec<u8>,
-        interrupt: Box<dyn Interrupt>,
+        handle: Option<Handle>,
     ) -> Result<Session<Live>, SessionError> {
         let Self { proxy, grant, endpoint, place, stage: Leased { mut lease, .. } } = self;
         link.stages.end(Stage::Inject);
@@ -279,7 +277,7 @@ impl Session<Leased> {
         let closing = Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, outcome: "aborted" };
         link.stages.end(Stage::Audit);
         lease.forget_credential();
-        let registered = Registry::enter(grant.clone(), Arc::clone(&traffic), number, key, interrupt);
+        let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), handle);
         // Entered first, asked second: a reload that took the permission away while we logged in finds the session, or is found here.
         if !proxy.gate.still_allowed(&grant) {
             proxy.registry.end(grant.session(), Reason::Withdrawn);
@@ -290,16 +288,21 @@ impl Session<Leased> {
 }
 
 impl Session<Live> {
-    /// How its client may name it on another link.
+    /// How its client may name it on another link: the number, and the key that goes with it.
     #[must_use]
-    pub fn wire_id(&self) -> &WireId {
-        &self.stage.registered.live().wire_id
+    pub fn handle(&self) -> Option<(u32, &[u8])> {
+        self.stage.registered.live().handle.as_ref().map(|handle| (handle.number.get(), handle.key.as_slice()))
     }
 
-    /// Relays until the end, then ends the session's life in order: what still runs upstream is stopped, the upstream closed, the record
-    /// closed, the lease given back.
+    /// Where its bytes are counted.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.stage.traffic
+    }
+
+    /// Relays bytes until the end, and ends the session's life: see [`Self::finish`].
     pub async fn relay(
-        mut self,
+        self,
         client: &mut Stream,
         upstream: Verified,
         framing: Framing<'_>,
@@ -308,17 +311,23 @@ impl Session<Live> {
         let mut stream = upstream.into_stream();
         let relay = Relay { client, upstream: &mut stream, framing, traffic: &self.stage.traffic, pool: &self.proxy.pool };
         let outcome = relay.run(self.ends(), farewell).await;
+        self.finish(outcome, stream).await
+    }
+
+    /// The relay is over: ends the session's life in order. What still runs upstream is stopped, the upstream closed, the record closed, the
+    /// lease given back.
+    pub async fn finish(mut self, outcome: Outcome, upstream: impl Send) -> End {
         if !outcome.upstream_closed {
             // The server would notice that nobody listens only when it has something to say.
-            self.stage.registered.live().interrupt.end().await;
+            self.stage.registered.live().stop_upstream().await;
         }
-        drop(stream);
+        drop(upstream);
         self.stage.closing.outcome = outcome.end.word();
         outcome.end
     }
 
     /// Resolves when the session has to end: somebody ends it, nothing moved for too long, it is too old, or its lease ends.
-    async fn ends(&self) -> Reason {
+    pub async fn ends(&self) -> Reason {
         let own = self.grant.connection().limits();
         let limits = &self.stage.limits;
         let idle = own.idle_timeout.unwrap_or(limits.idle_timeout).get();

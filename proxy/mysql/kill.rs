@@ -31,13 +31,13 @@ pub(super) enum Killed {
 pub(super) async fn run(proxy: &Proxy, user: &Name, kill: Kill) -> Killed {
     let (Kill::Connection(id) | Kill::Query(id)) = kill;
     let number = u32::try_from(id).ok();
-    let live = number.and_then(|number| proxy.registry.by_wire_id(number, &[]));
+    let live = number.and_then(|number| proxy.registry.by_handle(number, &[]));
     let live = live.filter(|live| live.grant.connection().protocol() == NAME && live.grant.user() == user);
     proxy.metrics.cancel(NAME, live.is_some());
     let Some(live) = live else { return Killed::Unknown };
     let session = live.grant.session();
     let done = match kill {
-        Kill::Query(_) => live.interrupt.interrupt().await,
+        Kill::Query(_) => live.interrupt().await,
         Kill::Connection(_) => {
             // What has ended meanwhile is ended, too.
             proxy.registry.end(session, Reason::KilledByUser);

@@ -38,7 +38,7 @@ use crate::error::{Party, SessionError, Stage, escaped};
 use crate::link::{Link, Stages};
 use crate::protocol::{Kind, Probed, Served};
 use crate::refusal::Refusal;
-use crate::registry::{Number, Numbers};
+use crate::registry::{Handle, Number, Numbers};
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
 use crate::session::{Live, LoggedIn, Session};
@@ -177,8 +177,8 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let thread_id = AtomicU32::new(ready.thread_id);
     let (endpoint, credential) = (verified.same_server(), credential.into());
     let relogin = Arc::new(Relogin { endpoint, credential, grant: grant.clone(), proxy, thread_id, leaving: AtomicU32::new(0) });
-    let interrupt = Box::new(QueryKill(Arc::clone(&relogin)));
-    let session = session.established(link, verified.by(), number, Vec::new(), interrupt).await?;
+    let handle = Handle { number, key: Vec::new(), interrupt: Box::new(QueryKill(Arc::clone(&relogin))) };
+    let session = session.established(link, verified.by(), Some(handle)).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.
     link.stages.waits_for(Stage::Login);
     let _ = packets.write(client, &news).await;

@@ -50,11 +50,11 @@ impl Interrupt for Cancel {
 /// Serves a client's cancel request. Hit and miss look the same to it: nothing, and then the end. The end comes after the server has
 /// dealt with the request, as a client that waits for it expects; a miss costs the address what a wrong password does.
 pub(super) async fn serve(link: &Link, number: u32, key: &[u8]) {
-    let found = link.proxy.registry.by_wire_id(number, key);
+    let found = link.proxy.registry.by_handle(number, key);
     link.proxy.metrics.cancel(link.door.protocol, found.is_some());
     match found {
         Some(live) => {
-            let _ = live.interrupt.interrupt().await;
+            let _ = live.interrupt().await;
         }
         None => link.proxy.gate.missed(link.source).await,
     }

@@ -26,7 +26,7 @@ use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::protocol::{Kind, Probed, Served};
 use crate::refusal::Refusal;
-use crate::registry::{Number, Numbers, WireId};
+use crate::registry::{Handle, Number, Numbers};
 use crate::relay::{Direction, Framing};
 use crate::server::Proxy;
 use crate::session::{Live, LoggedIn, Session};
@@ -126,9 +126,10 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
     let Ready { number, key, statuses, ready, rest, .. } = ready;
     let interrupt = cancel::Cancel { endpoint: verified.same_server(), number, key };
     let (number, key) = cancel_key(link, startup.minor)?;
-    let session = session.established(link, verified.by(), number, key, Box::new(interrupt)).await?;
+    let handle = Handle { number, key, interrupt: Box::new(interrupt) };
+    let session = session.established(link, verified.by(), Some(handle)).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.
-    let mut news = good_news(&proven, &statuses, session.wire_id(), &ready);
+    let mut news = good_news(&proven, &statuses, session.handle(), &ready);
     link.stages.waits_for(Stage::Login);
     let _ = messages::write(client, news.raw(&rest)).await;
     let down = match settings.relay {
@@ -213,12 +214,16 @@ fn cancel_key(link: &Link, minor: u32) -> Result<(Number, Vec<u8>), SessionError
     Ok((number, key))
 }
 
-fn good_news(proven: &Proven, statuses: &Messages, wire_id: &WireId, ready: &Messages) -> Messages {
+fn good_news(proven: &Proven, statuses: &Messages, handle: Option<(u32, &[u8])>, ready: &Messages) -> Messages {
     let mut news = Messages::default();
     if let Some(last_word) = &proven.last_word {
         news.authentication(login::SASL_FINAL, last_word);
     }
-    news.authentication(0, &[]).raw(statuses.bytes()).key_data(wire_id.number, &wire_id.key).raw(ready.bytes());
+    news.authentication(0, &[]).raw(statuses.bytes());
+    if let Some((number, key)) = handle {
+        news.key_data(number, key);
+    }
+    news.raw(ready.bytes());
     news
 }
 
