@@ -2,7 +2,7 @@
 //! `sslmode=verify-full`. `keyward ca` prints it.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rcgen::string::Ia5String;
 use rcgen::{
@@ -22,6 +22,7 @@ const CA_DAYS: i64 = 3650;
 
 /// The local CA.
 pub struct LocalCa {
+    state: PathBuf,
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -59,13 +60,19 @@ impl LocalCa {
         let key = zeroize::Zeroizing::new(std::fs::read_to_string(&key_at).map_err(|error| format!("{}: {error}", key_at.display()))?);
         let key = KeyPair::from_pem(&key).map_err(|_| format!("{}: not a private key", key_at.display()))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| format!("{}: not a CA certificate", at.display()))?;
-        Ok(Self { pem, issuer })
+        Ok(Self { state: state.to_owned(), pem, issuer })
     }
 
     /// Whether the state folder has one.
     #[must_use]
     pub fn is_there(state: &Path) -> bool {
         state.join(CERTIFICATE).exists()
+    }
+
+    /// The state folder that it is in.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// The certificate to trust, as PEM.

@@ -50,6 +50,8 @@ pub struct Link {
     pub deadline: Instant,
     /// Its place in the budget of handshakes, until the user is proven and has a place among the sessions.
     pub handshake: Option<Handshake>,
+    /// What its protocol adds to the session's record: a name and what goes with it, no secret.
+    pub noted: Vec<(&'static str, String)>,
 }
 
 /// Names as the client typed them: unproven, from the wire.
@@ -62,6 +64,24 @@ pub struct Claimed {
 }
 
 impl Link {
+    /// One that nothing is known of yet.
+    pub(crate) fn new(proxy: &Arc<Proxy>, door: &Arc<Doorway>) -> Self {
+        let deadline = Instant::now().checked_add(proxy.limits().handshake_timeout.get()).unwrap_or_else(Instant::now);
+        Self {
+            id: SessionId::random(),
+            source: Source::local(),
+            peer: String::new(),
+            local: false,
+            door: Arc::clone(door),
+            proxy: Arc::clone(proxy),
+            stages: Stages::default(),
+            claimed: Claimed::default(),
+            deadline,
+            handshake: None,
+            noted: Vec::new(),
+        }
+    }
+
     /// What a handshake must end for: its deadline, a newcomer that needs its place, a drain.
     #[must_use]
     pub fn bounds(&self) -> Bounds {

@@ -1,5 +1,6 @@
 //! The protocols: one row each. Adding one is a folder, a `mod` line and a row in [`KINDS`].
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -30,6 +31,8 @@ pub struct Kind {
     pub check_listener: fn(&Listener, &Config, &mut Problems),
     /// Serves one client from its first byte to its last. Says what to tell the client by itself.
     pub serve: for<'a> fn(&'a mut Link, &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>>,
+    /// A listener of it is about to be opened: makes ready what it needs, in the state folder. Called again for each one.
+    pub ready: fn(&Proxy, &Path) -> Result<(), String>,
     /// What it keeps for the whole process; found again by `Proxy::kept`.
     pub keeps: fn() -> Settings,
     /// The file was read: at the start and after every reload. Does not wait.

@@ -6,13 +6,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 use keyward_auth::tls::SystemRoots;
-use keyward_auth::{Gate, SessionId, Source};
+use keyward_auth::{Gate, Source};
 use keyward_config::{Config, Limits, ListenAddress, Listener, Settings};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,7 +23,7 @@ use crate::audit::{Audit, Denied};
 use crate::budget::Handshakes;
 use crate::ca::LocalCa;
 use crate::error::{Party, SessionError, Stage};
-use crate::link::{Claimed, Doorway, Link, Stages};
+use crate::link::{Claimed, Doorway, Link};
 use crate::listen::Socket;
 use crate::metrics::Metrics;
 use crate::protocol::{self, Kind, Served};
@@ -32,6 +33,7 @@ use crate::registry::Registry;
 use crate::relay::Pool;
 use crate::stream::Stream;
 use crate::tls::ServerIdentity;
+use crate::upstream::Security;
 
 /// After an accept error (no file descriptors left, say) the listener rests.
 const REST: Duration = Duration::from_millis(100);
@@ -179,7 +181,7 @@ impl Server {
         for listener in &config.listeners {
             let address = &listener.address.value;
             let failed = |text: String| format!("listener {address}: {text}");
-            let door = Door::open(listener, ca).map_err(failed)?;
+            let door = Door::open(&self.proxy, listener, ca).map_err(failed)?;
             // The socket of an address that stays is kept, with what waits in it.
             let socket =
                 if open.contains_key(address) { None } else { Some(Socket::bind(address).map_err(|error| failed(error.to_string()))?) };
@@ -219,10 +221,12 @@ impl Server {
 }
 
 impl Door {
-    fn open(listener: &Listener, ca: &LocalCa) -> Result<Self, String> {
+    fn open(proxy: &Proxy, listener: &Listener, ca: &LocalCa) -> Result<Self, String> {
         let kind = protocol::kind(listener.protocol).ok_or("no such protocol")?;
+        (kind.ready)(proxy, ca.state())?;
         let identity = match &listener.address.value {
             ListenAddress::Unix(_) => None,
+            _ if kind.preface.security == Security::HostKeys => None,
             address => Some(ServerIdentity::open(listener.tls.as_ref().map(|tls| &tls.value), address, ca, kind.preface.alpn)?),
         };
         let way = Arc::new(Doorway {
@@ -258,10 +262,38 @@ async fn accept(proxy: Arc<Proxy>, socket: Socket, door: Arc<ArcSwap<Door>>, sto
 async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Option<SocketAddr>) {
     let protocol = door.way.protocol;
     proxy.metrics.link(protocol);
-    let Some(mut link) = enter(&proxy, &door, &mut stream, peer).await else { return };
+    let Some(link) = enter(&proxy, &door, &mut stream, peer).await else { return };
+    attend(link, stream, door.kind.serve).await;
+}
+
+/// Serves a link that runs inside this one, such as a channel of SSH: on a task of its own, and for itself in every limit, log and record.
+/// `false`: there is no place for it among the handshakes.
+pub(crate) fn inside<S>(outer: &Link, stream: Stream, serve: S) -> bool
+where
+    S: for<'a> FnOnce(&'a mut Link, &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> + Send + 'static,
+{
+    let proxy = &outer.proxy;
+    let limits = proxy.limits();
+    proxy.metrics.link(outer.door.protocol);
+    let Some(handshake) = proxy.handshakes.admit(Some(outer.source.throttle_key()), &limits) else {
+        turned_away(proxy, outer.door.protocol);
+        return false;
+    };
+    let mut link = Link::new(proxy, &outer.door);
+    link.handshake = Some(handshake);
+    (link.source, link.peer, link.local) = (outer.source, outer.peer.clone(), outer.local);
+    drop(proxy.links.spawn(attend(link, stream, serve)));
+    true
+}
+
+async fn attend<S>(mut link: Link, mut stream: Stream, serve: S)
+where
+    S: for<'a> FnOnce(&'a mut Link, &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>>,
+{
+    let (proxy, protocol) = (Arc::clone(&link.proxy), link.door.protocol);
     let span = tracing::info_span!("link", protocol, id = %link.id, peer = link.peer);
     async {
-        let served = AssertUnwindSafe((door.kind.serve)(&mut link, &mut stream)).catch_unwind();
+        let served = AssertUnwindSafe(serve(&mut link, &mut stream)).catch_unwind();
         let served = tokio::select! {
             served = served => served,
             // Dropped where it is: its guards close the record and give the lease back.
@@ -288,25 +320,10 @@ async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Opti
 async fn enter(proxy: &Arc<Proxy>, door: &Door, stream: &mut Stream, peer: Option<SocketAddr>) -> Option<Link> {
     let limits = proxy.limits();
     let protocol = door.way.protocol;
-    let turned_away = || {
-        // Counted only: anything more would cost us more than it costs whoever floods us.
-        let error = SessionError::new(Refusal::Busy, Party::Client, Stage::Open, "no place among the handshakes");
-        proxy.metrics.refusal(protocol, &error);
-    };
+    let turned_away = || turned_away(proxy, protocol);
     let socket_ip = peer.map(|peer| peer.ip().to_canonical());
     let behind_balancer = socket_ip.is_some_and(|ip| door.balancers.iter().any(|net| net.contains(&ip)));
-    let mut link = Link {
-        id: SessionId::random(),
-        source: Source::local(),
-        peer: String::new(),
-        local: false,
-        door: Arc::clone(&door.way),
-        proxy: Arc::clone(proxy),
-        stages: Stages::default(),
-        claimed: Claimed::default(),
-        deadline: Instant::now().checked_add(limits.handshake_timeout.get()).unwrap_or_else(Instant::now),
-        handshake: None,
-    };
+    let mut link = Link::new(proxy, &door.way);
     let mut client = peer;
     if behind_balancer {
         // Until its header says who it is, the link counts in all, not per address.
@@ -341,6 +358,12 @@ async fn enter(proxy: &Arc<Proxy>, door: &Door, stream: &mut Stream, peer: Optio
     link.source = ip.map_or_else(Source::local, Source::tcp);
     link.peer = client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
     Some(link)
+}
+
+/// Counted only: anything more would cost us more than it costs whoever floods us.
+fn turned_away(proxy: &Proxy, protocol: &'static str) {
+    let error = SessionError::new(Refusal::Busy, Party::Client, Stage::Open, "no place among the handshakes");
+    proxy.metrics.refusal(protocol, &error);
 }
 
 /// The one place that logs, counts and records why a login was refused: the first of a link, or one more in its session. What did not

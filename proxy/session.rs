@@ -269,8 +269,15 @@ impl Session<Leased> {
         link.stages.end(Stage::Inject);
         let protocol = link.door.protocol;
         let traffic = Arc::new(Traffic::new(proxy.metrics.bytes(protocol)));
-        let opened =
-            Opened { grant: &grant, protocol, peer: &link.peer, provenance: lease.provenance(), verified_by, stages: link.stages.taken() };
+        let opened = Opened {
+            grant: &grant,
+            protocol,
+            peer: &link.peer,
+            provenance: lease.provenance(),
+            verified_by,
+            noted: &link.noted,
+            stages: link.stages.taken(),
+        };
         let record = proxy.audit.opened(&opened, Arc::clone(&traffic)).await;
         let record = record.map_err(|text| SessionError::new(Refusal::AuditUnavailable, Party::Proxy, Stage::Audit, text))?;
         proxy.metrics.session_opened(protocol, grant.connection().name().as_str(), verified_by.word());

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A transport to a client or to an upstream.
@@ -18,6 +18,8 @@ pub enum Stream {
     TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     /// TLS towards an upstream.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// The inside of another link, such as a channel of SSH.
+    Inner(DuplexStream),
     /// Nothing: the stream was taken, or failed in the middle of a TLS handshake.
     Closed,
 }
@@ -52,7 +54,7 @@ impl Stream {
             Self::Tcp(tcp) => tcp.peer_addr().ok(),
             Self::TlsServer(tls) => tls.get_ref().0.peer_addr().ok(),
             Self::TlsClient(tls) => tls.get_ref().0.peer_addr().ok(),
-            Self::Unix(_) | Self::Closed => None,
+            Self::Unix(_) | Self::Inner(_) | Self::Closed => None,
         }
     }
 }
@@ -64,6 +66,7 @@ macro_rules! each {
             Stream::Unix($stream) => $call,
             Stream::TlsServer($stream) => $call,
             Stream::TlsClient($stream) => $call,
+            Stream::Inner($stream) => $call,
             Stream::Closed => $closed,
         }
     };

@@ -30,6 +30,17 @@ pub struct Preface {
     pub default_port: u16,
     /// ALPN names, to offer upstream and to accept from clients.
     pub alpn: &'static [&'static [u8]],
+    /// What protects it.
+    pub security: Security,
+}
+
+/// What protects the transports of a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// TLS, or nothing.
+    Tls,
+    /// The protocol itself: its servers are known by host keys.
+    HostKeys,
 }
 
 /// Where an upstream is and how it is verified. Comes from a grant or from a live session; carries no secret.
@@ -79,6 +90,10 @@ pub enum VerifiedBy {
     Chain,
     /// Its pinned public key.
     PinnedKey,
+    /// Its host key, which is pinned or in a file of known hosts.
+    HostKey,
+    /// Its host certificate, by an authority that is trusted for it.
+    HostCertificate,
     /// It is on this machine: loopback by resolved address, or a unix socket.
     Local,
     /// By nothing: the connection says `insecure`.
@@ -93,6 +108,8 @@ impl VerifiedBy {
             Self::Certificate => "certificate",
             Self::Chain => "chain",
             Self::PinnedKey => "pinned_key",
+            Self::HostKey => "host_key",
+            Self::HostCertificate => "host_certificate",
             Self::Local => "local",
             Self::Insecure => "insecure",
         }
@@ -202,6 +219,21 @@ impl Unverified {
         }
     }
 
+    /// The name and the port by which the server was asked for; `None` of a unix socket.
+    #[must_use]
+    pub fn host(&self) -> Option<(&str, u16)> {
+        match &self.endpoint.inner.place {
+            Place::Tcp { host, port } => Some((host, *port)),
+            Place::Unix(_) => None,
+        }
+    }
+
+    /// Whether it may be given a secret even if nobody knows who it is.
+    #[must_use]
+    pub fn is_insecure(&self) -> bool {
+        self.endpoint.inner.insecure
+    }
+
     /// The bare stream, for the protocol's preface.
     pub fn preface(&mut self) -> &mut Stream {
         &mut self.stream
@@ -233,6 +265,26 @@ impl Unverified {
         Ok(Verified { endpoint: self.endpoint, stream: Stream::TlsClient(Box::new(tls)), by, binding })
     }
 
+    /// The server has just proven, on this very stream, that it has the host key that it is known by. Whoever calls this has checked both.
+    #[must_use]
+    pub fn known_by(self, known: HostKnown) -> Verified {
+        let by = match known {
+            HostKnown::Key => VerifiedBy::HostKey,
+            HostKnown::Certificate => VerifiedBy::HostCertificate,
+        };
+        Verified { endpoint: self.endpoint, stream: self.stream, by, binding: None }
+    }
+
+    /// Nobody knows the server's host key: only where the connection says `insecure`. That it is on this machine does not count: a host key
+    /// tells servers on one address apart.
+    ///
+    /// # Errors
+    /// `UpstreamUnverified`.
+    pub fn unknown(self) -> Result<Verified, SessionError> {
+        let by = exemption(false, self.endpoint.inner.insecure)?;
+        Ok(Verified { endpoint: self.endpoint, stream: self.stream, by, binding: None })
+    }
+
     /// No TLS: only on this machine, or where the connection says `insecure`.
     ///
     /// # Errors
@@ -241,6 +293,15 @@ impl Unverified {
         let by = exemption(self.local, self.endpoint.inner.insecure)?;
         Ok(Verified { endpoint: self.endpoint, stream: self.stream, by, binding: None })
     }
+}
+
+/// How a server's host key is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostKnown {
+    /// By itself.
+    Key,
+    /// By a certificate of an authority.
+    Certificate,
 }
 
 fn exemption(local: bool, insecure: bool) -> Result<VerifiedBy, SessionError> {

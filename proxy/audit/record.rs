@@ -21,6 +21,8 @@ pub struct Opened<'a> {
     pub provenance: &'a Provenance,
     /// By what the upstream was verified.
     pub verified_by: VerifiedBy,
+    /// What its protocol adds.
+    pub noted: &'a [(&'static str, String)],
     /// What each stage took.
     pub stages: &'a [(Stage, Duration)],
 }
@@ -34,7 +36,7 @@ impl Opened<'_> {
         let (grant, from) = (self.grant, self.provenance);
         let stages: Map<String, Value> =
             self.stages.iter().map(|(stage, took)| (stage.word().to_owned(), json!(milliseconds(*took)))).collect();
-        line(&json!({
+        let mut record = json!({
             "time": now(),
             "event": "opened",
             "session": grant.session().as_str(),
@@ -54,7 +56,11 @@ impl Opened<'_> {
             "verified_by": self.verified_by.word(),
             "insecure": grant.connection().insecure(),
             "stages_ms": stages,
-        }))
+        });
+        if let Value::Object(fields) = &mut record {
+            fields.extend(self.noted.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))));
+        }
+        line(&record)
     }
 }
 

@@ -44,7 +44,7 @@ use crate::server::Proxy;
 use crate::session::{Live, LoggedIn, Session};
 use crate::settings::{Methods, RelayMode};
 use crate::stream::Stream;
-use crate::upstream::{Preface, Verified};
+use crate::upstream::{Preface, Security, Verified};
 use capabilities::Capabilities;
 use commands::Commands;
 use facts::Facts;
@@ -58,7 +58,7 @@ use upstream::{Asking, Login, Ready, Rules};
 use wire::{Attributes, Greeting};
 
 const NAME: &str = "mysql";
-const PREFACE: Preface = Preface { default_port: 3306, alpn: &[] };
+const PREFACE: Preface = Preface { default_port: 3306, alpn: &[], security: Security::Tls };
 /// Of links of our own: the mysql client's default.
 const MAX_PACKET: u32 = 16 * 1024 * 1024;
 /// Of links of our own: utf8mb4_general_ci, which MySQL and MariaDB give the same number.
@@ -73,6 +73,7 @@ pub const KIND: Kind = Kind {
     check: settings::check,
     check_listener: settings::check_listener,
     serve,
+    ready: |_, _| Ok(()),
     keeps: || Arc::new(State::default()),
     opened,
     probe: |proxy, grant| probe(proxy, grant).boxed(),

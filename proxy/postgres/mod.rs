@@ -32,7 +32,7 @@ use crate::server::Proxy;
 use crate::session::{Live, LoggedIn, Session};
 use crate::settings::RelayMode;
 use crate::stream::Stream;
-use crate::upstream::{Preface, Verified};
+use crate::upstream::{Preface, Security, Verified};
 use login::Proven;
 use opening::Opening;
 use settings::{ApplicationName, ConnectionSettings, ListenerSettings};
@@ -40,7 +40,7 @@ use upstream::Ready;
 use wire::{Messages, Startup};
 
 const NAME: &str = "postgres";
-const PREFACE: Preface = Preface { default_port: 5432, alpn: &[opening::ALPN] };
+const PREFACE: Preface = Preface { default_port: 5432, alpn: &[opening::ALPN], security: Security::Tls };
 /// PostgreSQL cuts `application_name` to this (NAMEDATALEN - 1).
 const APPLICATION_NAME_MAX: usize = 63;
 /// A role's name has at most 63 bytes (NAMEDATALEN - 1).
@@ -55,6 +55,7 @@ pub const KIND: Kind = Kind {
     check: settings::check,
     check_listener: settings::check_listener,
     serve,
+    ready: |_, _| Ok(()),
     keeps: || Arc::new(()),
     opened: |_| (),
     probe: |proxy, grant| probe(proxy, grant).boxed(),
