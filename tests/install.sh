@@ -2,7 +2,8 @@
 # (install_servers), both with the repository's root as working directory. A second run installs nothing.
 #
 # Nothing goes into the checkout. Everything but Debian's packages is under $KEYWARD_CACHE, and $KEYWARD_CACHE/use names what the
-# tests take from it: bao, postgres-debian/, postgres-18/, clients-18/, mariadb/, mysql-9/, mariadb-11/, python/, node_modules.
+# tests take from it: bao, postgres-debian/, postgres-18/, clients-18/, mariadb/, mysql-9/, mariadb-11/, openssh-10/, python/,
+# node_modules.
 # Versions: tests/versions.txt.
 
 export KEYWARD_CACHE=${KEYWARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keyward}
@@ -18,8 +19,8 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 # OpenBao, PostgreSQL and MariaDB as servers, psql and mariadb, and what compiles Keyward.
 install_servers() { one_at_a_time servers; }
 
-# Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9 and MariaDB 11 if they can be had, and the tools of the lint and
-# fuzz stages.
+# Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9, MariaDB 11 and OpenSSH 10 if they can be had, and the tools of
+# the lint and fuzz stages.
 install_all() { one_at_a_time everything; }
 
 # Two runs share the cache and the machine's packages. The lock is let go before servers start, which would hold it as long as they live.
@@ -55,6 +56,7 @@ everything() {
   use node_modules "$KEYWARD_CACHE/node/node_modules"
   install_unpacked mysql-9 sbin/mysqld
   install_unpacked mariadb-11 sbin/mariadbd
+  install_unpacked openssh-10 sbin/sshd
   for name in $(packages cargo); do install_cargo "$name"; done
 }
 
@@ -84,6 +86,11 @@ wanted_for_drivers() {
   command -v sysbench > /dev/null || echo sysbench
   command -v ssh > /dev/null && command -v ssh-keygen > /dev/null || echo openssh-client
   [[ -x /usr/sbin/sshd ]] || echo openssh-server
+  command -v rsync > /dev/null || echo rsync
+  command -v git > /dev/null || echo git
+  command -v xauth > /dev/null || echo xauth
+  command -v dbclient > /dev/null || echo dropbear-bin
+  command -v plink > /dev/null || echo putty-tools
 }
 
 install_debian() {
@@ -146,7 +153,7 @@ keep_from_boot() {
 
 # --- Debian's unstable branch, unpacked ---------------------------------------------------------------------------------------
 
-# Debian 12 has neither MySQL nor a MariaDB that knows parsec; the unstable branch has both. Its packages, with all that they need down to
+# Debian 12 has neither MySQL nor a MariaDB that knows parsec, nor an OpenSSH that knows ML-KEM; the unstable branch has all three. Its packages, with all that they need down to
 # the C library, are unpacked into the cache and run in place: no root, and nothing of this machine changes. What is there stays: the
 # branch moves from day to day, a run should not: the version is not chosen, but said at the start of a run. Where it cannot be had, the
 # tests that need it say loudly that they are skipped.
@@ -156,8 +163,8 @@ install_unpacked() {
   if [[ ! -f $into/installed || $(head -n 1 "$into/installed") != "${wanted//$'\n'/ }" ]]; then
     say "unpacking ${wanted//$'\n'/ } of Debian's unstable branch (into the cache)"
     rm -rf "$into" "$into.part" "$into.apt" # the last two: of a run that was killed
-    if why=$(unpack "$into" "$wanted" 2>&1 && "$into.part/$program" --version 2>&1); then
-      printf '%s\nVer %s\n' "${wanted//$'\n'/ }" "${why##* Ver }" > "$into.part/installed"
+    if why=$(unpack "$into" "$wanted" 2>&1 && "$into.part/$program" -V 2>&1); then
+      printf '%s\n%s\n' "${wanted//$'\n'/ }" "$(grep -oE '(Ver |OpenSSH_)[0-9].*' <<< "$why")" > "$into.part/installed"
       mv "$into.part" "$into"
     else
       rm -rf "$into.part"
@@ -168,20 +175,20 @@ install_unpacked() {
   if [[ -f $into/unavailable ]]; then
     printf '== NOTICE: no %s here, and every test that needs it is SKIPPED: %s\n' "$name" "$(cat "$into/unavailable")" >&2
   else
-    [[ $(unpacked_version "$name") == "Ver ${name##*-}."* ]] ||
+    [[ $(unpacked_version "$name") == *[\ _]"${name##*-}."* ]] ||
       die "$name in $into is $(unpacked_version "$name"): the unstable branch has moved on, and the tests, and the name, have to"
   fi
   use "$name" "$into"
 }
 
 # What the branch had on the day it was unpacked.
-unpacked_version() { sed -n '2s/.*\(Ver \)/\1/p' "$KEYWARD_CACHE/sid/$1/installed" 2> /dev/null || true; }
+unpacked_version() { sed -n 2p "$KEYWARD_CACHE/sid/$1/installed" 2> /dev/null || true; }
 
 # Versions that are chosen, and those that happened to be there.
 say_versions() {
   local name version
   grep -v '^#' "$versions"
-  for name in mysql-9 mariadb-11; do
+  for name in mysql-9 mariadb-11 openssh-10; do
     version=$(unpacked_version "$name")
     printf 'unpacked        %-28s %s\n' "$name" "${version:-not there yet}"
   done
@@ -222,15 +229,19 @@ ways_in() {
   cat > "$into/run" << 'RUN'
 #!/bin/sh
 here=$(dirname "$(readlink -f "$0")")
-for program in "$here/usr/sbin/${0##*/}" "$here/usr/bin/${0##*/}"; do
+for program in "$here/usr/sbin/${0##*/}" "$here/usr/bin/${0##*/}" "$here/usr/lib/openssh/${0##*/}"; do
   [ ! -x "$program" ] ||
     exec "$here/usr/lib64/ld-linux-x86-64.so.2" --library-path "$here/usr/lib/x86_64-linux-gnu" --argv0 "$program" "$program" "$@"
 done
 RUN
   chmod 755 "$into/run"
-  for program in mysqld mariadbd; do [[ ! -x $into/usr/sbin/$program ]] || ln -s ../run "$into/sbin/$program"; done
-  for program in mysql mysqldump mysqladmin mysqlbinlog mariadb mariadb-dump mariadb-admin mariadb-binlog; do
+  for program in mysqld mariadbd sshd; do [[ ! -x $into/usr/sbin/$program ]] || ln -s ../run "$into/sbin/$program"; done
+  for program in mysql mysqldump mysqladmin mysqlbinlog mariadb mariadb-dump mariadb-admin mariadb-binlog ssh scp sftp ssh-keygen; do
     [[ ! -x $into/usr/bin/$program ]] || ln -s ../run "$into/bin/$program"
+  done
+  # What sshd starts for each of its connections.
+  for program in sshd-session sshd-auth sftp-server; do
+    [[ ! -x $into/usr/lib/openssh/$program ]] || ln -s ../run "$into/sbin/$program"
   done
 }
 
