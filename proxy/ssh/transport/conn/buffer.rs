@@ -66,6 +66,11 @@ impl Buffer {
         self.take(length);
     }
 
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn make_room(&mut self, length: usize) {
         let needed = self.len().saturating_add(length);
         // In place only if that moves less than it makes free: else a queue that is never empty would be moved for every packet.

@@ -12,6 +12,8 @@ use crate::error::Fatal;
 pub(super) const HELD_MAX: usize = 32 * 1024 * 1024;
 /// Answers that a peer may cause and leave unread. OpenSSH's client sends pings by the dozen per second, never thousands ahead.
 pub(super) const ANSWERS_MAX: usize = 4096;
+/// Bytes of them: a ping is answered with all that it holds, and one may hold a whole packet.
+pub(super) const ANSWERS_BYTES: usize = 512 * 1024;
 /// What a message costs beside its bytes, about.
 const EACH: usize = 64;
 
@@ -28,7 +30,7 @@ impl Conn {
     pub(super) fn put_answer(&mut self, message: &[u8]) -> Result<(), Fatal> {
         let waiting = self.held.bytes().saturating_add(message.len());
         let end = self.outbound.sealed().saturating_add(u64::try_from(waiting).unwrap_or(u64::MAX));
-        self.answers.count(end, self.outbound.written)?;
+        self.answers.count(end, message.len(), self.outbound.written)?;
         self.put(message)
     }
 }
@@ -66,19 +68,27 @@ impl Held {
 /// them without end (CVE-2025-26466 was such a one).
 #[derive(Default)]
 pub(super) struct Answers {
-    unread: VecDeque<u64>,
+    unread: VecDeque<Answer>,
+    bytes: usize,
+}
+
+struct Answer {
+    end: u64,
+    bytes: usize,
 }
 
 impl Answers {
-    /// One more, which ends so many bytes into what we ever sent; `written` of these are gone.
-    pub(super) fn count(&mut self, end: u64, written: u64) -> Result<(), Fatal> {
-        while self.unread.front().is_some_and(|end| *end <= written) {
-            self.unread.pop_front();
+    /// One more of so many bytes, which ends `end` bytes into what we ever sent; `written` of these are gone.
+    pub(super) fn count(&mut self, end: u64, bytes: usize, written: u64) -> Result<(), Fatal> {
+        while let Some(read) = self.unread.pop_front_if(|answer| answer.end <= written) {
+            self.bytes = self.bytes.saturating_sub(read.bytes);
         }
-        if self.unread.len() >= ANSWERS_MAX {
+        let bytes = bytes.saturating_add(EACH);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.unread.len() >= ANSWERS_MAX || self.bytes > ANSWERS_BYTES {
             return Err(Fatal::TooMuch("the peer does not read our answers"));
         }
-        self.unread.push_back(end);
+        self.unread.push_back(Answer { end, bytes });
         Ok(())
     }
 }

@@ -38,11 +38,11 @@ impl Inbound {
         Self { buffer: Buffer::default(), opening: Opening::clear(), sequence: 0, packets: 0, bytes: 0, whole: None, handed_out: 0 }
     }
 
-    /// A place for what is read from the peer; nothing if what is there has to be taken out first.
+    /// A place for what is read from the peer, once nothing is handed out; empty if what is there has to be taken out first.
     pub(super) fn room(&mut self, logged_in: bool) -> &mut [u8] {
         let step = if logged_in { READ } else { READ_BEFORE_LOGIN };
         let wanted = self.whole.unwrap_or(0).max(step);
-        if self.buffer.len().saturating_sub(self.handed_out) >= wanted {
+        if self.buffer.len() >= wanted {
             return &mut [];
         }
         self.buffer.room(step)
@@ -97,6 +97,12 @@ impl Inbound {
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
         Ok(Some(Packet { sequence, payload: BEFORE..BEFORE.saturating_add(payload) }))
+    }
+
+    /// All that is in memory, read or not, or left from before.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> &[u8] {
+        self.buffer.memory()
     }
 
     pub(super) fn payload(&self, range: Range<usize>) -> &[u8] {

@@ -182,6 +182,8 @@ impl Conn {
     /// A place into which the peer's bytes can be read; how many came there is said to [`Self::received`]. Empty when [`Self::next`] has to be
     /// called first, which bounds what is kept.
     pub fn room(&mut self) -> &mut [u8] {
+        // Before anything is moved to make room: a password that was handed out would leave a copy where it was.
+        self.release();
         self.inbound.room(self.login == Login::Done)
     }
 
@@ -254,7 +256,7 @@ impl Conn {
         sent.map_err(|fatal| self.fail(fatal))
     }
 
-    /// Sends an answer that the peer can cause at will, such as a refusal: 4,096 of these may wait unread (rule 15).
+    /// Sends an answer that the peer can cause at will, such as a refusal: 4,096 of these and 512 KiB in all may wait unread (rule 15).
     ///
     /// # Errors
     /// As [`Self::send`], and the peer lets too many wait.
@@ -343,6 +345,8 @@ impl Conn {
     /// The login is done: larger packets, key exchanges of our own, messages from 80 on; those of a login (50 to 79) are dropped from now on
     /// (RFC 4252 section 5.1, rule 24).
     pub fn authenticated(&mut self) {
+        // What was handed out last may be the password that was right.
+        self.release();
         self.login = Login::Done;
     }
 

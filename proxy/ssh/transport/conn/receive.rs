@@ -45,7 +45,7 @@ impl Conn {
     }
 
     /// What came before a login may have been a password.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.inbound.release(self.login == Login::Awaited);
     }
 

@@ -53,6 +53,35 @@ fn answers_that_nobody_reads_are_bounded() {
     }
 }
 
+/// A ping comes back with all that it holds, and nobody needs to be logged in for that.
+#[test]
+fn answers_that_nobody_reads_are_bounded_in_bytes_too() {
+    for rekeying in [false, true] {
+        let (mut client, mut server) = connected(client_config(), server_config());
+        if rekeying {
+            server.begin_exchange().unwrap();
+        }
+        let mut ping = vec![message::PING];
+        ping.put_string(vec![7; 30_000]);
+        let fatal = loop {
+            client.outbound.seal(&ping).unwrap();
+            if let Err(fatal) = feed(&mut server, &drain(&mut client)) {
+                break fatal;
+            }
+            assert!(server.backlog() < 1 << 20, "{}", server.backlog());
+        };
+        assert_eq!(fatal, Fatal::TooMuch("the peer does not read our answers"));
+    }
+    // Whoever reads may send as large ones as he likes.
+    let (mut client, mut server) = logged_in();
+    for _ in 0..100 {
+        let mut ping = vec![message::PING];
+        ping.put_string(vec![7; 200_000]);
+        client.outbound.seal(&ping).unwrap();
+        settle(&mut client, &mut server).unwrap();
+    }
+}
+
 /// What is relayed to a slow peer is not its own doing.
 #[test]
 fn messages_that_wait_do_not_count_as_answers() {
