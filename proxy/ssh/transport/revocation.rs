@@ -85,7 +85,8 @@ impl Revocations {
     }
 
     fn read_line(&mut self, line: &str) -> Result<(), &'static str> {
-        let Some((directive, rest)) = line.split_once(':') else {
+        // A blank before the colon: it is in the comment behind a key, as in that of every card of GnuPG's (`cardno:…`).
+        let Some((directive, rest)) = line.split_once(':').filter(|(directive, _)| !directive.contains([' ', '\t'])) else {
             self.keys.insert(blob(line)?);
             return Ok(());
         };

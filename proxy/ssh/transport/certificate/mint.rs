@@ -37,7 +37,9 @@ pub struct HostCertificate<'a> {
 /// It would count for every host or for none, it has no time, the authority is itself a certificate or cannot sign, or there is no
 /// randomness.
 pub fn mint_host(authority: &dyn Signer, wanted: &HostCertificate<'_>, random: &mut dyn Random) -> Result<Vec<u8>, CannotSign> {
-    let unfit = |text: &str| text.is_empty() || text.len() > TEXT_MAX || text.chars().any(|c| c.is_control() || c.is_whitespace());
+    // Present clients of OpenSSH (10.6 does, 9.2 does not) take the principals of a host's certificate for patterns.
+    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '?' | '!' | ',');
+    let unfit = |text: &str| text.is_empty() || text.len() > TEXT_MAX || text.chars().any(odd);
     if wanted.principals.is_empty() || wanted.principals.len() > PRINCIPALS_MAX || wanted.principals.iter().any(|name| unfit(name)) {
         return Err(CannotSign("a certificate needs the names of its host"));
     }

@@ -57,6 +57,9 @@ fn certificates(section: &[u8]) -> Result<Certificates, Malformed> {
             0x21 => {
                 let (from, to) = (inside.u64()?, inside.u64()?);
                 inside.end()?;
+                if from > to {
+                    return Err(Malformed("a revocation list with a range that ends before it begins"));
+                }
                 certificates.serials.push(Serials::Range(from..=to));
             }
             0x22 => {

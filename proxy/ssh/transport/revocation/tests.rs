@@ -59,6 +59,8 @@ fn a_text_revokes_what_its_lines_say() {
         ("id: name 3".to_owned(), &[3], &[]),
         ("id: name".to_owned(), &[], &[]),
         (bench.line("key3"), &[3], &[3]),
+        (format!("{} cardno:000612345678", bench.key("key3").to_line()), &[3], &[3]),
+        (format!("key:{}\tserial: 7", bench.key("key3").to_line()), &[3], &[3]),
         (format!("key: {}", bench.line("key3")), &[3], &[3]),
         (format!("sha256: {}", bench.line("key3")), &[3], &[3]),
         (bench.line("key3-cert"), &[3], &[3]),
@@ -89,6 +91,7 @@ fn a_list_with_a_line_that_cannot_be_read_is_no_list() {
         "key: nothing",
         "ssh-ed25519 AAAA",
         "revoke: 1",
+        "serial : 1",
         "everything",
     ] {
         let bad = Revocations::parse(format!("# a comment\n{text}\n").as_bytes()).unwrap_err();
@@ -194,6 +197,7 @@ fn a_binary_list_that_is_not_wholly_understood_is_no_list() {
         ("certificates in another way", binary(&[(1, certificates(0x24, &[]))])),
         ("half a serial", binary(&[(1, certificates(0x20, &[0; 12]))])),
         ("a range with more", binary(&[(1, certificates(0x21, &[0; 17]))])),
+        ("a range that ends before it begins", binary(&[(1, certificates(0x21, &[[1; 8], [0; 8]].concat()))])),
     ] {
         assert!(Revocations::parse(&list).is_err(), "{what}");
     }
