@@ -6,6 +6,7 @@ mod trusted;
 
 use std::fmt;
 
+use crate::certificate::Certificate;
 use crate::key::{BadKey, Line, PublicKey, word};
 use pattern::Hosts;
 
@@ -117,6 +118,11 @@ impl Entry {
         let hosts = Hosts::parse(hosts)?;
         let blob = Line::parse(key).map_err(|_| "expected `[marker] hosts type base64 [comment]`")?.blob;
         match PublicKey::parse(&blob) {
+            // As in other lists of what is revoked, a certificate stands for its key.
+            Err(BadKey::Certificate) if marker == Marker::Revoked => {
+                let certificate = Certificate::parse(&blob).map_err(|_| "the certificate is malformed")?;
+                Ok(Self { marker, hosts, blob: certificate.key().blob().to_vec() })
+            }
             Ok(_) | Err(BadKey::Type | BadKey::RsaSize | BadKey::RsaExponent | BadKey::Certificate) => Ok(Self { marker, hosts, blob }),
             Err(_) => Err("the key is malformed"),
         }

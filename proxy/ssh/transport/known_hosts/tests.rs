@@ -110,6 +110,8 @@ fn an_authority_speaks_for_the_hosts_of_its_pattern_by_certificates_alone() {
     assert_eq!(check(&(trusted.clone() + &line("@revoked", "*")), &certificate, "web-1.example.com", 22), Err(Untrusted::Revoked));
     let of_the_host = format!("{trusted}@revoked * {}\n", certificate.key().to_line());
     assert_eq!(check(&of_the_host, &certificate, "web-1.example.com", 22), Err(Untrusted::Revoked));
+    let by_certificate = format!("{trusted}@revoked * {}", keygen.read("host-cert.pub"));
+    assert_eq!(check(&by_certificate, &certificate, "web-1.example.com", 22), Err(Untrusted::Revoked));
     // A key that is known by itself, under a certificate of somebody else.
     let known = format!("web-1 {}\n", certificate.key().to_line());
     assert_eq!(check(&known, &certificate, "web-1", 22), Ok(()));
