@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use keyward_config::{Config, Limits, Name, Node, Problems};
+use keyward_config::{Config, Limits, Name, Node, Problems, Settings};
+use keyward_ssh_transport::auth::question::{By, Proven};
+use keyward_ssh_transport::certificate::Presented;
+use keyward_ssh_transport::key::SkPolicy;
 
-use crate::identity::{Attempt, Hashing, Lockout, LockoutLimits, SaltKey, Users};
+use crate::identity::{Accepted, Attempt, Hashing, Lockout, LockoutLimits, SaltKey, Users};
 use crate::policy::Policy;
 use crate::store::{Leases, Stores};
 use crate::{
-    AuthFailure, Connection, Credential, Denied, Grant, Identity, Lease, LeaseStats, Observer, Reachable, ScramServer, Secret, SessionId,
-    Source, StoreError, StoreStatus,
+    AuthFailure, Connection, Credential, Denied, Grant, Identity, KeyTrust, Lease, LeaseStats, Observer, Proof, Reachable, ScramServer,
+    Secret, SessionId, Source, StoreError, StoreStatus,
 };
 
 /// Who is it, may they, with which credential. One per process; shared by every link.
@@ -94,7 +97,72 @@ impl Gate {
     pub async fn password(&self, user: &str, password: Secret, source: Source) -> Result<Identity, AuthFailure> {
         let attempt = Attempt::begin(&self.lockout, user, source).await?;
         let verifier = self.current.load().users.verifier(user, &self.salts);
-        self.hashing.verify(verifier, password, source, attempt).await
+        self.hashing.verify(verifier, password, (Proof::Cleartext, source), attempt).await
+    }
+
+    /// The same, where the password was typed at a prompt of ours (RFC 4256).
+    ///
+    /// # Errors
+    /// As for [`Self::password`].
+    pub async fn keyboard_interactive(&self, user: &str, answer: Secret, source: Source) -> Result<Identity, AuthFailure> {
+        let attempt = Attempt::begin(&self.lockout, user, source).await?;
+        let verifier = self.current.load().users.verifier(user, &self.salts);
+        self.hashing.verify(verifier, answer, (Proof::KeyboardInteractive, source), attempt).await
+    }
+
+    /// Would this key or certificate let the user in, if its owner signed? The question before a signature: it counts nothing and waits for
+    /// nothing. What a security key must have seen; `None` if it would not, whatever the reason.
+    #[must_use]
+    pub fn would_accept(&self, user: &str, key: &Presented, source: Source, trust: &KeyTrust) -> Option<SkPolicy> {
+        // A locked pair hears here what it would hear after the signature.
+        let attempt = Attempt::at_once(&self.lockout, user, source).ok()?;
+        match self.current.load().users.key(user, key, source, trust) {
+            Ok(accepted) => Some(accepted.policy),
+            Err(why) => {
+                tracing::debug!(%source, user = attempt.shown(), key = key.key().fingerprint(), %why, "a key is not taken");
+                None
+            }
+        }
+    }
+
+    /// Whoever holds this key has signed for this user: does it count? Waits like [`Self::scram`]. If not, it is a failed proof and counts like
+    /// a wrong password; if so, nothing is counted before [`Self::public_key`]. Returns what a security key must have seen.
+    ///
+    /// # Errors
+    /// `NotAuthenticated`: no such user, none of his keys, revoked, or a certificate that does not count. `Locked`: as there.
+    pub async fn signed(&self, user: &str, key: &Presented, source: Source, trust: &KeyTrust) -> Result<SkPolicy, AuthFailure> {
+        let attempt = Attempt::begin(&self.lockout, user, source).await?;
+        self.key(&attempt, user, key, source, trust).map(|accepted| accepted.policy)
+    }
+
+    /// A signature was wrong, or its security key had not seen enough: a failed proof, which counts like a wrong password. Waits like it.
+    pub async fn missigned(&self, user: &str, source: Source) {
+        // A locked pair stays locked as long as it was, whatever it sends.
+        if let Ok(attempt) = Attempt::begin(&self.lockout, user, source).await {
+            attempt.failed();
+        }
+    }
+
+    /// The proof itself, which `keyward_ssh_transport::auth::server` has verified: asks once more whose key it is, and whether it counts.
+    /// Waits like [`Self::scram`], counts like [`Self::signed`]. `user` is who the login means, which may be a part of the name in the proof.
+    ///
+    /// # Errors
+    /// As for [`Self::signed`]; `NotAuthenticated` also if it was proven by something else.
+    pub async fn public_key(&self, user: &str, proven: &Proven, source: Source, trust: &KeyTrust) -> Result<Identity, AuthFailure> {
+        let attempt = Attempt::begin(&self.lockout, user, source).await?;
+        let By::Key(key, _) = proven.by() else { return Err(AuthFailure::NotAuthenticated) };
+        let accepted = self.key(&attempt, user, key, source, trust)?;
+        attempt.succeeded();
+        Ok(accepted.identity(source))
+    }
+
+    /// A failure is counted and logged; that of a key that was only shown is neither.
+    fn key(&self, attempt: &Attempt, user: &str, key: &Presented, source: Source, trust: &KeyTrust) -> Result<Accepted, AuthFailure> {
+        self.current.load().users.key(user, key, source, trust).map_err(|why| {
+            attempt.failed();
+            tracing::info!(%source, user = attempt.shown(), key = key.key().fingerprint(), %why, "a signature does not count");
+            AuthFailure::NotAuthenticated
+        })
     }
 
     /// Somebody named a session that is not there, with a key that he had to guess: costs his address what a wrong password does, and
@@ -103,7 +171,7 @@ impl Gate {
         self.lockout.missed(source).await;
     }
 
-    /// Grants or denies what was asked for, by the names as they came. `protocol` is the listener's: a connection of another
+    /// Grants or denies what was asked for, by the names as they came: a connection, or a host of a group. `protocol` is the listener's: a connection of another
     /// protocol does not exist there. Without an account: `default` if that is allowed, else the only one that is.
     ///
     /// # Errors
@@ -116,13 +184,38 @@ impl Gate {
         account: Option<&str>,
         session: SessionId,
     ) -> Result<Grant, Denied> {
-        self.current.load().policy.authorise(identity, protocol, connection, account, session)
+        let current = self.current.load();
+        // A link may open sessions for long, and its key may have been taken from the user since.
+        if !current.users.still_has_key_of(identity) {
+            return Err(Denied::NotPermitted);
+        }
+        current.policy.authorise(identity, protocol, connection, account, session)
     }
 
     /// What this user may reach by this protocol, sorted.
     #[must_use]
     pub fn reachable(&self, identity: &Identity, protocol: &str) -> Vec<Reachable> {
-        self.current.load().policy.reachable(identity, protocol)
+        self.reachable_by(identity.user(), protocol)
+    }
+
+    /// What a user of this name may reach by this protocol, sorted; nothing if there is none. For the operator: nobody has proven anything.
+    #[must_use]
+    pub fn reachable_by(&self, user: &Name, protocol: &str) -> Vec<Reachable> {
+        self.current.load().policy.reachable(user, protocol)
+    }
+
+    /// The server that a jump to this host and port means, among those that the user may reach as any account: by its name (a connection, or
+    /// a host of a group) with `default_port` or its own port, or by the address of a connection. Returns the name to authorise by.
+    #[must_use]
+    pub fn target(&self, identity: &Identity, protocol: &str, host: &str, port: u16, default_port: u16) -> Option<String> {
+        self.current.load().policy.target(identity, protocol, host, port, default_port)
+    }
+
+    /// What its protocol reads from each rule that now allows what the grant is for: the type of the `access` section of its row, one for each
+    /// rule. None if nothing allows it any more, if the protocol has no such section, and for the operator, whom no rule concerns.
+    #[must_use]
+    pub fn rules(&self, grant: &Grant) -> Vec<Settings> {
+        self.current.load().policy.rules(grant)
     }
 
     /// The connections of a protocol, sorted by name. They show where servers are, and carry no credential.

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! gate.scram(…) / gate.password(…)     identity/   a proof             → Identity
+//! gate.signed(…), gate.public_key(…)   identity/   the same, by a key  → Identity (would_accept: the question before)
 //! gate.authorise(&identity, asked)     policy/     the rules           → Grant (carries the connection that it resolved)
 //! gate.lease(&grant)                   store/      KV, static, dynamic → Lease (holds the Credential)
 //! gate.refetch(&grant, lease)          store/      the upstream rejected a cached credential: once more, if it changed
@@ -26,7 +27,7 @@ pub mod tls;
 pub use store::fuzzing;
 
 pub use gate::{Gate, Replaced};
-pub use identity::{AuthFailure, Identity, Proof, ScramServer, Source, ThrottleKey, Verifier};
+pub use identity::{AuthFailure, Identity, KeyTrust, Proof, ScramServer, Source, ThrottleKey, UserCertificate, UserKey, Verifier};
 pub use policy::{Account, Connection, Denied, Grant, Reachable};
 pub use secret::Secret;
 pub use session_id::SessionId;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_config::{Config, Kinds, Problems, ProtocolSettings, Section, StoreSettings};
+use keyward_config::{Assets, Config, Kinds, Problems, ProtocolSettings, Section, StoreSettings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,10 +16,24 @@ pub(crate) struct Settings {
     pub(crate) database: Option<String>,
 }
 
+/// The keys of a rule that are only SSH's.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct AccessSettings {
+    /// What `Gate::rules` is asked for.
+    #[serde(default)]
+    pub(crate) channels: Vec<String>,
+}
+
 const ANY: Section = Section::of::<Settings>();
 const PROTOCOLS: &[ProtocolSettings] = &[
-    ProtocolSettings { name: "postgres", listener: ANY, connection: ANY },
-    ProtocolSettings { name: "ssh", listener: ANY, connection: ANY },
+    ProtocolSettings { name: "postgres", listener: ANY, connection: ANY, access: None, assets: Assets::Databases },
+    ProtocolSettings {
+        name: "ssh",
+        listener: ANY,
+        connection: ANY,
+        access: Some(Section::of::<AccessSettings>()),
+        assets: Assets::Servers,
+    },
 ];
 
 /// The sections of the file that a test is about, after those that every file needs.

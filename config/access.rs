@@ -1,22 +1,60 @@
 //! Rules: which users reach which connections, as which accounts.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
-use crate::{Name, Spanned};
+use crate::entry::Entry;
+use crate::{Kinds, Name, Node, Problems, Settings, Spanned};
 
 /// One rule. What no rule allows is refused.
-#[derive(Deserialize, JsonSchema)]
 pub struct Access {
     /// Users or groups. A name that is both is both.
     pub allow: Vec<Spanned<Name>>,
     /// Connections; `*` stands for any run of characters.
     pub connections: Vec<Spanned<Pattern>>,
     /// Accounts of those connections, with the same wildcard. Absent: all of them.
-    #[serde(default)]
     pub accounts: Option<Vec<Spanned<Pattern>>>,
+    /// What the protocols that have keys of their own in a rule read from it, by the name of the row.
+    pub settings: BTreeMap<&'static str, Settings>,
+    /// The keys that are written here and mean something to one of these protocols only.
+    pub(crate) own: Vec<(&'static str, Spanned<String>)>,
+    /// The entry itself, to tell whether a reload changed it.
+    pub node: Node,
+}
+
+/// The generic keys of a rule.
+#[derive(Deserialize, JsonSchema)]
+pub(crate) struct AccessKeys {
+    /// Users or groups. A name that is both is both.
+    allow: Vec<Spanned<Name>>,
+    /// Connections; `*` stands for any run of characters. A group of hosts is named as a connection, not by its hosts.
+    connections: Vec<Spanned<Pattern>>,
+    /// Accounts of those connections, with the same wildcard. Absent: all of them.
+    #[serde(default)]
+    accounts: Option<Vec<Spanned<Pattern>>>,
+}
+
+impl Access {
+    pub(crate) fn read(node: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
+        let mut entry = Entry::new(node, path);
+        let keys: Option<AccessKeys> = entry.part(problems);
+        let (mut settings, mut own) = (BTreeMap::new(), Vec::new());
+        for row in kinds.protocols {
+            let Some(section) = row.access else { continue };
+            let before = entry.unknown();
+            settings.extend(entry.settings(section, problems).map(|read| (row.name, read)));
+            let left = entry.unknown();
+            own.extend(before.into_iter().filter(|key| !left.contains(key)).map(|key| (row.name, key)));
+        }
+        if !entry.finish(problems) {
+            return None;
+        }
+        let AccessKeys { allow, connections, accounts } = keys?;
+        Some(Self { allow, connections, accounts, settings, own, node: node.clone() })
+    }
 }
 
 /// A name in which `*` stands for any run of characters, also none.
@@ -30,11 +68,7 @@ impl Pattern {
     /// Whether the whole name fits. Linear in the length of both.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else { return self.0 == name };
-        let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
-        let inner = name.strip_prefix(first).and_then(|name| name.strip_suffix(last));
-        // The leftmost place for each part leaves the most for those behind it, so nothing is ever tried twice.
-        inner.is_some_and(|inner| middle.split('*').try_fold(inner, |left, part| left.split_once(part).map(|(_, right)| right)).is_some())
+        fits(&self.0, name)
     }
 
     /// The one name that fits, where there is no wildcard.
@@ -47,6 +81,15 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether the whole text fits a pattern in which `*` stands for any run of characters.
+pub(crate) fn fits(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let inner = text.strip_prefix(first).and_then(|text| text.strip_suffix(last));
+    // The leftmost place for each part leaves the most for those behind it, so nothing is ever tried twice.
+    inner.is_some_and(|inner| middle.split('*').try_fold(inner, |left, part| left.split_once(part).map(|(_, right)| right)).is_some())
 }
 
 impl FromStr for Pattern {

@@ -9,7 +9,7 @@ use crate::entry::{Entry, joined, row};
 use crate::protected::{GivenKeys, given_schema};
 use crate::read::TextOr;
 use crate::upstream_tls::TlsInput;
-use crate::{Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, UpstreamAddress, UpstreamTls};
+use crate::{Assets, Host, Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, UpstreamAddress, UpstreamTls};
 
 /// A registered asset as the file declares it. The generic keys; those of its protocol are in `settings`.
 pub struct Connection {
@@ -17,8 +17,10 @@ pub struct Connection {
     pub name: Spanned<Name>,
     /// The name of its protocol's row.
     pub protocol: &'static str,
+    /// What it leads to.
+    pub assets: Assets,
     /// Where it is.
-    pub address: Spanned<UpstreamAddress>,
+    pub place: Place,
     /// The store of its references, where they name none.
     pub store: Option<Spanned<Name>>,
     /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets.
@@ -37,6 +39,28 @@ pub struct Connection {
     pub settings: Settings,
     /// The entry itself, to tell whether a reload changed it.
     pub node: Node,
+}
+
+/// Where an asset is.
+pub enum Place {
+    /// At one address.
+    At(Spanned<UpstreamAddress>),
+    /// It is a group of servers, at least one line of them, which have its accounts and rules in common. Only of [`Assets::Servers`].
+    Among(Vec<Spanned<Host>>),
+}
+
+impl Place {
+    /// The one address.
+    #[must_use]
+    pub fn address(&self) -> Option<&UpstreamAddress> {
+        if let Self::At(address) = self { Some(address) } else { None }
+    }
+
+    /// The lines of a group.
+    #[must_use]
+    pub fn hosts(&self) -> &[Spanned<Host>] {
+        if let Self::Among(hosts) = self { hosts } else { &[] }
+    }
 }
 
 /// A named login on a connection. The real login stays in the store.
@@ -131,7 +155,7 @@ pub(crate) struct ConnectionKeys {
     #[serde(rename = "protocol", default)]
     _protocol: String,
     /// Where the asset is: host:port, \[IPv6\]:port, or the absolute path of a unix socket. A missing port is the protocol's own.
-    address: Spanned<UpstreamAddress>,
+    address: Option<Spanned<UpstreamAddress>>,
     /// The store of the references.
     store: Option<Spanned<Name>>,
     /// How the server is verified: a mode, or a mapping. Default: `verify-full`; `disable` on loopback and unix sockets.
@@ -151,6 +175,15 @@ pub(crate) struct ConnectionKeys {
     limits: ConnectionLimits,
 }
 
+/// The further keys of a connection that leads to servers.
+#[derive(serde::Deserialize, JsonSchema)]
+pub(crate) struct ServerKeys {
+    /// Instead of `address`: servers that have store, accounts and rules in common, each a host[:port] or a pattern of names such as
+    /// web-*.prod.internal. A user names one of them as he would name a connection; rules name the group. A host that several lines mean is
+    /// of the one that writes it out, else of the pattern that has more of it.
+    hosts: Option<Spanned<Vec<Spanned<Host>>>>,
+}
+
 impl Connection {
     /// What a session that joins a lease has of it at least, where the file says nothing: enough for what people and pools open a session
     /// for, and far below the third of an hour that a lease of an hour always has left.
@@ -161,16 +194,19 @@ impl Connection {
         let keys: Option<ConnectionKeys> = entry.part(problems);
         let own: Option<Account> = entry.part(problems);
         let row = row(node, path, "protocol", kinds.protocols, |row| row.name, problems)?;
+        let servers: Option<ServerKeys> = if row.assets == Assets::Servers { Some(entry.part(problems)?) } else { None };
         let settings = entry.settings(row.connection, problems);
         if !entry.finish(problems) {
             return None;
         }
         let keys = keys?;
+        let place = place(keys.address, servers, node, path, problems);
         let accounts = accounts(own?, keys.accounts, node, path, problems)?;
         Some(Self {
             name,
             protocol: row.name,
-            address: keys.address,
+            assets: row.assets,
+            place: place?,
             store: keys.store,
             tls: keys.tls.map(|tls| Spanned::new(tls.value.0, tls.span)),
             insecure: keys.insecure,
@@ -182,6 +218,26 @@ impl Connection {
             node: node.clone(),
         })
     }
+}
+
+/// The one address, or the servers of a group.
+fn place(
+    address: Option<Spanned<UpstreamAddress>>,
+    servers: Option<ServerKeys>,
+    node: &Node,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Place> {
+    let may_be_group = servers.is_some();
+    match (address, servers.and_then(|keys| keys.hosts)) {
+        (Some(address), None) => return Some(Place::At(address)),
+        (None, Some(hosts)) if !hosts.is_empty() => return Some(Place::Among(hosts.value)),
+        (None, Some(hosts)) => problems.error(hosts.span, joined(path, "hosts"), "expected at least one host"),
+        (Some(_), Some(hosts)) => problems.error(hosts.span, path, "expected either `address` or `hosts`, not both"),
+        (None, None) if may_be_group => problems.error(node.span(), path, "expected `address`, or `hosts`"),
+        (None, None) => problems.error(node.span(), path, "the key \"address\" is missing"),
+    }
+    None
 }
 
 /// The named logins, or the one that stands in the connection itself.

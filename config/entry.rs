@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::{Failure, unknown_key};
 use crate::node::Value;
 use crate::read::{self, Reading, Unknown};
-use crate::{Node, Problems, Section, Settings, Span, suggest};
+use crate::{Node, Problems, Section, Settings, Span, Spanned, suggest};
 
 /// An entry and what no part of it has known so far.
 pub(crate) struct Entry<'a> {
@@ -32,6 +32,11 @@ impl<'a> Entry<'a> {
     /// Reads the keys of a kind.
     pub(crate) fn settings(&mut self, section: Section, problems: &mut Problems) -> Option<Settings> {
         self.take((section.read)(self.node), problems)
+    }
+
+    /// The keys that no part has known so far.
+    pub(crate) fn unknown(&self) -> Vec<Spanned<String>> {
+        self.unknown.iter().flatten().map(|unknown| Spanned::new(unknown.key.clone(), unknown.span)).collect()
     }
 
     /// After the last part: a key is unknown if no part knew it. `false`: a part could not be read.

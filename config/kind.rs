@@ -30,6 +30,20 @@ pub struct ProtocolSettings {
     pub listener: Section,
     /// Its keys in a connection.
     pub connection: Section,
+    /// Its keys in a rule, beside `allow`, `connections` and `accounts`. `None`: it has none.
+    pub access: Option<Section>,
+    /// What its connections lead to.
+    pub assets: Assets,
+}
+
+/// What the connections of a protocol lead to: which of the generic keys they have follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assets {
+    /// Databases, each at its `address`.
+    Databases,
+    /// Machines: a connection may name `hosts` instead of one `address`, and its accounts may have private keys, or a `username` for which
+    /// a role signs.
+    Servers,
 }
 
 /// What a store's row brings to the file.

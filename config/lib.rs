@@ -8,7 +8,7 @@
 //! text ── node.rs ──▶ Node (spans, duplicates)        problem.rs  Problems: all of them, each file:line:column
 //! Node ── read.rs ──▶ any serde type + unknown keys   schema.rs   the JSON Schema of the whole file
 //! entry.rs: one mapping, several types (generic keys, kind's keys)     dangling.rs  names that lead nowhere
-//! load.rs: load() ──▶ Config: listener.rs connection.rs store.rs user.rs access.rs limits.rs audit.rs …
+//! load.rs: load() ──▶ Config: listener.rs connection.rs host.rs store.rs user.rs access.rs limits.rs audit.rs …
 //! ```
 
 mod access;
@@ -18,6 +18,7 @@ mod connection;
 mod dangling;
 mod entry;
 mod failure;
+mod host;
 mod kind;
 mod limits;
 mod listener;
@@ -43,8 +44,9 @@ mod user;
 pub use access::{Access, Pattern};
 pub use address::{ListenAddress, UpstreamAddress};
 pub use audit::{Audit, Log, LogFormat, OnFailure};
-pub use connection::{Account, Connection, ConnectionLimits, CredentialField, LeaseSharing};
-pub use kind::{Kinds, ProtocolSettings, Section, Settings, StoreSettings};
+pub use connection::{Account, Connection, ConnectionLimits, CredentialField, LeaseSharing, Place};
+pub use host::Host;
+pub use kind::{Assets, Kinds, ProtocolSettings, Section, Settings, StoreSettings};
 pub use limits::Limits;
 pub use listener::{Listener, ServerTls};
 pub use load::{Config, Http, Loaded, Reload, load, parse};

@@ -171,7 +171,7 @@ fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, problems: &mut Problems
         users: map(root, "users", problems, |name, node, path, problems| {
             whole(node, path, problems).map(|user: User| User { span: name.span, ..user })
         }),
-        access: list(root, "access", problems, whole),
+        access: list(root, "access", problems, |node, path, problems| Access::read(node, path, kinds, problems)),
         limits,
         audit: section(root, "audit", problems).unwrap_or_default(),
         log: section(root, "log", problems).unwrap_or_default(),

@@ -291,7 +291,7 @@ fn unquoted_scalars_are_strings_where_a_string_is_wanted() {
     let account = &connection.accounts["default"];
     assert!(matches!(account.username.as_deref(), Some(CredentialField::Reference(text)) if text == "007"));
     assert!(matches!(account.password.as_deref(), Some(CredentialField::Given(SecretInput::Literal(text))) if text.expose() == "1.50"));
-    assert_eq!(connection.address.value, UpstreamAddress::Tcp { host: "1.2.3.4".into(), port: Some(80) });
+    assert_eq!(connection.place.address(), Some(&UpstreamAddress::Tcp { host: "1.2.3.4".into(), port: Some(80) }));
 }
 
 #[test]

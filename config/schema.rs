@@ -4,11 +4,12 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::connection::{AccountKeys, ConnectionKeys};
+use crate::access::AccessKeys;
+use crate::connection::{AccountKeys, ConnectionKeys, ServerKeys};
 use crate::listener::ListenerKeys;
 use crate::load::SECTIONS;
 use crate::store::StoreKeys;
-use crate::{Access, Audit, FilePath, Http, Kinds, Limits, Log, Name, Reload, User};
+use crate::{Assets, Audit, FilePath, Http, Kinds, Limits, Log, Name, ProtocolSettings, Reload, User};
 
 /// The schema of a file that may use these kinds.
 #[must_use]
@@ -47,11 +48,14 @@ fn section(key: &str, description: &str, kinds: &Kinds<'_>, generator: &mut Sche
         }
         "connections" => {
             let rows = kinds.protocols.iter();
-            let own: [fn(&mut SchemaGenerator) -> Schema; 1] = [AccountKeys::json_schema];
-            by_name(one_of(rows.map(|row| form::<ConnectionKeys>(&own, row.connection.schema, "protocol", row.name, generator)).collect()))
+            by_name(one_of(rows.map(|row| connection(row, generator)).collect()))
         }
         "users" => by_name(generator.subschema_for::<User>().to_value()),
-        "access" => json!({ "type": "array", "items": generator.subschema_for::<Access>() }),
+        "access" => {
+            let own = kinds.protocols.iter().filter_map(|row| row.access).map(|section| section.schema);
+            let parts: Vec<Part> = [AccessKeys::json_schema as Part].into_iter().chain(own).collect();
+            json!({ "type": "array", "items": merged(&parts, generator) })
+        }
         "limits" => generator.subschema_for::<Limits>().to_value(),
         "audit" => generator.subschema_for::<Audit>().to_value(),
         "log" => generator.subschema_for::<Log>().to_value(),
@@ -74,22 +78,46 @@ fn one_of(forms: Vec<Value>) -> Value {
     json!({ "oneOf": forms })
 }
 
-/// The entry of one kind: the generic keys, further ones, and the kind's own, in one closed object.
-fn form<G: JsonSchema>(
-    further: &[fn(&mut SchemaGenerator) -> Schema],
-    kind: fn(&mut SchemaGenerator) -> Schema,
-    word: &str,
-    name: &str,
-    generator: &mut SchemaGenerator,
-) -> Value {
+/// A connection of this protocol: with `address`, or with `hosts` where it may lead to a group.
+fn connection(row: &ProtocolSettings, generator: &mut SchemaGenerator) -> Value {
+    let own: Part = AccountKeys::json_schema;
+    match row.assets {
+        Assets::Databases => {
+            let mut form = form::<ConnectionKeys>(&[own], row.connection.schema, "protocol", row.name, generator);
+            if let Some(required) = form.pointer_mut("/required").and_then(Value::as_array_mut) {
+                required.push("address".into());
+            }
+            form
+        }
+        Assets::Servers => {
+            let own = [ServerKeys::json_schema as Part, own];
+            let mut form = form::<ConnectionKeys>(&own, row.connection.schema, "protocol", row.name, generator);
+            if let Some(form) = form.as_object_mut() {
+                form.insert("oneOf".into(), json!([{ "required": ["address"] }, { "required": ["hosts"] }]));
+            }
+            form
+        }
+    }
+}
+
+/// The schema of one of several types that are read from the same mapping.
+type Part = fn(&mut SchemaGenerator) -> Schema;
+
+/// The keys of all parts in one closed object.
+fn merged(parts: &[Part], generator: &mut SchemaGenerator) -> Value {
     let mut merged = json!({ "type": "object", "properties": {}, "required": [], "additionalProperties": false });
-    let parts: Vec<fn(&mut SchemaGenerator) -> Schema> =
-        [G::json_schema as fn(&mut _) -> _].into_iter().chain(further.iter().copied()).chain([kind]).collect();
     for part in parts {
         let part = part(generator).to_value();
         merge(&mut merged, &part);
         close_nested(&mut merged);
     }
+    merged
+}
+
+/// The entry of one kind: the generic keys, further ones, and the kind's own.
+fn form<G: JsonSchema>(further: &[Part], kind: Part, word: &str, name: &str, generator: &mut SchemaGenerator) -> Value {
+    let parts: Vec<Part> = [G::json_schema as Part].into_iter().chain(further.iter().copied()).chain([kind]).collect();
+    let mut merged = merged(&parts, generator);
     if let Some(property) = merged.pointer_mut(&format!("/properties/{word}")).and_then(Value::as_object_mut) {
         property.remove("default");
         property.insert("const".into(), name.into());
@@ -162,7 +190,11 @@ mod tests {
     struct Nothing {}
 
     fn of<T: serde::de::DeserializeOwned + JsonSchema + Send + Sync + 'static>() -> Value {
-        let protocols = [ProtocolSettings { name: "postgres", listener: Section::of::<T>(), connection: Section::of::<T>() }];
+        let row = |name, access, assets| {
+            let section = Section::of::<T>();
+            ProtocolSettings { name, listener: section, connection: section, access, assets }
+        };
+        let protocols = [row("postgres", None, Assets::Databases), row("ssh", Some(Section::of::<T>()), Assets::Servers)];
         schema(&Kinds { protocols: &protocols, stores: &[StoreSettings { name: "vault", settings: Section::of::<T>() }] })
     }
 

@@ -62,9 +62,9 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     for grant in gate.iter().flat_map(|gate| gate.operator_grants()) {
         let connection = grant.connection();
         let Some(kind) = protocol::kind(connection.protocol()).filter(|_| seen.insert(connection.name().clone())) else { continue };
-        if let Err(text) = Endpoint::prepare(connection, &kind.preface, &roots) {
+        if let Err(error) = Endpoint::of(&grant, &kind.preface, &roots) {
             let place = config.connections.get(connection.name()).and_then(|entry| entry.tls.as_ref()).map(|tls| tls.span);
-            loaded.problems.error(place, format!("connections.{}.tls", connection.name()), text);
+            loaded.problems.error(place, format!("connections.{}.tls", connection.name()), error.source);
         }
     }
     (loaded, gate)
@@ -77,7 +77,7 @@ fn check_verification(connection: &Connection, problems: &mut Problems) {
         problems.warning(reason.span, format!("{at}.insecure"), "the server behind it is given secrets without being verified");
         return;
     }
-    let (Some(tls), UpstreamAddress::Tcp { host, .. }) = (&connection.tls, &connection.address.value) else { return };
+    let (Some(tls), Some(UpstreamAddress::Tcp { host, .. })) = (&connection.tls, connection.place.address()) else { return };
     let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
     if tls.pinned_key.is_some() && tls.ca.is_some() {
         problems.warning(tls.span, format!("{at}.tls.ca"), "not read where `pinned_key` verifies the server");

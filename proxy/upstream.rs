@@ -122,8 +122,11 @@ impl Endpoint {
     /// # Errors
     /// `UpstreamUnverified` if the files that the connection names cannot be read any more.
     pub fn of(grant: &Grant, preface: &Preface, roots: &Arc<SystemRoots>) -> Result<Self, SessionError> {
-        Self::prepare(grant.connection(), preface, roots)
-            .map_err(|text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text))
+        let made = match grant.host() {
+            None => Self::prepare(grant.connection(), preface, roots),
+            Some(_) => Self::make(grant.address(), grant.connection(), preface, roots),
+        };
+        made.map_err(|text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text))
     }
 
     /// The same, once per connection: what the file says of its TLS is read at the first use and at every reload.
@@ -132,7 +135,16 @@ impl Endpoint {
         if let Some(ready) = slot.get().and_then(|slot| slot.downcast_ref::<Self>()) {
             return Ok(ready.clone());
         }
-        let place = match connection.address() {
+        let address = connection.address().ok_or("a group of servers has no address of its own")?;
+        let made = Self::make(address, connection, preface, roots)?;
+        // Of two first users one makes it; the other takes what is there.
+        let _ = slot.set(Arc::new(made.clone()));
+        Ok(slot.get().and_then(|slot| slot.downcast_ref::<Self>()).cloned().unwrap_or(made))
+    }
+
+    /// Reads what the file says of the connection's TLS.
+    fn make(address: &UpstreamAddress, connection: &Connection, preface: &Preface, roots: &Arc<SystemRoots>) -> Result<Self, String> {
+        let place = match address {
             UpstreamAddress::Tcp { host, port } => Place::Tcp { host: host.clone(), port: port.unwrap_or(preface.default_port) },
             UpstreamAddress::Unix(path) => Place::Unix(path.clone()),
         };
@@ -147,10 +159,7 @@ impl Endpoint {
         if inner.tls.is_some() {
             inner.verification()?;
         }
-        let made = Self { inner: Arc::new(inner), at: None };
-        // Of two first users one makes it; the other takes what is there.
-        let _ = slot.set(Arc::new(made.clone()));
-        Ok(slot.get().and_then(|slot| slot.downcast_ref::<Self>()).cloned().unwrap_or(made))
+        Ok(Self { inner: Arc::new(inner), at: None })
     }
 
     /// TCP or the unix socket only. Every resolved address is tried, 5 s each; the caller's deadline bounds them all.

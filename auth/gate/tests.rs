@@ -14,6 +14,8 @@ access:
   - { allow: [crew], connections: [orders] }
 ";
 
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDfY5ok+OSJR6vRWxJmuwNEzob7gpi0mS5X8H+CHyY7H carol@laptop";
+
 fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
@@ -28,7 +30,7 @@ fn users() -> String {
     let argon2 = Verifier::make_argon2(&secret("right")).unwrap();
     format!(
         "limits: {{ failed_logins: 2, lock_time: 5m }}\nusers:\n  alice: {{ password: \"{scram}\", groups: [crew] }}\n  \
-         bob: {{ password: \"{argon2}\", groups: [crew] }}\n  carol: {{ public_keys: ['ssh-ed25519 AAAA'] }}\n"
+         bob: {{ password: \"{argon2}\", groups: [crew] }}\n  carol: {{ public_keys: ['{KEY}'] }}\n"
     )
 }
 

@@ -99,12 +99,22 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// Waits as long as the address has to (at most 5 s), then says whether the pair may try. `user` as typed.
     pub(crate) async fn begin(lockout: &Arc<Lockout>, user: &str, source: Source) -> Result<Self, AuthFailure> {
-        let address = source.throttle_key();
-        lockout.wait(address).await;
+        lockout.wait(source.throttle_key()).await;
+        Self::at_once(lockout, user, source)
+    }
+
+    /// The same without the wait, for what nobody can guess.
+    pub(crate) fn at_once(lockout: &Arc<Lockout>, user: &str, source: Source) -> Result<Self, AuthFailure> {
         let shown = user.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-        let attempt = Self { lockout: Arc::clone(lockout), pair: (lockout.hasher.hash_one(user), address), source, shown };
+        let pair = (lockout.hasher.hash_one(user), source.throttle_key());
+        let attempt = Self { lockout: Arc::clone(lockout), pair, source, shown };
         attempt.check()?;
         Ok(attempt)
+    }
+
+    /// The user as typed, escaped and bounded.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
     }
 
     /// Asked again right before a proof is checked: others of the same pair may have failed meanwhile, or a crowd that began

@@ -5,9 +5,10 @@
 //! hash computations. And failures count for the pair of user and address (lockout.rs), so that nobody locks a stranger out.
 //!
 //! scram.rs: RFC 5802, 7677, 5929 and PostgreSQL's "SASL Authentication"; password.rs: a clear-text password against either stored
-//! form; verifier.rs: the stored forms.
+//! form; verifier.rs: the stored forms; key.rs: a public key of his, or a certificate of one (RFC 4252, PROTOCOL.certkeys).
 
 mod capped;
+mod key;
 mod lockout;
 mod password;
 mod salt;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 
 use keyward_config::Name;
 
+pub(crate) use key::Accepted;
+pub use key::{KeyTrust, UserCertificate, UserKey};
 pub(crate) use lockout::{Attempt, Lockout, LockoutLimits};
 pub(crate) use password::Hashing;
 pub(crate) use salt::SaltKey;
@@ -83,6 +86,12 @@ pub enum Proof {
     ScramSha256Plus,
     /// A clear-text password, checked against the stored form.
     Cleartext,
+    /// The same, typed at a prompt of ours (RFC 4256).
+    KeyboardInteractive,
+    /// A signature by one of his keys.
+    PublicKey,
+    /// A signature by a key that an authority certified for him.
+    Certificate,
     /// Not a user at all: the operator who runs `keyward check` on this machine.
     Operator,
 }
@@ -95,6 +104,9 @@ impl Proof {
             Self::ScramSha256 => "scram-sha-256",
             Self::ScramSha256Plus => "scram-sha-256-plus",
             Self::Cleartext => "cleartext",
+            Self::KeyboardInteractive => "keyboard_interactive",
+            Self::PublicKey => "public_key",
+            Self::Certificate => "certificate",
             Self::Operator => "operator",
         }
     }
@@ -107,11 +119,16 @@ pub struct Identity {
     groups: Arc<[Name]>,
     proof: Proof,
     source: Source,
+    key: Option<Arc<UserKey>>,
 }
 
 impl Identity {
     const fn new(user: Name, groups: Arc<[Name]>, proof: Proof, source: Source) -> Self {
-        Self { user, groups, proof, source }
+        Self { user, groups, proof, source, key: None }
+    }
+
+    fn by_key(self, key: UserKey) -> Self {
+        Self { key: Some(Arc::new(key)), ..self }
     }
 
     /// The operator of this machine, who needs no proof: he can read the file and the store's login.
@@ -147,6 +164,16 @@ impl Identity {
     #[must_use]
     pub const fn source(&self) -> Source {
         self.source
+    }
+
+    /// The key or certificate that proved it, where one did.
+    #[must_use]
+    pub fn key(&self) -> Option<&UserKey> {
+        self.key.as_deref()
+    }
+
+    pub(crate) const fn shared_key(&self) -> Option<&Arc<UserKey>> {
+        self.key.as_ref()
     }
 }
 

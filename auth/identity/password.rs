@@ -46,12 +46,12 @@ impl Hashing {
         &self.computations
     }
 
-    /// Checks the password; failure and success count for the lock-out.
+    /// Checks the password, which came in by `proof`; failure and success count for the lock-out.
     pub(crate) async fn verify(
         &self,
         (verifier, candidate): (Verifier, Option<Candidate>),
         password: Secret,
-        source: Source,
+        (proof, source): (Proof, Source),
         attempt: Attempt,
     ) -> Result<Identity, AuthFailure> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| AuthFailure::Busy)?;
@@ -68,7 +68,7 @@ impl Hashing {
             match candidate {
                 Some(candidate) if fits => {
                     attempt.succeeded();
-                    Ok(candidate.proven(Proof::Cleartext, source))
+                    Ok(candidate.proven(proof, source))
                 }
                 _ => {
                     attempt.failed();
@@ -127,7 +127,7 @@ mod tests {
         let from = |n: usize| Source::tcp(std::net::Ipv4Addr::from_bits(u32::try_from(n).unwrap()).into());
         let log_in = async |source: Source| {
             let attempt = Attempt::begin(&lockout, "nobody", source).await?;
-            hashing.verify((verifier.clone(), None), Secret::from(vec![b'x']), source, attempt).await
+            hashing.verify((verifier.clone(), None), Secret::from(vec![b'x']), (Proof::Cleartext, source), attempt).await
         };
 
         let cores = hashing.cores.available_permits();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keyward_config::{Config, Name, Problems};
+use keyward_ssh_transport::key::AuthorizedKey;
 
+use super::key::{Owners, is_one_of};
 use super::verifier::{SCRAM_ITERATIONS, ScramVerifier, Verifier, iterations};
 use super::{Identity, Proof, SaltKey, Source};
 
@@ -26,13 +28,23 @@ type Shape = (u32, usize);
 struct User {
     groups: Arc<[Name]>,
     verifier: Option<Verifier>,
-    public_keys: Vec<String>,
+    keys: Vec<AuthorizedKey>,
 }
 
 impl Users {
     /// Reads the users; a verifier that does not parse is a problem, a user who can prove nothing is a warning.
     pub(crate) fn read(config: &Config, salts: &SaltKey, problems: &mut Problems) -> Self {
-        let users: BTreeMap<_, _> = config.users.iter().map(|(name, entry)| (name.clone(), User::read(name, entry, problems))).collect();
+        let mut owners = Owners::default();
+        // Whose keys are trusted, no type of this crate knows: a listener that trusts an authority lets in users of whom the file has nothing.
+        let certified = config.listeners.iter().any(|listener| listener.node.get("trusted_user_ca_keys").is_some());
+        let mut users = BTreeMap::new();
+        for (name, entry) in &config.users {
+            if entry.password.is_none() && entry.public_keys.is_empty() && !certified {
+                let message = "has neither `password` nor `public_keys`: this user can prove nothing and cannot log in";
+                problems.warning(entry.span, format!("users.{name}"), message);
+            }
+            users.insert(name.clone(), User::read(name, entry, &mut owners, problems));
+        }
         let verifiers = || users.values().filter_map(|user| user.verifier.as_ref());
         let shapes: BTreeSet<Shape> =
             verifiers().filter_map(Verifier::scram).map(|scram| (scram.iterations.get(), scram.salt.len())).collect();
@@ -73,6 +85,18 @@ impl Users {
         }
     }
 
+    /// The user and his keys.
+    pub(super) fn with_keys(&self, user: &str) -> Option<(Candidate, &[AuthorizedKey])> {
+        let (name, user) = self.users.get_key_value(user)?;
+        Some((Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }, &user.keys))
+    }
+
+    /// Whether the key that proved him is still one of the user's; that of a certificate never was.
+    pub(crate) fn still_has_key_of(&self, identity: &Identity) -> bool {
+        let own = identity.key().filter(|key| key.certificate().is_none());
+        own.is_none_or(|key| self.users.get(identity.user()).is_some_and(|user| is_one_of(&user.keys, key.key())))
+    }
+
     /// The names, sorted.
     pub(crate) fn names(&self) -> impl Iterator<Item = &Name> {
         self.users.keys()
@@ -102,7 +126,7 @@ impl Candidate {
 }
 
 impl User {
-    fn read(name: &Name, entry: &keyward_config::User, problems: &mut Problems) -> Self {
+    fn read(name: &Name, entry: &keyward_config::User, owners: &mut Owners, problems: &mut Problems) -> Self {
         let at = format!("users.{name}");
         // Parsed here; the text itself is of no further use.
         let verifier = entry.password.as_ref().and_then(|text| match Verifier::parse(text.value.expose()) {
@@ -112,14 +136,11 @@ impl User {
                 None
             }
         });
-        if entry.password.is_none() && entry.public_keys.is_empty() {
-            problems.warning(entry.span, at, "has neither `password` nor `public_keys`: this user can prove nothing and cannot log in");
-        }
-        Self { groups: entry.groups.clone().into(), verifier, public_keys: entry.public_keys.iter().map(|key| key.value.clone()).collect() }
+        Self { groups: entry.groups.clone().into(), verifier, keys: owners.read(name, &entry.public_keys, problems) }
     }
 
     fn same_as(&self, other: &Self) -> bool {
-        self.groups == other.groups && self.public_keys == other.public_keys && self.verifier == other.verifier
+        self.groups == other.groups && self.keys == other.keys && self.verifier == other.verifier
     }
 }
 

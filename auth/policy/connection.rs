@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use keyward_config::{ConnectionLimits, LeaseSharing, Name, Node, Problems, Reason, Settings, UpstreamAddress, UpstreamTls};
+use keyward_config::{ConnectionLimits, Host, LeaseSharing, Name, Node, Problems, Reason, Settings, UpstreamAddress, UpstreamTls};
 
 use crate::store::CredentialPlan;
 
@@ -13,7 +13,9 @@ use crate::store::CredentialPlan;
 pub struct Connection {
     name: Name,
     protocol: &'static str,
-    address: UpstreamAddress,
+    /// `None`: it is a group.
+    address: Option<Arc<UpstreamAddress>>,
+    hosts: Vec<Host>,
     tls: Option<UpstreamTls>,
     insecure: Option<Reason>,
     store: Option<Name>,
@@ -38,7 +40,7 @@ impl Connection {
                 None => format!("connections.{name}"),
             };
             let place = entry.node.get("accounts").map_or(entry.name.span, |accounts| accounts.span_of(account.as_str()));
-            if let Some(plan) = CredentialPlan::read(fields, &at, place, problems) {
+            if let Some(plan) = CredentialPlan::read(fields, &at, place, entry.assets, problems) {
                 accounts.insert(account.clone(), Arc::new(Account { name: account.clone(), plan }));
             }
         }
@@ -46,7 +48,8 @@ impl Connection {
         Self {
             name,
             protocol: entry.protocol,
-            address: entry.address.value.clone(),
+            address: entry.place.address().map(|address| Arc::new(address.clone())),
+            hosts: entry.place.hosts().iter().map(|host| host.value.clone()).collect(),
             tls: entry.tls.as_ref().map(|tls| tls.value.clone()),
             insecure: entry.insecure.as_ref().map(|reason| reason.value.clone()),
             store: entry.store.as_ref().map(|store| store.value.clone()),
@@ -72,10 +75,20 @@ impl Connection {
         self.protocol
     }
 
-    /// Where it is.
+    /// Where it is. `None`: it is a group of hosts; where one of them is, its grant says.
     #[must_use]
-    pub const fn address(&self) -> &UpstreamAddress {
-        &self.address
+    pub fn address(&self) -> Option<&UpstreamAddress> {
+        self.address.as_deref()
+    }
+
+    /// The lines of a group, hosts and patterns; none of a connection that has an address.
+    #[must_use]
+    pub fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    pub(super) const fn shared_address(&self) -> Option<&Arc<UpstreamAddress>> {
+        self.address.as_ref()
     }
 
     /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use keyward_config::Name;
+use keyward_config::{Name, UpstreamAddress};
 
+use super::target::Target;
 use super::{Account, Connection};
 use crate::SessionId;
-use crate::identity::{Identity, Proof, Source};
+use crate::identity::{Identity, Proof, Source, UserKey};
 
 /// This user may use this connection as this account, now. Only `auth::policy` makes one; it carries what it resolved, so that
 /// nothing later looks a name up again.
@@ -16,13 +17,15 @@ pub struct Grant {
     user: Name,
     proof: Proof,
     source: Source,
-    connection: Arc<Connection>,
+    key: Option<Arc<UserKey>>,
+    target: Target,
     account: Arc<Account>,
 }
 
 impl Grant {
-    pub(super) fn new(session: SessionId, identity: &Identity, connection: Arc<Connection>, account: Arc<Account>) -> Self {
-        Self { session, user: identity.user().clone(), proof: identity.proof(), source: identity.source(), connection, account }
+    pub(super) fn new(session: SessionId, identity: &Identity, target: Target, account: Arc<Account>) -> Self {
+        let (user, key) = (identity.user().clone(), identity.shared_key().cloned());
+        Self { session, user, proof: identity.proof(), source: identity.source(), key, target, account }
     }
 
     /// The session that this grant is for.
@@ -49,10 +52,28 @@ impl Grant {
         self.source
     }
 
+    /// The key or certificate that proved it, where one did.
+    #[must_use]
+    pub fn key(&self) -> Option<&UserKey> {
+        self.key.as_deref()
+    }
+
     /// Which asset.
     #[must_use]
     pub fn connection(&self) -> &Arc<Connection> {
-        &self.connection
+        &self.target.connection
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> &UpstreamAddress {
+        &self.target.address
+    }
+
+    /// Which server of a group, in lower case. `None`: the connection is one server.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.target.host.as_deref()
     }
 
     /// As which of its accounts.

@@ -6,6 +6,7 @@
 mod connection;
 mod grant;
 mod rules;
+mod target;
 
 pub use connection::{Account, Connection};
 pub use grant::Grant;
@@ -20,19 +21,29 @@ pub enum Denied {
     Choose(Vec<String>),
 }
 
-/// A connection and an account that a user may use.
+/// A server and an account that a user may use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reachable {
     /// The connection's name.
     pub connection: String,
+    /// Of a group: one of its lines, a host or a pattern of names. `None`: the connection is one server.
+    pub host: Option<String>,
     /// The account's name on it.
     pub account: String,
+}
+
+impl Reachable {
+    /// What a login names it by: the connection, or the host or pattern of a group.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.host.as_deref().unwrap_or(&self.connection)
+    }
 }
 
 /// As a login names it: `orders`, or `web+deploy` for an account that is not the default.
 impl std::fmt::Display for Reachable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.connection)?;
+        f.write_str(self.name())?;
         if self.account == Account::DEFAULT { Ok(()) } else { write!(f, "+{}", self.account) }
     }
 }

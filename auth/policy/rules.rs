@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyward_config::{Access, Config, Name, Pattern, Problems};
+use keyward_config::{Access, Config, Name, Node, Pattern, Problems, Settings};
 
+use super::target::Target;
 use super::{Account, Connection, Denied, Reachable};
 use crate::identity::{Identity, Proof};
 use crate::{Grant, SessionId};
@@ -16,11 +17,13 @@ pub(crate) struct Policy {
     rules: Vec<Rule>,
 }
 
-#[derive(PartialEq, Eq)]
 struct Rule {
     allow: Vec<Name>,
     connections: Vec<Pattern>,
     accounts: Option<Vec<Pattern>>,
+    /// What a protocol reads from it, by the protocol's name.
+    settings: BTreeMap<&'static str, Settings>,
+    node: Node,
 }
 
 impl Policy {
@@ -42,43 +45,79 @@ impl Policy {
         account: Option<&str>,
         session: SessionId,
     ) -> Result<Grant, Denied> {
-        let known = self.connections.get(connection).filter(|connection| connection.protocol() == protocol);
-        let connection = known.ok_or(Denied::NotPermitted)?;
-        let mut allowed = self.allowed(identity.user(), connection);
+        let target = Target::named(&self.connections, protocol, connection).ok_or(Denied::NotPermitted)?;
+        let allowed: Vec<_> = self.allowed(identity.user(), &target.connection).collect();
         let chosen = match account {
-            Some(account) => allowed.find(|candidate| candidate.name().as_str() == account).ok_or(Denied::NotPermitted)?,
-            None => choose(&allowed.collect::<Vec<_>>())?,
+            Some(account) => allowed.into_iter().find(|candidate| candidate.name().as_str() == account).ok_or(Denied::NotPermitted)?,
+            None => choose(&allowed)?,
         };
-        Ok(Grant::new(session, identity, Arc::clone(connection), Arc::clone(chosen)))
+        let chosen = Arc::clone(chosen);
+        Ok(Grant::new(session, identity, target, chosen))
+    }
+
+    /// What a jump to this host and port means, among what this user may reach as any account: a server's name, with the protocol's port or
+    /// its own, whatever the case of its letters, or its address. Returns the name to authorise by.
+    pub(crate) fn target(&self, identity: &Identity, protocol: &str, host: &str, port: u16, default_port: u16) -> Option<String> {
+        let named = Target::named(&self.connections, protocol, host);
+        let spoken = || self.connections.values().filter(|connection| connection.protocol() == protocol);
+        // Clients that know host names only send them in lower case.
+        let alike = spoken().filter(|connection| connection.name().as_str().eq_ignore_ascii_case(host)).filter_map(Target::of);
+        let by_name = named.into_iter().chain(alike).filter(|target| target.takes_port(port, default_port));
+        let by_address = spoken().filter_map(Target::of).filter(|target| target.is_at(host, port, default_port));
+        let reached = |target: &Target| self.allowed(identity.user(), &target.connection).next().is_some();
+        // A host in other letters may have the name of another connection.
+        let leads_back = |target: &Target| {
+            Target::named(&self.connections, protocol, target.name())
+                .is_some_and(|found| Arc::ptr_eq(&found.connection, &target.connection))
+        };
+        by_name.chain(by_address).find(|target| reached(target) && leads_back(target)).map(|target| target.name().to_owned())
     }
 
     /// What this user may reach by this protocol, sorted.
-    pub(crate) fn reachable(&self, identity: &Identity, protocol: &str) -> Vec<Reachable> {
-        let names = |connection: &Arc<Connection>, account: &Arc<Account>| Reachable {
-            connection: connection.name().to_string(),
-            account: account.name().to_string(),
-        };
-        self.connections
-            .values()
-            .filter(|connection| connection.protocol() == protocol)
-            .flat_map(|connection| self.allowed(identity.user(), connection).map(move |account| names(connection, account)))
-            .collect()
+    pub(crate) fn reachable(&self, user: &Name, protocol: &str) -> Vec<Reachable> {
+        let mut all = Vec::new();
+        for connection in self.connections.values().filter(|connection| connection.protocol() == protocol) {
+            let hosts = connection.hosts().iter().map(|host| Some(host.as_str().to_owned()));
+            let servers: Vec<_> = connection.address().map(|_| None).into_iter().chain(hosts).collect();
+            for account in self.allowed(user, connection) {
+                let (connection, account) = (connection.name().to_string(), account.name().to_string());
+                let one =
+                    |host: &Option<String>| Reachable { connection: connection.clone(), host: host.clone(), account: account.clone() };
+                all.extend(servers.iter().map(one));
+            }
+        }
+        all.sort();
+        all
     }
 
     /// Whether the same (user, connection, account) would be granted now.
     pub(crate) fn still_allows(&self, grant: &Grant) -> bool {
-        let Some(connection) = self.connections.get(grant.connection().name()) else { return false };
-        connection.protocol() == grant.connection().protocol()
+        let before = grant.connection();
+        let name = grant.host().unwrap_or_else(|| before.name().as_str());
+        let Some(Target { connection, host, .. }) = Target::named(&self.connections, before.protocol(), name) else { return false };
+        // A host may belong to another connection by now, which has other credentials.
+        connection.name() == before.name()
+            && host.as_deref() == grant.host()
             && connection.accounts().contains_key(grant.account().name())
-            && (grant.proof() == Proof::Operator || self.permits(grant.user(), connection, grant.account()))
+            && (grant.proof() == Proof::Operator || self.permitting(grant.user(), &connection, grant.account()).next().is_some())
     }
 
-    /// A grant for every account of every connection: what `keyward check` tries.
+    /// What its protocol reads from each rule that allows, now, what the grant is for. None for the operator, whom no rule concerns.
+    pub(crate) fn rules(&self, grant: &Grant) -> Vec<Settings> {
+        if grant.proof() == Proof::Operator || !self.still_allows(grant) {
+            return Vec::new();
+        }
+        let rules = self.permitting(grant.user(), grant.connection(), grant.account());
+        rules.filter_map(|rule| rule.settings.get(grant.connection().protocol()).map(Arc::clone)).collect()
+    }
+
+    /// A grant for every account of every connection, and of a group for every host that is written out: what `keyward check` tries.
     pub(crate) fn operator_grants(&self) -> Vec<Grant> {
         let Some(operator) = Identity::operator() else { return Vec::new() };
         let grants = |connection: &Arc<Connection>| {
-            let grant = |account| Grant::new(SessionId::random(), &operator, Arc::clone(connection), Arc::clone(account));
-            connection.accounts().values().map(grant).collect::<Vec<_>>()
+            let grant = |target: Target, account| Grant::new(SessionId::random(), &operator, target, Arc::clone(account));
+            let of = |target: Target| connection.accounts().values().map(move |account| grant(target.clone(), account));
+            Target::all(connection).into_iter().flat_map(of).collect::<Vec<_>>()
         };
         self.connections.values().flat_map(grants).collect()
     }
@@ -89,18 +128,20 @@ impl Policy {
 
     /// Whether both states of the file have the same rules.
     pub(crate) fn same_rules(&self, other: &Self) -> bool {
-        self.rules == other.rules
+        self.rules.iter().map(|rule| &rule.node).eq(other.rules.iter().map(|rule| &rule.node))
     }
 
     /// The accounts of a connection that this user may use, sorted.
     fn allowed<'a>(&'a self, user: &'a Name, connection: &'a Connection) -> impl Iterator<Item = &'a Arc<Account>> + 'a {
-        connection.accounts().values().filter(move |account| self.permits(user, connection, account))
+        connection.accounts().values().filter(move |account| self.permitting(user, connection, account).next().is_some())
     }
 
-    fn permits(&self, user: &Name, connection: &Connection, account: &Account) -> bool {
+    /// The rules by which this user may use this connection as this account.
+    fn permitting<'a>(&'a self, user: &'a Name, connection: &'a Connection, account: &'a Account) -> impl Iterator<Item = &'a Rule> + 'a {
         // A user whom the file no longer has may nothing, even where a rule still names him.
-        let Some(groups) = self.groups.get(user) else { return false };
-        self.rules.iter().any(|rule| rule.permits(user, groups, connection, account))
+        let groups = self.groups.get(user);
+        let permits = move |rule: &&Rule| groups.is_some_and(|groups| rule.permits(user, groups, connection, account));
+        self.rules.iter().filter(permits)
     }
 }
 
@@ -111,6 +152,8 @@ impl Rule {
             allow: entry.allow.iter().map(|name| name.value.clone()).collect(),
             connections: patterns(&entry.connections),
             accounts: entry.accounts.as_ref().map(patterns),
+            settings: entry.settings.clone(),
+            node: entry.node.clone(),
         }
     }
 

@@ -86,7 +86,7 @@ struct Known {
 
 /// Connections that agree in these lead to one server, whatever they are called.
 struct Server {
-    address: UpstreamAddress,
+    address: Option<UpstreamAddress>,
     tls: Option<UpstreamTls>,
     said: Option<Said>,
     /// Ends its probe.
@@ -186,7 +186,7 @@ pub(crate) fn refresh(
             if said.is_none() {
                 unknown.push((Arc::clone(connection), probe.clone()));
             }
-            table.servers.push(Server { address: connection.address().clone(), tls: connection.tls().cloned(), said, probe });
+            table.servers.push(Server { address: connection.address().cloned(), tls: connection.tls().cloned(), said, probe });
             table.servers.len().saturating_sub(1)
         });
         let local_infile = connection.settings::<ConnectionSettings>().is_some_and(|settings| settings.local_infile);
@@ -283,7 +283,7 @@ impl Table {
 
 impl Server {
     fn is_of(&self, connection: &Connection) -> bool {
-        self.address == *connection.address() && self.tls.as_ref() == connection.tls()
+        self.address.as_ref() == connection.address() && self.tls.as_ref() == connection.tls()
     }
 }
 

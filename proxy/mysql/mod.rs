@@ -31,7 +31,7 @@ use std::sync::atomic::AtomicU32;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::{Grant, Identity};
-use keyward_config::{ProtocolSettings, Section};
+use keyward_config::{Assets, ProtocolSettings, Section};
 
 use crate::asked::Asked;
 use crate::error::{Party, SessionError, Stage, escaped};
@@ -68,7 +68,13 @@ const PUBLIC_KEY_MAX: u64 = 16 * 1024;
 
 /// The row of MySQL and MariaDB.
 pub const KIND: Kind = Kind {
-    settings: ProtocolSettings { name: NAME, listener: Section::of::<ListenerSettings>(), connection: Section::of::<ConnectionSettings>() },
+    settings: ProtocolSettings {
+        name: NAME,
+        listener: Section::of::<ListenerSettings>(),
+        connection: Section::of::<ConnectionSettings>(),
+        access: None,
+        assets: Assets::Databases,
+    },
     preface: PREFACE,
     check: settings::check,
     check_listener: settings::check_listener,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyward_auth::{Connection, Gate, Observer, Secret, SessionId, Source, Verifier};
-use keyward_config::{Config, Kinds, ListenAddress, OnFailure, Problems, ProtocolSettings, Section, StoreSettings};
+use keyward_config::{Assets, Config, Kinds, ListenAddress, OnFailure, Problems, ProtocolSettings, Section, StoreSettings};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -27,8 +27,13 @@ use crate::stream::Stream;
 use crate::tls::ServerIdentity;
 
 pub(super) const PASSWORD: &str = "correct horse";
-const PROTOCOLS: &[ProtocolSettings] =
-    &[ProtocolSettings { name: NAME, listener: Section::of::<ListenerSettings>(), connection: Section::of::<ConnectionSettings>() }];
+const PROTOCOLS: &[ProtocolSettings] = &[ProtocolSettings {
+    name: NAME,
+    listener: Section::of::<ListenerSettings>(),
+    connection: Section::of::<ConnectionSettings>(),
+    access: None,
+    assets: Assets::Databases,
+}];
 
 /// A gate of `alice`, whose password is [`PASSWORD`], of `empty`, whose password is empty, and of these connections.
 pub(super) fn gate(connections: &str) -> Arc<Gate> {

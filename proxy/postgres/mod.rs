@@ -18,7 +18,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::Grant;
-use keyward_config::{ProtocolSettings, Section};
+use keyward_config::{Assets, ProtocolSettings, Section};
 use tokio::io::AsyncWriteExt;
 
 use crate::asked::Asked;
@@ -50,7 +50,13 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 
 /// The row of PostgreSQL.
 pub const KIND: Kind = Kind {
-    settings: ProtocolSettings { name: NAME, listener: Section::of::<ListenerSettings>(), connection: Section::of::<ConnectionSettings>() },
+    settings: ProtocolSettings {
+        name: NAME,
+        listener: Section::of::<ListenerSettings>(),
+        connection: Section::of::<ConnectionSettings>(),
+        access: None,
+        assets: Assets::Databases,
+    },
     preface: PREFACE,
     check: settings::check,
     check_listener: settings::check_listener,

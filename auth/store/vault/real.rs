@@ -7,6 +7,7 @@ mod access;
 mod kv;
 mod leases;
 mod sharing;
+mod ssh;
 mod tls;
 
 use std::net::TcpListener;
@@ -179,9 +180,10 @@ impl Bed {
     fn config(store: &str, connections: &[(&str, &str)]) -> (Config, Problems) {
         let mut text = format!("stores: {{ corp: {{ type: vault, address: '{}', {store} }} }}\nconnections:\n", bao());
         for (name, keys) in connections {
-            text += &format!("  {name}: {{ protocol: postgres, address: 'pg:5432', store: corp, {keys} }}\n");
+            let place = if keys.contains("protocol:") { "" } else { "protocol: postgres, address: 'pg:5432', " };
+            text += &format!("  {name}: {{ {place}store: corp, {keys} }}\n");
         }
-        text += "users: { alice: { public_keys: [k] }, bob: { public_keys: [k] } }\n";
+        text += "users: { alice: {}, bob: {} }\n";
         sample::config(&(text + "access: [{ allow: [alice, bob], connections: ['*'] }]\n"))
     }
 
