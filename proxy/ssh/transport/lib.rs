@@ -47,6 +47,7 @@ mod keygen;
 pub mod known_hosts;
 pub mod message;
 mod negotiate;
+pub mod policy;
 pub mod pump;
 mod random;
 pub mod revocation;
@@ -62,7 +63,7 @@ pub use cipher::Cipher;
 pub use conn::{
     ClientConfig, Conn, Demand, Event, Extensions, IDENT, Limits, PACKET, PACKET_BEFORE_LOGIN, PAYLOAD_MAX, Role, ServerConfig,
 };
-pub use error::{Choice, Fatal, reason};
+pub use error::{Choice, Fatal, NoCommon, reason};
 pub use kex::Method;
 pub use negotiate::{Agreed, Guess, PerDirection, Side};
 pub use random::{Random, SystemRandom};

@@ -58,6 +58,8 @@ pub enum Verdict {
     Answer(Vec<u8>),
     /// Its sender hears that it was not understood.
     Unknown,
+    /// Its sender broke the protocol, and both sides end.
+    Broken(&'static str),
 }
 
 /// What [`pump`] stopped at.
@@ -75,7 +77,7 @@ pub enum Pumped {
 }
 
 /// Whose fault it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The side that was read.
     From(Fatal),
@@ -124,6 +126,11 @@ pub(crate) fn pump_by(
             Verdict::Replace(message) => to.send(&message).map_err(Broken::To)?,
             Verdict::Answer(message) => from.answer(&message).map_err(Broken::From)?,
             Verdict::Unknown => from.unimplemented().map_err(Broken::From)?,
+            Verdict::Broken(what) => {
+                let fatal = Fatal::Protocol(what);
+                from.disconnect(fatal.reason(), fatal.text());
+                return Err(Broken::From(fatal));
+            }
         }
     }
 }
