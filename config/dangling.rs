@@ -15,14 +15,42 @@ pub(crate) fn check(config: &Config, root: &Node, problems: &mut Problems) {
             let path = path(root, "listeners", name.span, "connection");
             dangling(name.span, "connection", name.as_str(), &path, &connections, problems);
         }
+        if let Some(name) = listener.connection.as_ref().filter(|name| is_group(config, name.as_str())) {
+            let message = "this connection is a group of hosts, and a listener leads to one server";
+            problems.error(name.span, path(root, "listeners", name.span, "connection"), message);
+        }
     }
     for (name, connection) in &config.connections {
         if let Some(store) = connection.store.as_ref().filter(|store| !stores.contains(store.as_str())) {
             dangling(store.span, "store", store.as_str(), &format!("connections.{name}.store"), &stores, problems);
         }
     }
+    hosts(config, &connections, problems);
     addresses(config, root, problems);
     rules(config, root, &connections, &declared("users"), problems);
+}
+
+fn is_group(config: &Config, name: &str) -> bool {
+    config.connections.get(name).is_some_and(|connection| connection.place.address().is_none())
+}
+
+/// A host is named as a connection is, so that each name is there once.
+fn hosts(config: &Config, connections: &HashSet<&str>, problems: &mut Problems) {
+    let mut taken: BTreeMap<&str, Span> = BTreeMap::new();
+    for (name, connection) in &config.connections {
+        for (number, host) in connection.place.hosts().iter().enumerate() {
+            let at = format!("connections.{name}.hosts[{number}]");
+            if let Some(first) = taken.insert(host.as_str(), host.span) {
+                problems.error(host.span, &at, format!("this host is at line {} already: a server belongs to one connection", first.line));
+            }
+            let another = |other: &&&str| other.eq_ignore_ascii_case(host.as_str()) && **other != name.as_str();
+            if let Some(other) = connections.iter().find(another) {
+                let message =
+                    format!("a connection is named {} already; its users would not know which one they get", suggest::quoted(other));
+                problems.error(host.span, at, message);
+            }
+        }
+    }
 }
 
 fn addresses(config: &Config, root: &Node, problems: &mut Problems) {
@@ -55,15 +83,26 @@ fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &Hash
             dangling(name.span, "user or group", name.as_str(), &path(name.span, "allow"), &allowed, problems);
         }
         for pattern in rule.connections.iter().filter(|pattern| !known(pattern)) {
-            let message = format!(
-                "no connection is named {}{}",
-                suggest::quoted(pattern.as_str()),
-                suggest::did_you_mean(pattern.as_str(), connections.iter().copied())
-            );
+            let group = config.connections.iter().find(|(_, connection)| {
+                connection.place.hosts().iter().any(|host| host.matches(pattern.as_str()) || host.as_str() == pattern.as_str())
+            });
+            let instead = match group {
+                Some((group, _)) => {
+                    format!("; it is a host of the connection {}, which is what a rule names", suggest::quoted(group.as_str()))
+                }
+                None => suggest::did_you_mean(pattern.as_str(), connections.iter().copied()),
+            };
+            let message = format!("no connection is named {}{instead}", suggest::quoted(pattern.as_str()));
             problems.warning(pattern.span, path(pattern.span, "connections"), message);
         }
         let reached =
             || config.connections.iter().filter(|(name, _)| rule.connections.iter().any(|pattern| pattern.matches(name.as_str())));
+        for (protocol, key) in &rule.own {
+            if reached().next().is_some() && !reached().any(|(_, connection)| connection.protocol == *protocol) {
+                let message = format!("it does nothing here: none of these connections speaks {protocol}");
+                problems.warning(key.span, path(key.span, key.as_str()), message);
+            }
+        }
         for pattern in rule.accounts.iter().flatten() {
             let used = reached().any(|(_, connection)| connection.accounts.keys().any(|account| pattern.matches(account.as_str())));
             if !used {
