@@ -9,9 +9,10 @@
 //!
 //!  auth::server::Server, auth::client::Client  take messages 5, 6 and 50 to 79 and give such; Conn::authenticated() says that they are done
 //!  pump::pump(from, to, look)                  passes messages 80 to 127 between two of them, by the rule that keeps rekeys from a deadlock
+//!  policy::Policy::look                        says which of them may pass
 //! ```
 //! One [`Conn`] is either end. A relay has two, a server's towards the user and a client's towards the upstream, and between them nothing
-//! but [`pump::pump`]: no channels, no windows, no queues.
+//! but [`pump::pump`], and a [`policy::Policy`] that looks at the messages in passing: no windows, no queues.
 //!
 //! # Where each security rule is kept
 //! The numbers are those of the design (`reference/ssh.md` section 5); every rule is named at the tests that fail without it.
@@ -29,7 +30,8 @@
 //! | 13, 14 | when keys are exchanged again, and that nothing else goes out or comes meanwhile; it has to end | `conn/renew`, `conn/exchange`, `conn/held` |
 //! | 15 | what a peer can make us keep or do | `conn/held`, `conn/extensions`, `conn/exchange`, `pump` |
 //! | 16 to 26 | who the user is, and who we are to the upstream | `auth`, `key`, `certificate`, `conn/receive` |
-//! | 27 to 29 | what may be relayed | the relay, not here |
+//! | 27, 28 | what a relay lets pass, and which channels it knows of | `policy` |
+//! | 29 | channels that end with us | `connection/served` |
 
 pub mod auth;
 pub mod certificate;

@@ -252,4 +252,5 @@ fn all<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

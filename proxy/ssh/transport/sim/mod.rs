@@ -32,11 +32,15 @@ const PATIENCE: usize = 500;
 /// Which side of a relay may be read.
 pub(crate) type Rule = fn(&Conn, &Conn) -> Gate;
 
+/// What becomes of a message on its way.
+pub(crate) type Look = fn(&[u8]) -> Verdict;
+
 /// One game.
 #[derive(Clone, Debug)]
 pub(crate) struct Game {
     pub(crate) seed: u64,
     pub(crate) rule: Rule,
+    pub(crate) look: Look,
     /// Bytes that a pipe holds.
     pub(crate) pipe: usize,
     /// Messages from each end.
@@ -145,7 +149,7 @@ impl World {
             self.rekeys_left -= 1;
             [&mut self.client, &mut self.user, &mut self.upstream, &mut self.server][self.dice.below(4)].rekey();
         }
-        let rule = self.game.rule;
+        let (rule, look) = (self.game.rule, self.game.look);
         let [to_user, to_server, to_upstream, to_client] = &mut self.pipes;
         let dice = &mut self.dice;
         let [got_client, got_server] = &mut self.got;
@@ -156,8 +160,8 @@ impl World {
             1 => say(&mut self.server, sent_server, self.game.messages, dice),
             2 => hear(&mut self.client, got_client),
             3 => hear(&mut self.server, got_server),
-            4 => relay(rule, &mut self.user, &mut self.upstream),
-            5 => relay(rule, &mut self.upstream, &mut self.user),
+            4 => relay(rule, look, &mut self.user, &mut self.upstream),
+            5 => relay(rule, look, &mut self.upstream, &mut self.user),
             6 => to_user.put(&mut self.client, dice),
             7 => rule(&self.user, &self.upstream) == Gate::Open && to_user.get(&mut self.user, dice),
             8 => to_server.put(&mut self.upstream, dice),
@@ -201,8 +205,8 @@ fn hear(conn: &mut Conn, got: &mut u32) -> bool {
     *got > before
 }
 
-fn relay(rule: Rule, from: &mut Conn, to: &mut Conn) -> bool {
-    match pump::pump_by(rule, from, to, &mut |_| Verdict::Pass).unwrap() {
+fn relay(rule: Rule, mut look: Look, from: &mut Conn, to: &mut Conn) -> bool {
+    match pump::pump_by(rule, from, to, &mut look).unwrap() {
         Pumped::Messages(messages) => messages > 0,
         Pumped::Disconnect { .. } => panic!("nobody said goodbye"),
     }

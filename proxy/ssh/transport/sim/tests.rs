@@ -17,6 +17,7 @@ fn any(seed: u64) -> Game {
     Game {
         seed,
         rule: pump::between,
+        look: |_| Verdict::Pass,
         pipe: [3000, 70_000, 600_000, 4_000_000][dice.below(4)],
         messages: 300,
         rekey_bytes,
@@ -52,6 +53,18 @@ fn all_arrives_whoever_exchanges_keys_and_when() {
 fn all_arrives_when_both_legs_exchange_keys_at_once() {
     for seed in seeds(40) {
         assert!(plays_to_its_end(both_legs(seed)).exchanges >= 4);
+    }
+}
+
+/// A policy that puts others in the place of messages, longer and shorter ones, and lets none of them pass as it is.
+#[test]
+fn all_arrives_when_a_policy_replaces_it() {
+    fn replace(message: &[u8]) -> Verdict {
+        let number = Reader::new(&message[9..]).u32().unwrap();
+        Verdict::Replace(data(number, if number % 2 == 0 { 0 } else { LONGEST }))
+    }
+    for seed in seeds(40) {
+        plays_to_its_end(Game { look: replace, ..any(seed) });
     }
 }
 
