@@ -15,6 +15,7 @@ pub struct Credential {
     pub(crate) password: Option<Secret>,
     pub(crate) private_key: Option<Secret>,
     pub(crate) passphrase: Option<Secret>,
+    pub(crate) certificate: Option<String>,
 }
 
 impl Credential {
@@ -42,6 +43,12 @@ impl Credential {
         self.passphrase.as_ref()
     }
 
+    /// The certificate of the private key, if the account has one: a line as in OpenSSH's `-cert.pub` files. Not yet held against the key.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
+    }
+
     /// A credential whose parts stand under the usual names in one secret, as a database engine and a whole KV secret give it.
     ///
     /// # Errors
@@ -51,25 +58,33 @@ impl Credential {
             let name = names.iter().find(|name| document.fields.get(**name).is_some_and(|value| !value.is_null()));
             name.map(|name| Selector::key(name).pick(&document.fields, path)).transpose()
         };
-        let username = Selector::key("username").pick(&document.fields, path)?;
-        Self::build(&username, part(&["password"])?, part(&["private_key", "rsa_private_key"])?, part(&["passphrase"])?)
+        let mut credential = Self::named(&Selector::key("username").pick(&document.fields, path)?)?;
+        credential.password = part(&["password"])?;
+        credential.passphrase = part(&["passphrase"])?;
+        if let Some(key) = part(&["private_key", "rsa_private_key"])? {
+            credential.set_private_key(&key);
+            // Only beside a key: elsewhere a secret may mean something else by this name. It is no secret.
+            let certificate = part(&["certificate"])?;
+            credential.certificate = certificate.and_then(|line| line.expose_str().map(|line| line.trim().to_owned()));
+        }
+        Ok(credential)
     }
 
-    /// Puts the parts together.
+    /// One with a user name and nothing else yet.
     ///
     /// # Errors
     /// `Malformed`: the user name is not text, or has a NUL in it.
-    pub(crate) fn build(
-        username: &Secret,
-        password: Option<Secret>,
-        private_key: Option<Secret>,
-        passphrase: Option<Secret>,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn named(username: &Secret) -> Result<Self, StoreError> {
         // Exposed: the user name is sent as text in every protocol.
         let username = username.expose_str().filter(|name| !name.is_empty() && !name.contains('\0'));
         let username =
             username.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, "the user name is not a text that can be sent"))?;
-        Ok(Self { username: username.to_owned(), password, private_key: private_key.map(|key| with_clean_lines(&key)), passphrase })
+        Ok(Self { username: username.to_owned(), password: None, private_key: None, passphrase: None, certificate: None })
+    }
+
+    /// Gives it a key, with the line ends that text files want.
+    pub(crate) fn set_private_key(&mut self, key: &Secret) {
+        self.private_key = Some(with_clean_lines(key));
     }
 
     /// Whether the two would log in in the same way.
@@ -86,6 +101,7 @@ impl Credential {
             && same(self.password(), other.password())
             && same(self.private_key(), other.private_key())
             && same(self.passphrase(), other.passphrase())
+            && self.certificate == other.certificate
     }
 }
 

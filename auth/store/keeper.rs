@@ -10,7 +10,7 @@ use super::journal::{Asked, Event};
 use super::lease::{Source, Standing};
 use super::leases::{self, Counted, Leases, unix_now};
 use super::named::Named;
-use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, SecretPath, StoreError, StoreErrorKind};
+use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, StoreError, StoreErrorKind, Wanted};
 use crate::Grant;
 
 /// Never reached: each call has limits of its own, and a request that we gave up might still make an account. Longer than a login, the
@@ -58,7 +58,7 @@ impl Keeper {
     pub(crate) async fn keep(
         self,
         grant: Grant,
-        path: SecretPath,
+        wanted: Wanted,
         counted: Counted,
         mut hand_over: oneshot::Sender<Result<Lease, StoreError>>,
     ) {
@@ -68,7 +68,7 @@ impl Keeper {
             // Nobody waits for it any more, and nothing was asked yet.
             () = hand_over.closed() => return,
         };
-        let issued = match self.ask(&grant, &path).await {
+        let issued = match self.ask(&grant, &wanted).await {
             Ok(issued) => issued,
             Err(error) => {
                 let _ = hand_over.send(Err(error));
@@ -80,16 +80,16 @@ impl Keeper {
         let end = born.checked_add(issued.duration);
         let until = unix_now().saturating_add(issued.duration.as_secs());
         let written = self.leases.record(self.number, Event::Issued { lease: issued.lease_id.clone(), until }, true).await;
-        let Issued { document, lease_id, duration, renewable, mut token_end, .. } = issued;
+        let Issued { document, lease_id, duration, renewable, used, mut token_end, .. } = issued;
         let returned = Returned { lease: lease_id, end, counted };
         self.from.observer.lease(&self.from.name, "issued");
-        let credential = Credential::whole(&document, &path).and_then(|credential| match written {
+        let credential = Credential::whole(&document, &wanted.path).and_then(|credential| match written {
             Ok(()) => Ok(credential),
             Err(error) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("the lease journal cannot be written: {error}"))),
         });
         let provenance = Provenance {
             store: self.from.name.clone(),
-            paths: vec![path.as_str().to_owned()],
+            paths: wanted.shown,
             version: None,
             request_id: document.request_id.clone(),
             lease: Some(returned.lease.hash()),
@@ -100,7 +100,7 @@ impl Keeper {
         let mut life = Life { granted: duration, end, renewable, wanted: duration };
         let (held, mut gone) = oneshot::channel();
         let (standing, seen) = watch::channel(life.standing(before_end_of(&mut token_end), life.renew_at()).0);
-        let source = Source::Leased { _held: held, standing: seen };
+        let source = Source::Leased { held: Some(held), standing: seen, used };
         let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born.into_std(), source));
         // A receiver that is gone drops the lease that it was sent, and `gone` resolves: the same way out as for a session's end.
         let _ = hand_over.send(lease);
@@ -116,10 +116,10 @@ impl Keeper {
     }
 
     /// Journal, then the store.
-    async fn ask(&self, grant: &Grant, path: &SecretPath) -> Result<Issued, StoreError> {
+    async fn ask(&self, grant: &Grant, wanted: &Wanted) -> Result<Issued, StoreError> {
         let written = self.leases.record(self.number, Event::Asked(self.asked.clone()), false).await;
         written.map_err(|error| StoreError::new(StoreErrorKind::Unavailable, format!("the lease journal cannot be written: {error}")))?;
-        let answer = timeout(ISSUE_LIMIT, self.from.store.issue(grant, path)).await;
+        let answer = timeout(ISSUE_LIMIT, self.from.store.issue(grant, wanted)).await;
         let late = |_| StoreError::new(StoreErrorKind::Unavailable, "the store did not answer in time").ambiguous();
         let error = match answer.map_err(late).and_then(|answer| answer) {
             Ok(issued) => return Ok(issued),

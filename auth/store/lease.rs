@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
 use super::sharing::SharedLease;
-use super::{Credential, Provenance, SecretPath};
+use super::{Credential, Provenance, SecretPath, Use};
 
 /// A credential on loan. Dropping it gives it back, the last of those who share it: close the upstream before.
 pub struct Lease {
@@ -83,8 +83,8 @@ impl fmt::Debug for Lease {
 pub(crate) enum Source {
     /// Secrets without a lease: what was read, by number of the read; whether any of it came from the cache.
     Secrets { reads: Vec<(SecretPath, u64)>, cached: bool },
-    /// A lease: its keeper learns from the sender's end that the session is over.
-    Leased { _held: oneshot::Sender<std::convert::Infallible>, standing: watch::Receiver<Standing> },
+    /// A lease: its keeper learns from the sender's end that the session, or what the lease is of use for, is over.
+    Leased { held: Option<oneshot::Sender<std::convert::Infallible>>, standing: watch::Receiver<Standing>, used: Use },
     /// A lease that sessions use together; the last one that lets go of it ends it.
     Shared(Arc<SharedLease>),
 }
@@ -114,9 +114,13 @@ impl Lease {
         self.credential.clone()
     }
 
-    /// The session is logged in and needs it no more. The lease itself lives on.
+    /// The session is logged in and needs it no more. The lease itself lives on, except for a one-time password: it is given back now,
+    /// and its end is not the session's.
     pub fn forget_credential(&mut self) {
         self.credential = None;
+        if let Source::Leased { held, used: Use::Login, .. } = &mut self.source {
+            held.take();
+        }
     }
 
     /// Where the credential came from, for the audit record.
@@ -137,12 +141,13 @@ impl Lease {
         matches!(self.source, Source::Leased { .. } | Source::Shared(_))
     }
 
-    /// Whether this session asked for it, and no other has had it yet: nobody else can have changed its account.
+    /// Whether the account is this session's own, and no other has had it yet: nobody else can have changed it. Not with a one-time
+    /// password: the account was there before, and a second try with it opens nothing.
     #[must_use]
     pub fn is_own(&self) -> bool {
         match &self.source {
             Source::Secrets { .. } => false,
-            Source::Leased { .. } => true,
+            Source::Leased { used, .. } => *used == Use::Session,
             Source::Shared(shared) => !self.provenance.joined && !shared.is_joined(),
         }
     }
@@ -181,6 +186,14 @@ impl Lease {
     /// When the store was asked for it.
     pub(crate) const fn born(&self) -> Instant {
         self.born
+    }
+
+    /// How long it is of use.
+    pub(crate) fn used(&self) -> Use {
+        match &self.source {
+            Source::Leased { used, .. } => *used,
+            Source::Secrets { .. } | Source::Shared(_) => Use::Session,
+        }
     }
 
     pub(crate) fn source(&self) -> &Source {

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::journal::{Asked, Event, Journal, Open, Recovered};
 use super::keeper::{Keeper, Returned};
 use super::named::Named;
-use super::{Lease, Observer, SecretPath, StoreError, StoreErrorKind};
+use super::{Lease, Observer, StoreError, StoreErrorKind, Wanted};
 use crate::Grant;
 
 /// Leases that may live or wait to be given back at one time.
@@ -81,7 +81,7 @@ impl Leases {
     }
 
     /// Asks a store for a leased credential. Dropping the future loses nothing: what is then issued is given back.
-    pub(crate) async fn issue(self: &Arc<Self>, from: Named, grant: &Grant, path: &SecretPath) -> Result<Lease, StoreError> {
+    pub(crate) async fn issue(self: &Arc<Self>, from: Named, grant: &Grant, wanted: &Wanted) -> Result<Lease, StoreError> {
         let backlog = |_| StoreError::new(StoreErrorKind::Backlog, "too many leases live or wait to be given back");
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(backlog)?;
         let counted = Counted::new(self, Some(place));
@@ -90,12 +90,12 @@ impl Leases {
         let asked = Asked {
             store: from.name.clone(),
             at: from.store.identity().to_owned(),
-            path: path.as_str().to_owned(),
+            path: wanted.path.as_str().to_owned(),
             session: grant.session().to_string(),
         };
         let keeper = Keeper { leases: Arc::clone(self), from, number, asked };
-        let (grant, path) = (grant.clone(), path.clone());
-        self.runtime.spawn(async move { keeper.keep(grant, path, counted, hand_over).await });
+        let (grant, wanted) = (grant.clone(), wanted.clone());
+        self.runtime.spawn(async move { keeper.keep(grant, wanted, counted, hand_over).await });
         lease.await.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "the process is ending"))?
     }
 

@@ -3,7 +3,8 @@
 //! `Gate` calls [`Stores`] (stores.rs), which turns a grant into a [`Lease`] by the account's plan (plan.rs, reference.rs). Secrets
 //! without a lease are read through the cache (cache.rs). Leased ones are asked for, renewed and given back by a task of their own
 //! (leases.rs, keeper.rs) that no vanishing client can cancel, and are on disk before anybody uses them (journal.rs). Where the connection
-//! says so, sessions that overlap use one together (sharing.rs).
+//! says so, sessions that overlap use one together (sharing.rs). Keys that live as long as a login are made here and signed by the store
+//! (signing.rs).
 //!
 //! Adding a store: a folder here, a `mod` line, a row in [`KINDS`].
 
@@ -20,6 +21,7 @@ mod named;
 mod plan;
 mod reference;
 mod sharing;
+mod signing;
 mod stores;
 mod vault;
 
@@ -78,7 +80,17 @@ pub(crate) trait Store: Send + Sync {
     fn read<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>>;
 
     /// Issues a leased credential. Not idempotent: each call makes an account. The caller runs it where nobody cancels it.
-    fn issue<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>>;
+    fn issue<'a>(&'a self, grant: &'a Grant, wanted: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>>;
+
+    /// Has a role sign a certificate that lets the owner of this key in as `principal`, for as long as a login takes. `key` is
+    /// `type base64`. Nobody has checked what comes back.
+    fn certify<'a>(
+        &'a self,
+        grant: &'a Grant,
+        role: &'a SecretPath,
+        key: &'a str,
+        principal: &'a str,
+    ) -> BoxFuture<'a, Result<Signed, StoreError>>;
 
     /// Asks that the lease live for `increment` from now. The answer says how long it does.
     fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>>;
@@ -93,6 +105,33 @@ pub(crate) trait Store: Send + Sync {
     fn identity(&self) -> &str;
 }
 
+/// What [`Store::issue`] is asked for.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    /// The role.
+    pub(crate) path: SecretPath,
+    /// Whom it is for, where a role serves several. Goes into no log.
+    pub(crate) username: Option<String>,
+    /// What the audit record says of it.
+    pub(crate) shown: Vec<String>,
+}
+
+/// How long a credential is of use to the session that got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// As long as the session: with its lease ends what the upstream lets the session do.
+    Session,
+    /// Until it is logged in: it opens one login, and the session does not end with it.
+    Login,
+}
+
+/// What [`Store::certify`] gives.
+pub(crate) struct Signed {
+    /// The certificate as a line.
+    pub(crate) certificate: String,
+    pub(crate) request_id: String,
+}
+
 /// What [`Store::issue`] gives.
 pub(crate) struct Issued {
     pub(crate) document: Document,
@@ -101,6 +140,7 @@ pub(crate) struct Issued {
     pub(crate) asked: Instant,
     pub(crate) duration: Duration,
     pub(crate) renewable: bool,
+    pub(crate) used: Use,
     /// When the token that issued it dies, and the lease with it. `None`: it does not. It moves when the token is renewed, and
     /// becomes now when the store stops to know the token.
     pub(crate) token_end: watch::Receiver<Option<Instant>>,

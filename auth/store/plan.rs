@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyward_config::{Account, CredentialField, Problems, Protected, SecretInput, Span, Spanned};
+use keyward_config::{Account, Assets, CredentialField, Problems, Protected, SecretInput, Span, Spanned};
 
 use super::reference::Form;
 use super::{Reference, SecretPath};
@@ -11,11 +11,29 @@ use super::{Reference, SecretPath};
 #[derive(Clone, Debug)]
 pub(crate) enum CredentialPlan {
     /// One lease gives user and secret, and must be given back.
-    Leased(SecretPath),
+    Leased(Box<LeasedRole>),
+    /// A role signs a certificate for a key that is made for the session.
+    Signed(Box<SigningRole>),
     /// One secret or static role gives user and secret under the usual names.
     Whole(SecretPath),
     /// Each part for itself. Parts of the same path and version come from one read.
     Parts(Box<Parts>),
+}
+
+/// A role that makes a credential for each request.
+#[derive(Clone, Debug)]
+pub(crate) struct LeasedRole {
+    pub(crate) path: SecretPath,
+    /// Whom it is asked for. `None`: the role knows.
+    pub(crate) username: Option<Part>,
+}
+
+/// A role that signs certificates.
+#[derive(Clone, Debug)]
+pub(crate) struct SigningRole {
+    pub(crate) path: SecretPath,
+    /// Whom the certificate is for: a role's own default is not asked for, since we could not tell it from a slip.
+    pub(crate) username: Part,
 }
 
 /// The parts of a credential.
@@ -35,64 +53,128 @@ pub(crate) enum Part {
 }
 
 impl CredentialPlan {
-    /// Reads the plan of an account; `at` is its path in the file and `place` its line, for problems (`connections.orders`). `None`:
-    /// there were errors.
-    pub(crate) fn read(account: &Account, at: &str, place: Span, problems: &mut Problems) -> Option<Self> {
-        let parts = [("username", &account.username), ("password", &account.password), ("private_key", &account.private_key)];
-        let parts = [parts.as_slice(), &[("passphrase", &account.passphrase)]].concat();
-        let Some(whole) = &account.credential else {
-            return read_parts(account, at, place, problems).map(|parts| Self::Parts(Box::new(parts)));
-        };
-        let mut clash = false;
-        for (name, field) in parts {
-            if let Some(field) = field {
-                clash = true;
-                let message = "`credential` gives user and secret from one place; take either it or the single parts";
-                problems.error(Some(field.span), format!("{at}.{name}"), message);
-            }
+    /// Reads the plan of an account; `at` is its path in the file and `place` its line, for problems (`connections.orders`). `assets` is
+    /// what its connection leads to: only servers let keys and certificates in. `None`: there were errors.
+    pub(crate) fn read(account: &Account, at: &str, place: Span, assets: Assets, problems: &mut Problems) -> Option<Self> {
+        match &account.credential {
+            Some(whole) => read_whole(whole, account, at, assets, problems),
+            None => read_parts(account, at, place, problems).map(|parts| Self::Parts(Box::new(parts))),
         }
-        let plan = read_whole(whole, at, problems)?;
-        (!clash).then_some(plan)
     }
 
     /// Whether a store is needed.
     pub(crate) fn needs_store(&self) -> bool {
+        self.role_or_secret().is_some() || self.references().next().is_some()
+    }
+
+    /// The role or the secret that gives user and secret in one.
+    pub(crate) fn role_or_secret(&self) -> Option<&SecretPath> {
         match self {
-            Self::Leased(_) | Self::Whole(_) => true,
-            Self::Parts(parts) => parts.all().any(|(_, part)| matches!(part, Part::Reference(_))),
+            Self::Leased(role) => Some(&role.path),
+            Self::Signed(role) => Some(&role.path),
+            Self::Whole(path) => Some(path),
+            Self::Parts(_) => None,
         }
+    }
+
+    /// The single parts that a store has.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &Reference> {
+        let parts: Vec<&Part> = match self {
+            Self::Leased(role) => role.username.iter().collect(),
+            Self::Signed(role) => vec![&role.username],
+            Self::Whole(_) => Vec::new(),
+            Self::Parts(parts) => parts.all().collect(),
+        };
+        parts.into_iter().filter_map(|part| match part {
+            Part::Reference(reference) => Some(reference),
+            Part::Given(_) => None,
+        })
+    }
+
+    /// Everything that a store is asked for, with the names of the keys taken, for the audit record.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let key = |reference: &Reference| reference.selector.as_ref().map(|key| format!("?{}", key.as_str())).unwrap_or_default();
+        let whole = self.role_or_secret().map(|path| path.as_str().to_owned());
+        whole.into_iter().chain(self.references().map(|reference| format!("{}{}", reference.path.as_str(), key(reference)))).collect()
     }
 }
 
 impl Parts {
-    /// The parts that there are, with their names in the file.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Part)> {
-        let rest = [("password", &self.password), ("private_key", &self.private_key), ("passphrase", &self.passphrase)];
-        std::iter::once(("username", &self.username)).chain(rest.into_iter().filter_map(|(name, part)| Some((name, part.as_ref()?))))
+    fn all(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.username).chain([&self.password, &self.private_key, &self.passphrase].into_iter().flatten())
     }
 }
 
-fn read_whole(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems) -> Option<CredentialPlan> {
-    let at = format!("{at}.credential");
+fn read_whole(
+    field: &Spanned<CredentialField>,
+    account: &Account,
+    at: &str,
+    assets: Assets,
+    problems: &mut Problems,
+) -> Option<CredentialPlan> {
+    let here = format!("{at}.credential");
+    let path = read_path(field, &here, problems);
+    let role = path.as_ref().map(SecretPath::form);
+    // A role of an SSH server may serve several accounts; which one this is stands beside it.
+    let takes_username = assets == Assets::Servers && matches!(role, Some(Form::Sign | Form::Dynamic));
+    let mut clash = false;
+    let beside = [("username", &account.username), ("password", &account.password), ("private_key", &account.private_key)];
+    for (name, field) in beside.into_iter().chain([("passphrase", &account.passphrase)]) {
+        let Some(field) = field.as_ref().filter(|_| name != "username" || !takes_username) else { continue };
+        clash = true;
+        problems.error(Some(field.span), format!("{at}.{name}"), beside_credential(name, role, assets));
+    }
+    let username = account.username.as_ref().filter(|_| takes_username);
+    let username = username.map(|field| read_part(field, &format!("{at}.username"), problems));
+    let (path, None | Some(Some(_)), false) = (path?, &username, clash) else { return None };
+    let username = username.flatten();
+    match path.form() {
+        Form::Dynamic => Some(CredentialPlan::Leased(Box::new(LeasedRole { path, username }))),
+        Form::Kv | Form::StaticRole => Some(CredentialPlan::Whole(path)),
+        Form::Sign if assets == Assets::Databases => {
+            let message = "`mount/sign/role` makes certificates for SSH servers, and this is a database; a KV secret named like this is \
+                           written `mount/data/sign/name`, or in single parts with `?key`";
+            problems.error(Some(field.span), here, message);
+            None
+        }
+        Form::Sign => match username {
+            Some(username) => Some(CredentialPlan::Signed(Box::new(SigningRole { path, username }))),
+            None => {
+                let message = "a certificate is for a login name: write `username:` beside it, as a reference or as `{ literal: … }`";
+                problems.error(Some(field.span), at, message);
+                None
+            }
+        },
+    }
+}
+
+/// Why a single part cannot stand beside `credential`.
+fn beside_credential(name: &str, role: Option<Form>, assets: Assets) -> &'static str {
+    match (name, role, assets) {
+        ("username", Some(Form::Dynamic | Form::Sign), Assets::Databases) => {
+            "the role of a database makes the user name itself; `username` beside a role is for SSH servers"
+        }
+        (_, Some(Form::Sign), Assets::Servers) => {
+            "the key is made for each session and signed by the role; only `username` stands beside it"
+        }
+        _ => "`credential` gives user and secret from one place; take either it or the single parts",
+    }
+}
+
+fn read_path(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems) -> Option<SecretPath> {
     let CredentialField::Reference(text) = &field.value else {
-        problems.error(
-            Some(field.span),
-            at,
-            "`credential` is a reference that gives user and secret; literals go to `username` and `password`",
-        );
+        let message = "`credential` is a reference that gives user and secret; literals go to `username` and `password`";
+        problems.error(Some(field.span), at, message);
         return None;
     };
-    let reference = Reference::read(text, field.span, &at, problems)?;
+    let reference = Reference::read(text, field.span, at, problems)?;
     if reference.selector.is_some() {
         let message = "`credential` takes a whole secret (`mount/data/path`) or a role (`mount/creds/role`), without `?key`; \
                        single keys go to `username` and `password`";
         problems.error(Some(field.span), at, message);
         return None;
     }
-    Some(match reference.path.form() {
-        Form::Dynamic => CredentialPlan::Leased(reference.path),
-        Form::Kv | Form::StaticRole => CredentialPlan::Whole(reference.path),
-    })
+    Some(reference.path)
 }
 
 fn read_parts(account: &Account, at: &str, place: Span, problems: &mut Problems) -> Option<Parts> {
@@ -142,6 +224,9 @@ fn read_part(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems
     let message = match (&reference.selector, reference.path.form()) {
         (Some(_), _) => return Some(Part::Reference(reference)),
         (None, Form::Dynamic) => "a dynamic role gives user and secret from one lease: write it as `credential:`",
+        (None, Form::Sign) => {
+            "a role that signs makes a certificate for a key of the session: write it as `credential:`, beside `username:`"
+        }
         (None, Form::StaticRole) => {
             "a static role gives user and secret together: write it as `credential:`, or add `?username` or `?password`"
         }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::keeper::until;
 use super::lease::{Source, Standing};
 use super::named::Named;
-use super::{Credential, Lease, Leases, Provenance, SecretPath, StoreError, StoreErrorKind};
+use super::{Credential, Lease, Leases, Provenance, StoreError, StoreErrorKind, Use, Wanted};
 use crate::policy::Connection;
 use crate::{Grant, Proof};
 
@@ -78,10 +78,10 @@ impl Sharing {
         leases: &Arc<Leases>,
         from: &Named,
         grant: &Grant,
-        path: &SecretPath,
+        wanted: &Wanted,
     ) -> Result<Lease, StoreError> {
-        let Some(circle) = Circle::of(grant) else { return leases.issue(from.clone(), grant, path).await };
-        let ask = |circle| self.ask(circle, Arc::clone(leases), from.clone(), grant.clone(), path.clone());
+        let Some(circle) = Circle::of(grant) else { return leases.issue(from.clone(), grant, wanted).await };
+        let ask = |circle| self.ask(circle, Arc::clone(leases), from.clone(), grant.clone(), wanted.clone());
         let (share, joined) = match self.way(circle, grant.connection(), ask) {
             Way::Joins(share) => (share, true),
             Way::Waits(answer) => (answer.await?, true),
@@ -129,11 +129,15 @@ impl Sharing {
     }
 
     /// One request for all who wait for it. It goes on while one of them does.
-    fn ask(self: &Arc<Self>, circle: Circle, leases: Arc<Leases>, from: Named, grant: Grant, path: SecretPath) -> Shared<Answer> {
+    fn ask(self: &Arc<Self>, circle: Circle, leases: Arc<Leases>, from: Named, grant: Grant, wanted: Wanted) -> Shared<Answer> {
         let sharing = Arc::downgrade(self);
         let answer = async move {
-            let mut own = leases.issue(from, &grant, &path).await?;
-            let none = || StoreError::new(StoreErrorKind::Malformed, format!("{path}: a lease without a credential"));
+            let mut own = leases.issue(from, &grant, &wanted).await?;
+            let malformed = |what: &str| StoreError::new(StoreErrorKind::Malformed, format!("{}: {what}", wanted.path));
+            if own.used() == Use::Login {
+                return Err(malformed("a one-time password opens one session: leave `lease:` away, or write `lease: per_session`"));
+            }
+            let none = || malformed("a lease without a credential");
             let credential = own.credential().ok_or_else(none)?;
             own.forget_credential();
             let shared = Arc::new(SharedLease { own, credential: Mutex::new(None), joined: AtomicBool::new(false) });

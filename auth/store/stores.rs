@@ -14,6 +14,7 @@ use super::plan::{Part, Parts};
 use super::sharing::Sharing;
 use super::{
     Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
+    Wanted, signing,
 };
 use crate::policy::Connection;
 use crate::{Grant, Secret};
@@ -81,8 +82,10 @@ impl Stores {
         for (name, connection) in &config.connections {
             // Their own problems are told by whoever reads them for use.
             let mut unheard = Problems::new(&config.file);
-            let plans =
-                connection.accounts.values().filter_map(|account| CredentialPlan::read(account, "", connection.name.span, &mut unheard));
+            let plans = connection
+                .accounts
+                .values()
+                .filter_map(|account| CredentialPlan::read(account, "", connection.name.span, connection.assets, &mut unheard));
             if !plans.into_iter().any(|plan| plan.needs_store()) {
                 continue;
             }
@@ -100,20 +103,31 @@ impl Stores {
     /// The credential of a grant.
     pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, StoreError> {
         match &grant.account().plan {
-            CredentialPlan::Leased(path) => {
+            CredentialPlan::Leased(role) => {
                 let (opened, connection) = (self.of(grant)?, grant.connection());
+                let username = match &role.username {
+                    Some(username) => Some(login_name(&self.part(grant, username).await?)?),
+                    None => None,
+                };
+                let wanted = Wanted { path: role.path.clone(), username, shown: grant.account().plan.shown() };
                 // A grant of an older file that comes late would take the place of the lease that the sessions of this file share.
                 if !self.shared.get(connection.name()).is_some_and(|current| current.same_as(connection)) {
-                    return self.leases.issue(opened.named.clone(), grant, path).await;
+                    return self.leases.issue(opened.named.clone(), grant, &wanted).await;
                 }
-                opened.sharing.lease(&self.leases, &opened.named, grant, path).await
+                opened.sharing.lease(&self.leases, &opened.named, grant, &wanted).await
+            }
+            CredentialPlan::Signed(role) => {
+                let opened = self.of(grant)?;
+                let username = self.part(grant, &role.username).await?;
+                signing::lease(&opened.named, grant, &role.path, &login_name(&username)?).await
             }
             CredentialPlan::Whole(_) | CredentialPlan::Parts(_) => self.read(grant).await,
         }
     }
 
     /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if others
-    /// have it too, or had it. A shared lease that was rejected is joined by nobody from now on: who can change the password of the
+    /// have it too, or had it. Neither for a one-time password nor for a certificate that was made for this login: another one would be
+    /// refused as well, by a server whose clock differs, who does not trust the authority, or that has no such account. A shared lease that was rejected is joined by nobody from now on: who can change the password of the
     /// account must not keep the others out. `None`: it has not changed, or the lease is this session's own; the upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
         if let Source::Shared(_) = rejected.source() {
@@ -138,7 +152,7 @@ impl Stores {
 
     /// What has come in the place of a credential that a live session has; past the cache. `None`: nothing, or it is a lease.
     pub(crate) async fn replacement(&self, grant: &Grant, rejected: &Credential) -> Result<Option<Arc<Credential>>, StoreError> {
-        if matches!(grant.account().plan, CredentialPlan::Leased(_)) {
+        if matches!(grant.account().plan, CredentialPlan::Leased(_) | CredentialPlan::Signed(_)) {
             return Ok(None);
         }
         let other = |lease: &Lease| lease.credential().filter(|credential| !credential.same_as(rejected));
@@ -179,19 +193,36 @@ impl Stores {
     async fn read(&self, grant: &Grant) -> Result<Lease, StoreError> {
         let born = Instant::now();
         let plan = &grant.account().plan;
-        let mut paths: Vec<&SecretPath> = match plan {
-            CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => vec![path],
-            CredentialPlan::Parts(parts) => parts.references().map(|(_, reference)| &reference.path).collect(),
+        let (opened, reads) =
+            self.read_all(grant, plan.role_or_secret().into_iter().chain(plan.references().map(|part| &part.path))).await?;
+        put_together(grant, opened, &reads, born).await
+    }
+
+    /// One part for itself: the user name of a role.
+    async fn part(&self, grant: &Grant, part: &Part) -> Result<Secret, StoreError> {
+        let path = match part {
+            Part::Reference(reference) => Some(&reference.path),
+            Part::Given(_) => None,
         };
+        let (_, reads) = self.read_all(grant, path.into_iter()).await?;
+        take(part, &reads).await
+    }
+
+    async fn read_all<'a>(
+        &self,
+        grant: &Grant,
+        paths: impl Iterator<Item = &'a SecretPath>,
+    ) -> Result<(Option<&Opened>, Vec<ReadOf<'a>>), StoreError> {
+        let mut paths: Vec<&SecretPath> = paths.collect();
         paths.sort_unstable();
         paths.dedup();
         let opened = if paths.is_empty() { None } else { Some(self.of(grant)?) };
-        let reads = paths.iter().filter_map(|path| Some((opened?, *path))).map(|(opened, path)| async move {
+        let reads = paths.into_iter().filter_map(|path| Some((opened?, path))).map(|(opened, path)| async move {
             let (read, cached) = opened.cache.read(&opened.named, grant, path).await?;
             opened.named.observer.cache(&opened.named.name, if cached { "hit" } else { "miss" });
             Ok::<_, StoreError>((path, read, cached))
         });
-        put_together(grant, opened, &try_join_all(reads).await?, born).await
+        Ok((opened, try_join_all(reads).await?))
     }
 }
 
@@ -215,17 +246,25 @@ fn open_one(store: &keyward_config::Store, files: Vec<Option<Stamp>>, observer: 
     Ok(Opened { named, cache, sharing, kind: kind.settings.name, node: store.node.clone(), files })
 }
 
+/// A user name as a store is asked for it.
+fn login_name(name: &Secret) -> Result<String, StoreError> {
+    Credential::named(name).map(|credential| credential.username)
+}
+
 /// The credential that the plan makes of these reads.
-async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &Reads<'_>, born: Instant) -> Result<Lease, StoreError> {
+async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &[ReadOf<'_>], born: Instant) -> Result<Lease, StoreError> {
     let plan = &grant.account().plan;
     let credential = match plan {
-        CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => Credential::whole(&find(reads, path)?.document, path)?,
         CredentialPlan::Parts(parts) => assemble(parts, reads).await?,
+        CredentialPlan::Whole(path) => Credential::whole(&find(reads, path)?.document, path)?,
+        CredentialPlan::Leased(_) | CredentialPlan::Signed(_) => {
+            return Err(StoreError::new(StoreErrorKind::Malformed, "a role's credential is issued, not read"));
+        }
     };
     let cached = reads.iter().any(|(_, _, cached)| *cached);
     let provenance = Provenance {
         store: opened.map(|opened| opened.named.name.clone()).unwrap_or_default(),
-        paths: shown(plan),
+        paths: plan.shown(),
         version: reads.first().and_then(|(_, read, _)| read.document.version),
         request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
         lease: None,
@@ -236,35 +275,29 @@ async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &Reads<'_>,
     Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
 }
 
-impl Parts {
-    fn references(&self) -> impl Iterator<Item = (&'static str, &Reference)> {
-        self.all().filter_map(|(name, part)| match part {
-            Part::Reference(reference) => Some((name, reference)),
-            Part::Given(_) => None,
-        })
-    }
-}
+/// A secret, what came of reading it, and whether that came from the cache.
+type ReadOf<'a> = (&'a SecretPath, Read, bool);
 
-type Reads<'a> = [(&'a SecretPath, Read, bool)];
-
-fn find<'a>(reads: &'a Reads<'_>, path: &SecretPath) -> Result<&'a Read, StoreError> {
+fn find<'a>(reads: &'a [ReadOf<'_>], path: &SecretPath) -> Result<&'a Read, StoreError> {
     let read = reads.iter().find(|(read, _, _)| *read == path).map(|(_, read, _)| read);
     read.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, format!("{path}: was not read")))
 }
 
-async fn assemble(parts: &Parts, reads: &Reads<'_>) -> Result<Credential, StoreError> {
-    let username = take(&parts.username, reads).await?;
-    let mut rest = [None, None, None];
-    for (part, taken) in [&parts.password, &parts.private_key, &parts.passphrase].into_iter().zip(&mut rest) {
-        if let Some(part) = part {
-            *taken = Some(take(part, reads).await?);
-        }
+async fn assemble(parts: &Parts, reads: &[ReadOf<'_>]) -> Result<Credential, StoreError> {
+    let mut credential = Credential::named(&take(&parts.username, reads).await?)?;
+    if let Some(part) = &parts.password {
+        credential.password = Some(take(part, reads).await?);
     }
-    let [password, private_key, passphrase] = rest;
-    Credential::build(&username, password, private_key, passphrase)
+    if let Some(part) = &parts.private_key {
+        credential.set_private_key(&take(part, reads).await?);
+    }
+    if let Some(part) = &parts.passphrase {
+        credential.passphrase = Some(take(part, reads).await?);
+    }
+    Ok(credential)
 }
 
-async fn take(part: &Part, reads: &Reads<'_>) -> Result<Secret, StoreError> {
+async fn take(part: &Part, reads: &[ReadOf<'_>]) -> Result<Secret, StoreError> {
     match part {
         Part::Reference(Reference { path, selector: Some(selector) }) => selector.pick(&find(reads, path)?.document.fields, path),
         Part::Reference(Reference { path, selector: None }) => Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: no key"))),
@@ -275,17 +308,6 @@ async fn take(part: &Part, reads: &Reads<'_>) -> Result<Secret, StoreError> {
             let text = read.unwrap_or_else(cut).map_err(|message| StoreError::new(StoreErrorKind::Unavailable, message))?;
             // Exposed: into the credential, which is secret itself.
             Ok(Secret::from(text.expose().to_owned()))
-        }
-    }
-}
-
-/// Paths with the names of the keys taken, for the audit record.
-fn shown(plan: &CredentialPlan) -> Vec<String> {
-    match plan {
-        CredentialPlan::Leased(path) | CredentialPlan::Whole(path) => vec![path.as_str().to_owned()],
-        CredentialPlan::Parts(parts) => {
-            let key = |reference: &Reference| reference.selector.as_ref().map(|key| format!("?{}", key.as_str())).unwrap_or_default();
-            parts.references().map(|(_, reference)| format!("{}{}", reference.path.as_str(), key(reference))).collect()
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::store::journal::Journal;
-use crate::store::{Document, LeaseStats, Observer, Store, StoreStatus};
+use crate::store::{Document, LeaseStats, Observer, SecretPath, Store, StoreStatus, Use};
 use crate::{Gate, sample};
 
 type Script<T> = Mutex<VecDeque<Result<T, StoreErrorKind>>>;
@@ -21,6 +21,7 @@ type Script<T> = Mutex<VecDeque<Result<T, StoreErrorKind>>>;
 /// Does what its scripts say; when they are at their end, everything succeeds.
 struct Fake {
     duration: Duration,
+    used: Use,
     renewals: Script<u64>,
     revocations: Script<()>,
     failure: Mutex<Option<StoreError>>,
@@ -37,6 +38,7 @@ impl Fake {
     fn new(seconds: u64) -> Self {
         Self {
             duration: Duration::from_secs(seconds),
+            used: Use::Session,
             renewals: Mutex::default(),
             revocations: Mutex::default(),
             failure: Mutex::default(),
@@ -72,9 +74,9 @@ impl Store for Fake {
         unreachable!("leases are not read")
     }
 
-    fn issue<'a>(&'a self, _: &'a Grant, path: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>> {
+    fn issue<'a>(&'a self, _: &'a Grant, wanted: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>> {
         Box::pin(async move {
-            self.say(format!("issue {path}"));
+            self.say(format!("issue {}", wanted.path));
             if let Some(hold) = &self.hold {
                 hold.notified().await;
             }
@@ -85,8 +87,26 @@ impl Store for Fake {
             let document = Document { fields, version: None, request_id: "r".into(), not_after: None };
             let token_end = self.token.subscribe();
             let asked = Instant::now().into_std();
-            Ok(Issued { document, lease_id: "db/creds/role/1".into(), asked, duration: self.duration, renewable: true, token_end })
+            Ok(Issued {
+                document,
+                lease_id: "db/creds/role/1".into(),
+                asked,
+                duration: self.duration,
+                renewable: true,
+                used: self.used,
+                token_end,
+            })
         })
+    }
+
+    fn certify<'a>(
+        &'a self,
+        _: &'a Grant,
+        _: &'a SecretPath,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<crate::store::Signed, StoreError>> {
+        unreachable!("nothing is signed")
     }
 
     fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
@@ -113,6 +133,10 @@ impl Store for Fake {
     fn identity(&self) -> &str {
         "fake"
     }
+}
+
+fn wanted(path: &SecretPath) -> Wanted {
+    Wanted { path: path.clone(), username: None, shown: vec![path.as_str().to_owned()] }
 }
 
 #[derive(Default)]
@@ -163,8 +187,8 @@ impl Bed {
     fn issue_from(&self, named: Named) -> impl Future<Output = Result<Lease, StoreError>> + use<> {
         let (leases, grant) = (Arc::clone(&self.leases), self.grant.clone());
         async move {
-            let crate::store::CredentialPlan::Leased(path) = &grant.account().plan else { unreachable!() };
-            leases.issue(named, &grant, path).await
+            let crate::store::CredentialPlan::Leased(role) = &grant.account().plan else { unreachable!() };
+            leases.issue(named, &grant, &wanted(&role.path)).await
         }
     }
 
@@ -192,6 +216,23 @@ async fn a_lease_that_is_dropped_is_given_back() {
     assert_eq!(bed.drained().await, 0);
     assert_eq!(bed.store.log(), ["issue db/creds/role", "revoke db/creds/role/1"]);
     assert_eq!(bed.events(), ["issued", "revoked"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_time_password_is_given_back_as_soon_as_its_session_is_logged_in_and_does_not_end_it() {
+    let bed = Bed::in_memory(Fake { used: Use::Login, ..Fake::new(60) });
+    let mut lease = bed.issue().await.unwrap();
+    let ended = lease.ended();
+    assert_eq!((lease.is_leased(), lease.is_own(), bed.leases.stats().live), (true, false, 1));
+    lease.forget_credential();
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.store.log(), ["issue db/creds/role", "revoke db/creds/role/1"]);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert!(ended.now_or_never().is_none() && lease.ended().now_or_never().is_none());
+    // Never logged in: with the session.
+    drop(bed.issue().await.unwrap());
+    assert_eq!(bed.drained().await, 0);
+    assert_eq!(bed.events(), ["issued", "revoked", "issued", "revoked"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,7 +95,17 @@ impl Store for Rotating {
         })
     }
 
-    fn issue<'a>(&'a self, _: &'a Grant, _: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>> {
+    fn certify<'a>(
+        &'a self,
+        _: &'a Grant,
+        _: &'a SecretPath,
+        _: &'a str,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<crate::store::Signed, StoreError>> {
+        unreachable!("nothing is signed")
+    }
+
+    fn issue<'a>(&'a self, _: &'a Grant, _: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>> {
         unreachable!("secrets are not leased")
     }
 

@@ -1,8 +1,8 @@
-//! HashiCorp Vault and OpenBao, over their HTTP API: KV of both versions, database roles, leases.
+//! HashiCorp Vault and OpenBao, over their HTTP API: KV of both versions, roles of databases and of SSH servers, leases.
 //!
 //! `Stores` calls this through the trait `Store`. From the inside out: client.rs sends one call and bounds it (API docs, "HTTP API");
 //! answer.rs reads what comes of it, errors.rs tells what a refusal means; login/ proves who we are; token.rs keeps that proof alive;
-//! kv.rs, database.rs and lease.rs are the secrets engines "kv", "database" and `sys/leases`.
+//! kv.rs, database.rs, ssh.rs and lease.rs are the secrets engines "kv", "database", "ssh" and `sys/leases`.
 
 mod answer;
 mod client;
@@ -18,6 +18,7 @@ mod mount;
 #[allow(clippy::arithmetic_side_effects)]
 mod real;
 mod settings;
+mod ssh;
 mod status;
 mod tls;
 mod token;
@@ -36,7 +37,7 @@ use self::mount::Mounts;
 use self::settings::Settings;
 use self::token::{Token, Tokens};
 use super::reference::Form;
-use super::{Document, Issued, Kind, Observer, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus};
+use super::{Document, Issued, Kind, Observer, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
 use crate::Grant;
 
 /// The row of this kind.
@@ -91,15 +92,35 @@ impl Store for Vault {
             match path.form() {
                 Form::Kv => self.read_kv(grant.session(), path, fresh).await,
                 Form::StaticRole => self.read_static_role(grant.session(), path, fresh).await,
-                Form::Dynamic => {
-                    Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: a role's credential is leased, not read")))
+                Form::Dynamic | Form::Sign => {
+                    Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: a role's credential is issued, not read")))
                 }
             }
         })
     }
 
-    fn issue<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath) -> BoxFuture<'a, Result<Issued, StoreError>> {
-        Box::pin(self.issue_lease(grant.session(), path))
+    fn issue<'a>(&'a self, grant: &'a Grant, wanted: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>> {
+        Box::pin(async move {
+            let engine = self.engine_of_role(grant.session(), &wanted.path).await?;
+            match &wanted.username {
+                _ if engine.as_deref() == Some(ssh::ENGINE) => self.issue_otp(grant, wanted).await,
+                None => self.issue_lease(grant.session(), &wanted.path).await,
+                Some(_) => {
+                    let what = "its role makes the user name itself, or our token may not know the mount: only an SSH engine's takes one";
+                    Err(StoreError::new(StoreErrorKind::Malformed, format!("{}: {what}", wanted.path)))
+                }
+            }
+        })
+    }
+
+    fn certify<'a>(
+        &'a self,
+        grant: &'a Grant,
+        role: &'a SecretPath,
+        key: &'a str,
+        principal: &'a str,
+    ) -> BoxFuture<'a, Result<Signed, StoreError>> {
+        Box::pin(self.sign_key(grant, role, key, principal))
     }
 
     fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {

@@ -50,8 +50,8 @@ impl Crowd {
     fn lease_of(&self, grant: Grant) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
         let (sharing, leases, named) = (Arc::clone(&self.sharing), Arc::clone(&self.bed.leases), self.named.clone());
         async move {
-            let crate::store::CredentialPlan::Leased(path) = &grant.account().plan else { unreachable!() };
-            sharing.lease(&leases, &named, &grant, path).await
+            let crate::store::CredentialPlan::Leased(role) = &grant.account().plan else { unreachable!() };
+            sharing.lease(&leases, &named, &grant, &wanted(&role.path)).await
         }
     }
 
@@ -315,4 +315,15 @@ async fn a_store_that_is_gone_from_the_file_lets_nobody_join() {
     let (session, credential) = logged_in(waiting.await.unwrap().unwrap());
     pass(1).await;
     assert!(session.is_leased() && credential.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_time_password_is_shared_by_nobody() {
+    let crowd = Crowd::new(Fake { used: Use::Login, ..Fake::new(60) }, "lease: shared");
+    for lease in join_all([crowd.lease("alice"), crowd.lease("bob")]).await {
+        let error = lease.unwrap_err();
+        assert!(error.kind == StoreErrorKind::Malformed && error.detail.contains("lease: per_session"), "{error}");
+    }
+    assert_eq!(crowd.bed.drained().await, 0);
+    assert_eq!(crowd.calls("issue"), crowd.calls("revoke"));
 }
