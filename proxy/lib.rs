@@ -44,6 +44,7 @@ pub mod reload;
 pub mod server;
 pub mod session;
 pub mod settings;
+pub mod ssh;
 pub mod state;
 pub mod stream;
 pub mod tls;

@@ -11,13 +11,14 @@ use crate::error::SessionError;
 use crate::link::Link;
 use crate::mysql;
 use crate::postgres;
+use crate::ssh;
 use crate::relay::End;
 use crate::server::Proxy;
 use crate::stream::Stream;
 use crate::upstream::Preface;
 
 /// Every protocol. Listeners, `check`, schema, documentation, metric labels and the contract tests iterate it.
-pub const KINDS: &[Kind] = &[postgres::KIND, mysql::KIND];
+pub const KINDS: &[Kind] = &[postgres::KIND, mysql::KIND, ssh::KIND];
 
 /// A protocol.
 pub struct Kind {

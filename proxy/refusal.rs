@@ -67,6 +67,8 @@ pub enum Reason {
     Killed,
     /// Its own user ended it from another link (MySQL's KILL).
     KilledByUser,
+    /// What it is used for cannot be recorded.
+    AuditUnavailable,
     /// Keyward is shutting down.
     Drain,
 }
@@ -111,6 +113,7 @@ impl Reason {
             Self::Withdrawn => "withdrawn",
             Self::Killed => "killed",
             Self::KilledByUser => "killed_by_user",
+            Self::AuditUnavailable => "audit_unavailable",
             Self::Drain => "drain",
         }
     }

@@ -26,6 +26,8 @@ struct Inner {
     total: u32,
     per_user: HashMap<Name, u32>,
     per_connection: HashMap<Name, u32>,
+    /// Links that lead to no connection themselves, by user.
+    jumps: HashMap<Name, u32>,
     live: HashMap<SessionId, Arc<Live>>,
     /// Numbers of the wire that are taken; by links that log in as yet, too.
     by_number: HashMap<u32, Option<SessionId>>,
@@ -51,6 +53,12 @@ pub struct Place {
     registry: Arc<Registry>,
     user: Name,
     connection: Name,
+}
+
+/// A place among the links that lead to no connection themselves.
+pub struct JumpPlace {
+    registry: Arc<Registry>,
+    user: Name,
 }
 
 /// A live session as others see it.
@@ -126,6 +134,20 @@ impl Registry {
         inner.per_connection.insert(connection.name().clone(), on_connection.saturating_add(1));
         drop(inner);
         Some(Place { registry: Arc::clone(self), user: grant.user().clone(), connection: connection.name().clone() })
+    }
+
+    /// Takes a place for a link that has a user and no session of its own: as many as a user, and all of them, may have sessions.
+    #[must_use]
+    pub fn admit_jump(self: &Arc<Self>, user: &Name, limits: &Limits) -> Option<JumpPlace> {
+        let mut inner = self.lock();
+        let own = inner.jumps.get(user).copied().unwrap_or(0);
+        let all = inner.jumps.values().fold(0, |all: u32, of_user| all.saturating_add(*of_user));
+        if own >= limits.sessions_per_user || all >= limits.sessions {
+            return None;
+        }
+        inner.jumps.insert(user.clone(), own.saturating_add(1));
+        drop(inner);
+        Some(JumpPlace { registry: Arc::clone(self), user: user.clone() })
     }
 
     /// Takes a random number. `None`: there are no random numbers.
@@ -292,6 +314,12 @@ impl Drop for Place {
         release(&mut inner.per_connection, &self.connection);
         drop(inner);
         self.registry.changed.notify_waiters();
+    }
+}
+
+impl Drop for JumpPlace {
+    fn drop(&mut self) {
+        release(&mut self.registry.lock().jumps, &self.user);
     }
 }
 

@@ -307,6 +307,11 @@ impl Session<Live> {
         &self.stage.traffic
     }
 
+    /// Puts what the session is used for on record; never waits. `false`: it cannot be written, and the file says that nothing goes unrecorded.
+    pub fn record(&self, what: &serde_json::Map<String, serde_json::Value>) -> bool {
+        self.proxy.audit.used(self.grant.session(), what)
+    }
+
     /// Relays bytes until the end, and ends the session's life: see [`Self::finish`].
     pub async fn relay(
         self,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use keyward_auth::{Grant, Provenance, SessionId};
 use keyward_config::OnFailure;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc::OwnedPermit;
 
 use crate::metrics::Metrics;
@@ -95,6 +96,15 @@ impl Audit {
         if !self.writer.offer(record.line(left_out)) {
             self.metrics.audit_failure();
         }
+    }
+
+    /// Records what a live session is used for. Never waits. `false`: there is no place for it, and the file says `on_failure: refuse`.
+    pub fn used(&self, session: SessionId, what: &Map<String, Value>) -> bool {
+        if self.writer.offer(record::used(session, what)) {
+            return true;
+        }
+        self.metrics.audit_failure();
+        self.on_failure != OnFailure::Refuse
     }
 
     /// Opens the file anew, after it was moved away.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keyward_auth::{Grant, Provenance, SessionId};
+use keyward_auth::{Grant, Provenance, SessionId, UserCertificate, UserKey};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -46,6 +46,9 @@ impl Opened<'_> {
             "source": self.peer,
             "connection": grant.connection().name().as_str(),
             "account": grant.account().name().as_str(),
+            "host": grant.host(),
+            "key": grant.key().map(UserKey::fingerprint),
+            "certificate": grant.key().and_then(UserKey::certificate).map(certificate),
             "store": from.store,
             "secrets": from.paths,
             "version": from.version,
@@ -110,6 +113,16 @@ pub(super) fn closed(session: SessionId, outcome: &'static str, lasted: Duration
     }))
 }
 
+/// What a session is used for, as its protocol says it.
+pub(super) fn used(session: SessionId, what: &Map<String, Value>) -> Vec<u8> {
+    let mut fields = Map::new();
+    fields.insert("time".to_owned(), json!(now()));
+    fields.insert("event".to_owned(), json!("used"));
+    fields.insert("session".to_owned(), json!(session.as_str()));
+    fields.extend(what.clone());
+    line(&fields)
+}
+
 /// Denied logins that nothing was written of.
 pub(super) fn left_out(count: u64) -> Vec<u8> {
     line(&json!({ "time": now(), "event": "denied", "left_out": count }))
@@ -135,6 +148,11 @@ pub(super) fn checked(grant: &Grant, outcome: &'static str, provenance: Option<&
         "lease": provenance.map(|from| &from.lease),
         "store_request": provenance.map(|from| &from.request_id),
     }))
+}
+
+/// A user's certificate, as its authority knows it.
+fn certificate(shown: &UserCertificate) -> Value {
+    json!({ "key_id": shown.key_id().as_str(), "serial": shown.serial(), "authority": shown.authority() })
 }
 
 fn line(value: &impl Serialize) -> Vec<u8> {

@@ -97,6 +97,7 @@ fn words(refusal: Refusal) -> (u16, &'static str, &'static str) {
         Refusal::SessionEnded(Reason::Withdrawn) => (1053, "08S01", "the permission for this session was withdrawn"),
         Refusal::SessionEnded(Reason::Killed) => (1053, "08S01", "the session was ended by an administrator"),
         Refusal::SessionEnded(Reason::KilledByUser) => (1053, "08S01", "the session was ended by its user"),
+        Refusal::SessionEnded(Reason::AuditUnavailable) => (1053, "08S01", "the audit record cannot be written; ask the administrator"),
         Refusal::SessionEnded(Reason::Drain) | Refusal::ShuttingDown => (1053, "08S01", "keyward is shutting down; connect again"),
         Refusal::Internal => (1815, "HY000", "internal error"),
     }

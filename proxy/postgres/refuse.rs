@@ -74,6 +74,7 @@ fn words(refusal: Refusal) -> (&'static str, &'static str) {
         Refusal::SessionEnded(Reason::Withdrawn) => ("57P01", "the permission for this session was withdrawn"),
         Refusal::SessionEnded(Reason::Killed) => ("57P01", "the session was ended by an administrator"),
         Refusal::SessionEnded(Reason::KilledByUser) => ("57P01", "the session was ended by its user"),
+        Refusal::SessionEnded(Reason::AuditUnavailable) => ("57P01", "the audit record cannot be written; ask the administrator"),
         Refusal::SessionEnded(Reason::Drain) | Refusal::ShuttingDown => ("57P01", "keyward is shutting down; connect again"),
         Refusal::Internal => ("XX000", "internal error"),
     }

@@ -92,11 +92,11 @@ impl Gcm {
     const IV: usize = 12;
 
     fn new(keys: &Keys) -> Result<Self, Fatal> {
-        let wrong = Fatal::Internal("a derived key does not fit its cipher");
+        const WRONG: Fatal = Fatal::Internal("a derived key does not fit its cipher");
         let algorithm = if keys.cipher == Cipher::Aes256Gcm { &AES_256_GCM } else { &AES_128_GCM };
-        let key = UnboundKey::new(algorithm, &keys.key).map_err(|_| wrong)?;
-        let (fixed, invocation) = keys.iv.split_first_chunk::<4>().ok_or(wrong)?;
-        let invocation = u64::from_be_bytes(invocation.try_into().map_err(|_| wrong)?);
+        let key = UnboundKey::new(algorithm, &keys.key).map_err(|_| WRONG)?;
+        let (fixed, invocation) = keys.iv.split_first_chunk::<4>().ok_or(WRONG)?;
+        let invocation = u64::from_be_bytes(invocation.try_into().map_err(|_| WRONG)?);
         Ok(Self { key: LessSafeKey::new(key), fixed: *fixed, invocation })
     }
 
@@ -162,19 +162,19 @@ impl Sealing {
     /// # Errors
     /// The packet is not laid out so, or the cipher failed.
     pub(crate) fn seal(&mut self, sequence: u32, packet: &mut [u8]) -> Result<(), Fatal> {
-        let failed = Fatal::Internal("a packet could not be sealed");
+        const FAILED: Fatal = Fatal::Internal("a packet could not be sealed");
         match &mut self.0 {
             Seal::Clear => Ok(()),
             Seal::Gcm(gcm) => {
-                let (length, rest) = packet.split_first_chunk_mut::<LENGTH>().ok_or(failed)?;
-                let (body, place) = rest.split_last_chunk_mut::<TAG>().ok_or(failed)?;
+                let (length, rest) = packet.split_first_chunk_mut::<LENGTH>().ok_or(FAILED)?;
+                let (body, place) = rest.split_last_chunk_mut::<TAG>().ok_or(FAILED)?;
                 let nonce = gcm.nonce();
-                let tag = gcm.key.seal_in_place_separate_tag(nonce, Aad::from(&*length), body).map_err(|_| failed)?;
-                *place = tag.as_ref().try_into().map_err(|_| failed)?;
+                let tag = gcm.key.seal_in_place_separate_tag(nonce, Aad::from(&*length), body).map_err(|_| FAILED)?;
+                *place = tag.as_ref().try_into().map_err(|_| FAILED)?;
                 Ok(())
             }
             Seal::ChaCha(key) => {
-                let (body, place) = packet.split_last_chunk_mut::<TAG>().filter(|(body, _)| body.len() >= LENGTH).ok_or(failed)?;
+                let (body, place) = packet.split_last_chunk_mut::<TAG>().filter(|(body, _)| body.len() >= LENGTH).ok_or(FAILED)?;
                 key.seal_in_place(sequence, body, place);
                 Ok(())
             }

@@ -5,7 +5,7 @@
 //! authenticate, nor anything with SHA-1.
 
 use crate::cipher::Cipher;
-use crate::error::{Choice, Fatal};
+use crate::error::{Choice, Fatal, NoCommon};
 use crate::kex::Method;
 use crate::message;
 use crate::wire::{Put, Reader};
@@ -159,14 +159,14 @@ pub enum Guess {
 /// What follows from the two offers; `ours` is that of `side`.
 ///
 /// # Errors
-/// There is nothing in common.
+/// There is nothing in common: in what, and what there is.
 pub(crate) fn agree(side: Side, ours: &Offer, theirs: &Kexinit<'_>) -> Result<Agreed, Fatal> {
-    let method = first(side, &ours.methods, Method::name, &theirs.methods).ok_or(Fatal::NoCommon(Choice::KeyExchange))?;
-    let host_key = first(side, &ours.host_keys, |name| name, &theirs.host_keys).ok_or(Fatal::NoCommon(Choice::HostKey))?;
-    let cipher = |names: &[&str]| first(side, &ours.ciphers, Cipher::name, names).ok_or(Fatal::NoCommon(Choice::Cipher));
+    let method = first(Choice::KeyExchange, side, &ours.methods, Method::name, &theirs.methods)?;
+    let host_key = first(Choice::HostKey, side, &ours.host_keys, |name| name, &theirs.host_keys)?;
+    let cipher = |names: &[&str]| first(Choice::Cipher, side, &ours.ciphers, Cipher::name, names);
     let ciphers = PerDirection { to_server: cipher(&theirs.ciphers.to_server)?, to_client: cipher(&theirs.ciphers.to_client)? };
-    if !theirs.compression.to_server.contains(&NO_COMPRESSION) || !theirs.compression.to_client.contains(&NO_COMPRESSION) {
-        return Err(Fatal::NoCommon(Choice::Compression));
+    for compression in [&theirs.compression.to_server, &theirs.compression.to_client] {
+        first(Choice::Compression, side, &[NO_COMPRESSION], |name| name, compression)?;
     }
     // A guess is right if the first names of both sides are the same (section 7.1), not if what was agreed on is the peer's first.
     let right = theirs.methods.first().copied() == ours.methods.first().map(|method| method.name())
@@ -176,9 +176,13 @@ pub(crate) fn agree(side: Side, ours: &Offer, theirs: &Kexinit<'_>) -> Result<Ag
 }
 
 /// The first of the client's that the server has too.
-fn first<T: Copy>(side: Side, ours: &[T], name: impl Fn(T) -> &'static str, theirs: &[&str]) -> Option<T> {
-    match side {
-        Side::Client => ours.iter().find(|value| theirs.contains(&name(**value))).copied(),
-        Side::Server => theirs.iter().find_map(|theirs| ours.iter().find(|value| name(**value) == *theirs)).copied(),
-    }
+fn first<T: Copy>(choice: Choice, side: Side, ours: &[T], name: fn(T) -> &'static str, theirs: &[&str]) -> Result<T, Fatal> {
+    let first = match side {
+        Side::Client => ours.iter().find(|value| theirs.contains(&name(**value))),
+        Side::Server => theirs.iter().find_map(|theirs| ours.iter().find(|value| name(**value) == *theirs)),
+    };
+    first.copied().ok_or_else(|| {
+        let ours: Vec<&str> = ours.iter().map(|value| name(*value)).collect();
+        Fatal::NoCommon(Box::new(NoCommon::new(choice, &ours, theirs)))
+    })
 }

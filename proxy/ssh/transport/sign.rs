@@ -140,6 +140,17 @@ impl Certified {
     }
 }
 
+impl Certified {
+    /// The same, of the line of a `-cert.pub` file, which is also what Vault's SSH engine answers.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn from_line(signer: Arc<dyn Signer>, line: &str) -> Result<Self, CannotSign> {
+        let line = crate::key::Line::parse(line).map_err(|_| CannotSign("the certificate is not a line of a type and base64"))?;
+        Self::new(signer, &line.blob)
+    }
+}
+
 impl Signer for Certified {
     fn algorithms(&self) -> &'static [&'static str] {
         self.public().kind().certificate_algorithms()

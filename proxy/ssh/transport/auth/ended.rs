@@ -6,7 +6,7 @@ use crate::error::{Fatal, reason};
 use crate::wire::Malformed;
 
 /// The connection must end. The texts hold nothing secret and nothing that the peer chose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// The peer broke the protocol or did too much, or something of ours failed.
     Broken(Fatal),
@@ -31,7 +31,7 @@ impl Ended {
 
     /// The reason code of SSH_MSG_DISCONNECT (RFC 4253 section 11.1).
     #[must_use]
-    pub fn reason(self) -> u32 {
+    pub fn reason(&self) -> u32 {
         match self {
             // The exchange of keys is over: its code would mislead.
             Self::Broken(Fatal::Internal(_)) => reason::BY_APPLICATION,
@@ -43,7 +43,7 @@ impl Ended {
 
     /// The text for the peer.
     #[must_use]
-    pub fn text(self) -> &'static str {
+    pub fn text(&self) -> &str {
         match self {
             Self::Broken(fatal) => fatal.text(),
             Self::NoSuchService => "no such service",

@@ -216,7 +216,7 @@ impl Conn {
     /// The peer did what it must not do. The output then ends with a DISCONNECT, and every later call fails.
     #[allow(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, Fatal> {
-        if let Some(fatal) = self.ended {
+        if let Some(fatal) = self.ended.clone() {
             return Err(fatal);
         }
         let step = self.step().map_err(|fatal| self.fail(fatal))?;
@@ -237,7 +237,7 @@ impl Conn {
     /// # Errors
     /// It has not, or nobody asked. The output then ends with a DISCONNECT.
     pub fn accept_host_key(&mut self, key: &PublicKey) -> Result<(), Fatal> {
-        if let Some(fatal) = self.ended {
+        if let Some(fatal) = self.ended.clone() {
             return Err(fatal);
         }
         self.prove_host(key).map_err(|fatal| self.fail(fatal))
@@ -248,7 +248,7 @@ impl Conn {
     /// # Errors
     /// The transport has ended, or more is held than may be (32 MiB): the peer does not finish a key exchange.
     pub fn send(&mut self, message: &[u8]) -> Result<(), Fatal> {
-        if let Some(fatal) = self.ended {
+        if let Some(fatal) = self.ended.clone() {
             return Err(fatal);
         }
         let ours = message.first().is_some_and(|number| matches!(number, 5 | 6 | 50..=127)) && message.len() <= PAYLOAD_MAX;
@@ -261,7 +261,7 @@ impl Conn {
     /// # Errors
     /// As [`Self::send`], and the peer lets too many wait.
     pub fn answer(&mut self, message: &[u8]) -> Result<(), Fatal> {
-        if let Some(fatal) = self.ended {
+        if let Some(fatal) = self.ended.clone() {
             return Err(fatal);
         }
         self.put_answer(message).map_err(|fatal| self.fail(fatal))
@@ -383,7 +383,7 @@ impl Conn {
     fn fail(&mut self, fatal: Fatal) -> Fatal {
         if self.ended.is_none() {
             self.say_goodbye(fatal.reason(), fatal.text());
-            self.ended = Some(fatal);
+            self.ended = Some(fatal.clone());
         }
         fatal
     }

@@ -42,19 +42,19 @@ impl Outbound {
 
     /// Seals a message straight into the output.
     pub(super) fn seal(&mut self, payload: &[u8]) -> Result<(), Fatal> {
-        let failed = Fatal::Internal("a packet could not be laid out");
+        const FAILED: Fatal = Fatal::Internal("a packet could not be laid out");
         if self.packets >= PACKETS_MAX {
             return Err(Fatal::TooMuch("too many packets under one key"));
         }
         let layout = self.sealing.layout(payload.len());
         let packet = self.buffer.room(layout.whole);
-        let (length, rest) = packet.split_first_chunk_mut::<LENGTH>().ok_or(failed)?;
-        *length = u32::try_from(layout.length).map_err(|_| failed)?.to_be_bytes();
-        let (padding, rest) = rest.split_first_mut().ok_or(failed)?;
-        *padding = u8::try_from(layout.padding).map_err(|_| failed)?;
-        let (place, rest) = rest.split_at_mut_checked(payload.len()).ok_or(failed)?;
+        let (length, rest) = packet.split_first_chunk_mut::<LENGTH>().ok_or(FAILED)?;
+        *length = u32::try_from(layout.length).map_err(|_| FAILED)?.to_be_bytes();
+        let (padding, rest) = rest.split_first_mut().ok_or(FAILED)?;
+        *padding = u8::try_from(layout.padding).map_err(|_| FAILED)?;
+        let (place, rest) = rest.split_at_mut_checked(payload.len()).ok_or(FAILED)?;
         place.copy_from_slice(payload);
-        self.padding.fill(rest.get_mut(..layout.padding).ok_or(failed)?)?;
+        self.padding.fill(rest.get_mut(..layout.padding).ok_or(FAILED)?)?;
         self.sealing.seal(self.sequence, packet)?;
         self.buffer.filled(layout.whole);
         self.sequence = self.sequence.wrapping_add(1);
@@ -94,13 +94,13 @@ struct Padding {
 
 impl Padding {
     fn fill(&mut self, place: &mut [u8]) -> Result<(), Fatal> {
-        let failed = Fatal::Internal("a padding is too long");
+        const FAILED: Fatal = Fatal::Internal("a padding is too long");
         let mut end = self.used.saturating_add(place.len());
         if end > POOL {
             self.random.fill(&mut self.pool)?;
             (self.used, end) = (0, place.len());
         }
-        place.copy_from_slice(self.pool.get(self.used..end).ok_or(failed)?);
+        place.copy_from_slice(self.pool.get(self.used..end).ok_or(FAILED)?);
         self.used = end;
         Ok(())
     }

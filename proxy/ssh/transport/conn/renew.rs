@@ -21,7 +21,7 @@ impl Conn {
     /// # Errors
     /// A key exchange took too long.
     pub fn tick(&mut self, now: Instant) -> Result<Option<Instant>, Fatal> {
-        if let Some(fatal) = self.ended {
+        if let Some(fatal) = self.ended.clone() {
             return Err(fatal);
         }
         if !self.in_exchange() {

@@ -19,8 +19,13 @@ fn kexinit(methods: &[&str], host_keys: &[&str], ciphers: [&[&str]; 2], guesses:
 
 const GCM: [&[&str]; 2] = [&["aes128-gcm@openssh.com"], &["aes256-gcm@openssh.com"]];
 
-fn agreed(side: Side, methods: &[&str], host_keys: &[&str], ciphers: [&[&str]; 2], guesses: bool) -> Result<Agreed, Fatal> {
-    agree(side, &offer(), &Kexinit::parse(&kexinit(methods, host_keys, ciphers, guesses)).unwrap())
+fn agreed(side: Side, methods: &[&str], host_keys: &[&str], ciphers: [&[&str]; 2], guesses: bool) -> Result<Agreed, Choice> {
+    agree(side, &offer(), &Kexinit::parse(&kexinit(methods, host_keys, ciphers, guesses)).unwrap()).map_err(choice)
+}
+
+fn choice(fatal: Fatal) -> Choice {
+    let Fatal::NoCommon(lack) = fatal else { panic!("{fatal:?}") };
+    lack.choice()
 }
 
 /// Rule 2.
@@ -44,7 +49,7 @@ fn a_name_that_stands_for_something_else_is_never_chosen() {
         (Side::Server, ["ext-info-c", "kex-strict-c-v00@openssh.com", "kex-strict-s-v00@openssh.com"]),
         (Side::Client, ["ext-info-c", "kex-strict-s-v00@openssh.com", "ext-info-s"]),
     ] {
-        assert_eq!(agreed(side, &methods, &["ssh-ed25519"], GCM, false), Err(Fatal::NoCommon(Choice::KeyExchange)));
+        assert_eq!(agreed(side, &methods, &["ssh-ed25519"], GCM, false), Err(Choice::KeyExchange));
     }
     let methods = ["ext-info-c", "kex-strict-c-v00@openssh.com", "curve25519-sha256"];
     assert_eq!(agreed(Side::Server, &methods, &["ssh-ed25519"], GCM, false).unwrap().method, Method::Curve25519);
@@ -70,11 +75,11 @@ fn what_is_weak_is_neither_offered_nor_chosen() {
         }
     }
     let weak = [&["none", "aes256-cbc", "aes256-ctr", "3des-cbc"][..]; 2];
-    assert_eq!(agreed(Side::Server, &["curve25519-sha256"], &["ssh-ed25519"], weak, false), Err(Fatal::NoCommon(Choice::Cipher)));
+    assert_eq!(agreed(Side::Server, &["curve25519-sha256"], &["ssh-ed25519"], weak, false), Err(Choice::Cipher));
     let old = ["diffie-hellman-group14-sha1", "diffie-hellman-group1-sha1", "diffie-hellman-group14-sha256"];
-    assert_eq!(agreed(Side::Server, &old, &["ssh-ed25519"], GCM, false), Err(Fatal::NoCommon(Choice::KeyExchange)));
+    assert_eq!(agreed(Side::Server, &old, &["ssh-ed25519"], GCM, false), Err(Choice::KeyExchange));
     let rsa = agreed(Side::Server, &["curve25519-sha256"], &["ssh-rsa", "ssh-dss"], GCM, false);
-    assert_eq!(rsa, Err(Fatal::NoCommon(Choice::HostKey)));
+    assert_eq!(rsa, Err(Choice::HostKey));
 }
 
 /// Rule 3: nobody has to have a MAC in common with us.
@@ -88,8 +93,57 @@ fn macs_do_not_matter_and_compression_must_not_be_needed() {
         let end = only_zlib.windows(list.len()).position(|window| window == list).unwrap() + list.len();
         only_zlib[end - 4..end].copy_from_slice(b"lzma");
         let refused = agree(Side::Server, &offer(), &Kexinit::parse(&only_zlib).unwrap());
-        assert_eq!(refused, Err(Fatal::NoCommon(Choice::Compression)));
+        assert_eq!(refused.map_err(choice), Err(Choice::Compression));
     }
+}
+
+/// The log is told what both have, the peer what we have: with less nobody knows what to change.
+#[test]
+fn who_has_nothing_in_common_with_us_is_told_what_there_is() {
+    let old = ["diffie-hellman-group1-sha1", "\"x\\"];
+    let many = vec!["3des-cbc"; 30];
+    for (side, methods, host_keys, ciphers, log, peer) in [
+        (
+            Side::Server,
+            &old[..],
+            &["ssh-ed25519"][..],
+            GCM,
+            "the peer has no key exchange method in common with us: it has diffie-hellman-group1-sha1, \\\"x\\\\; we have \
+             mlkem768x25519-sha256, curve25519-sha256, curve25519-sha256@libssh.org, ecdh-sha2-nistp256, ecdh-sha2-nistp384"
+                .to_owned(),
+            "no common key exchange method; we have \
+             mlkem768x25519-sha256, curve25519-sha256, curve25519-sha256@libssh.org, ecdh-sha2-nistp256, ecdh-sha2-nistp384",
+        ),
+        (
+            Side::Client,
+            &["curve25519-sha256"],
+            &[],
+            GCM,
+            "the peer has no host key algorithm in common with us: it has none; we have ssh-ed25519, rsa-sha2-512".to_owned(),
+            "no common host key algorithm; we have ssh-ed25519, rsa-sha2-512",
+        ),
+        (
+            Side::Server,
+            &["curve25519-sha256"],
+            &["ssh-ed25519"],
+            [&["aes128-gcm@openssh.com"], &many],
+            format!(
+                "the peer has no cipher in common with us: it has {}and 6 more; we have \
+                 aes256-gcm@openssh.com, chacha20-poly1305@openssh.com, aes128-gcm@openssh.com",
+                "3des-cbc, ".repeat(24)
+            ),
+            "no common cipher; we have aes256-gcm@openssh.com, chacha20-poly1305@openssh.com, aes128-gcm@openssh.com",
+        ),
+    ] {
+        let theirs = kexinit(methods, host_keys, ciphers, false);
+        let fatal = agree(side, &offer(), &Kexinit::parse(&theirs).unwrap()).unwrap_err();
+        assert_eq!((fatal.to_string().as_str(), fatal.text()), (log.as_str(), peer));
+    }
+    // A name of a whole message is cut.
+    let long = "x".repeat(30_000);
+    let theirs = kexinit(&[&long], &["ssh-ed25519"], GCM, false);
+    let fatal = agree(Side::Server, &offer(), &Kexinit::parse(&theirs).unwrap()).unwrap_err();
+    assert!(fatal.to_string().len() < 400, "{fatal}");
 }
 
 /// Rule 2: RFC 4253 section 7.1 says when a guess is wrong.
@@ -133,7 +187,7 @@ fn what_is_no_kexinit_is_refused() {
     assert_eq!(Kexinit::parse(&kexinit(&names, &[], GCM, false)), Err(Fatal::TooMuch("a KEXINIT is too long")));
     // As many names as fit are looked through quickly, since ours are few.
     let names = vec!["a"; KEXINIT_MAX / 2 - 200];
-    assert_eq!(agreed(Side::Server, &names, &names[..1], GCM, false), Err(Fatal::NoCommon(Choice::KeyExchange)));
+    assert_eq!(agreed(Side::Server, &names, &names[..1], GCM, false), Err(Choice::KeyExchange));
 }
 
 proptest! {

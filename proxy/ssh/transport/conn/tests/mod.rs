@@ -218,8 +218,8 @@ fn a_peer_that_broke_the_rules_is_told_so_once_and_nothing_else() {
     client.outbound.seal(&[0]).unwrap();
     let output = drain(&mut client);
     let fatal = Fatal::Protocol("a message has no number");
-    assert_eq!(feed(&mut server, &output), Err(fatal));
-    assert_eq!(feed(&mut server, &output), Err(fatal));
+    assert_eq!(feed(&mut server, &output), Err(fatal.clone()));
+    assert_eq!(feed(&mut server, &output), Err(fatal.clone()));
     assert_eq!(server.send(&[50]), Err(fatal));
     server.disconnect(11, "more");
     let output = drain(&mut server);

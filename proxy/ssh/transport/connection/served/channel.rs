@@ -295,3 +295,11 @@ pub(super) enum Stream {
     Out,
     Err,
 }
+
+#[cfg(test)]
+impl Channel {
+    /// Bytes that wait, and bytes that are allocated for such.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.held.len(), self.held.capacity())
+    }
+}

@@ -1,0 +1,258 @@
+//! The relay: messages of the connection protocol between two transports, as the policy lets them pass, until either side ends or somebody ends
+//! the session. One task polls both ways; neither waits for the other, but for the rule in the transport's `pump`.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use keyward_auth::SessionId;
+use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA};
+use keyward_ssh_transport::policy::{ChannelId, Decision, Event, Policy};
+use keyward_ssh_transport::pump::{self, Broken, Gate, Pumped, Verdict, pump};
+use keyward_ssh_transport::{Fatal, Side, reason};
+use tokio::time::Sleep;
+
+use super::refuse;
+use super::wire::Wire;
+use crate::refusal::Reason;
+use crate::registry::Traffic;
+use crate::relay::{End, Outcome};
+use crate::stream::Stream;
+
+/// After its upstream has gone, a client that takes nothing for this long gets nothing more.
+const LAST_WORDS: Duration = Duration::from_secs(30);
+
+/// One side: the transport and its stream.
+pub(super) struct Leg<'a> {
+    /// The transport.
+    pub(super) wire: &'a mut Wire,
+    /// Its stream.
+    pub(super) stream: &'a mut Stream,
+}
+
+/// What one session relays with.
+pub(super) struct Relay<'a> {
+    /// The client.
+    pub(super) client: Leg<'a>,
+    /// The upstream. The caller closes it.
+    pub(super) upstream: Leg<'a>,
+    /// What may pass.
+    pub(super) policy: Policy,
+    /// Where contents are counted. What keeps an idle link alive is none.
+    pub(super) traffic: &'a Traffic,
+    /// Puts a decision on record. `false`: it cannot, and must.
+    pub(super) record: &'a mut (dyn FnMut(&Event) -> bool + Send),
+    /// The session, for what its client is told.
+    pub(super) id: SessionId,
+}
+
+/// How it ended, and what the client is told.
+struct Over {
+    end: End,
+    /// The code of a DISCONNECT and its words, if the client does not know yet.
+    told: Option<(u32, String)>,
+}
+
+impl Relay<'_> {
+    /// Relays until the end. When `ends` resolves, the sessions inside are told why on their standard error, and so is the client.
+    pub(super) async fn run(mut self, ends: impl Future<Output = Reason>) -> Outcome {
+        let mut ends = pin!(ends);
+        let mut clock = pin!(tokio::time::sleep(Duration::ZERO));
+        let mut stuck = None;
+        let over = std::future::poll_fn(|cx| {
+            if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
+                return Poll::Ready(self.ended(reason));
+            }
+            loop {
+                match self.turn(cx) {
+                    Ok(true) => {}
+                    Ok(false) => match self.rest(cx, clock.as_mut(), &mut stuck) {
+                        Ok(true) => return Poll::Pending,
+                        Ok(false) => {}
+                        Err(over) => return Poll::Ready(over),
+                    },
+                    Err(over) => return Poll::Ready(over),
+                }
+            }
+        })
+        .await;
+        let Self { client, upstream, .. } = self;
+        if let Some((code, text)) = &over.told {
+            client.wire.conn.disconnect(*code, text);
+        }
+        upstream.wire.conn.disconnect(reason::BY_APPLICATION, "");
+        tokio::join!(refuse::close(client.stream, client.wire), refuse::close(upstream.stream, upstream.wire));
+        Outcome { end: over.end, upstream_closed: true }
+    }
+
+    /// Moves what can be moved; whether anything was.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
+        let up = self.pass(Side::Client)?;
+        let down = self.pass(Side::Server)?;
+        let mut moved = up || down;
+        // The other side's output first: what it takes makes room for what is read.
+        for side in [Side::Server, Side::Client] {
+            let (wire, stream) = self.parts(side);
+            match wire.poll_flush(cx, stream) {
+                Poll::Ready(Ok(_)) => moved = true,
+                Poll::Ready(Err(error)) => return Err(failed(side, error.kind())),
+                Poll::Pending => {}
+            }
+        }
+        for side in [Side::Client, Side::Server] {
+            if self.gate(side) != Gate::Open {
+                continue;
+            }
+            let (wire, stream) = self.parts(side);
+            match wire.poll_fill(cx, stream) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(error)) => return Err(failed(side, error.kind())),
+                Poll::Pending => {}
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Passes on what one side has said.
+    fn pass(&mut self, from: Side) -> Result<bool, Over> {
+        let Self { client, upstream, policy, traffic, record, .. } = self;
+        let mut tell: Vec<(ChannelId, &'static str)> = Vec::new();
+        let mut unrecorded = false;
+        let mut look = |message: &[u8]| {
+            if let Some(&(DATA | EXTENDED_DATA)) = message.first() {
+                match from {
+                    Side::Client => traffic.add_up(message.len()),
+                    Side::Server => traffic.add_down(message.len()),
+                }
+            }
+            let looked = policy.look(from, message);
+            if let Some(event) = &looked.event {
+                if !record(event) {
+                    unrecorded = true;
+                    return Verdict::Broken("what it asks for cannot be recorded");
+                }
+                if event.decision == Decision::Refused {
+                    tell.extend(event.tell.map(|channel| (channel, event.what.name())));
+                }
+            }
+            looked.verdict
+        };
+        let (source, target) = match from {
+            Side::Client => (&mut client.wire.conn, &mut upstream.wire.conn),
+            Side::Server => (&mut upstream.wire.conn, &mut client.wire.conn),
+        };
+        let pumped = pump(source, target, &mut look);
+        for (channel, what) in tell {
+            let line = refuse::sentence(&format!("{what} is not allowed here"), self.id);
+            if let Some(message) = self.policy.tell(channel, &line) {
+                self.client.wire.conn.send(&message).map_err(|fatal| broken(Side::Client, fatal))?;
+            }
+        }
+        match pumped {
+            Ok(Pumped::Messages(messages)) => Ok(messages > 0),
+            Ok(Pumped::Disconnect { reason, text }) => Err(match from {
+                Side::Client => Over { end: End::Client, told: None },
+                Side::Server => Over { end: End::Upstream, told: Some((reason, text)) },
+            }),
+            Err(_) if unrecorded => Err(self.ended(Reason::AuditUnavailable)),
+            Err(Broken::From(fatal)) => Err(broken(from, fatal)),
+            Err(Broken::To(fatal)) => Err(broken(beyond(from), fatal)),
+        }
+    }
+
+    /// Nothing moves: whether to wait. `false`: the clock has set something going.
+    fn rest(&mut self, cx: &mut Context<'_>, mut clock: Pin<&mut Sleep>, stuck: &mut Option<(usize, Instant)>) -> Result<bool, Over> {
+        if self.client.wire.eof {
+            return Err(Over { end: End::Client, told: None });
+        }
+        let now = Instant::now();
+        let mut next: Option<Instant> = None;
+        if self.upstream.wire.eof {
+            let left = self.client.wire.conn.backlog();
+            let gone = || Over { end: End::Upstream, told: Some((reason::BY_APPLICATION, self.gone())) };
+            if left == 0 {
+                return Err(gone());
+            }
+            let since = stuck.filter(|(before, _)| *before == left).map_or(now, |(_, since)| since);
+            *stuck = Some((left, since));
+            next = since.checked_add(LAST_WORDS);
+            if next.is_some_and(|due| due <= now) {
+                return Err(gone());
+            }
+        }
+        for side in [Side::Client, Side::Server] {
+            let due = self.parts(side).0.conn.tick(now).map_err(|fatal| broken(side, fatal))?;
+            next = next.into_iter().chain(due).min();
+        }
+        let due = tokio::time::Instant::from_std(next.unwrap_or_else(|| now + LAST_WORDS));
+        if clock.deadline() != due {
+            clock.as_mut().reset(due);
+        }
+        // What `tick` began has to be written; that it is polled again is what `turn` is for.
+        let begun = [&self.client, &self.upstream].into_iter().any(|leg| leg.wire.conn.in_exchange() && !leg.wire.conn.output().is_empty());
+        let begun = begun && self.flush_both(cx);
+        Ok(clock.poll(cx).is_pending() && !begun)
+    }
+
+    fn flush_both(&mut self, cx: &mut Context<'_>) -> bool {
+        [Side::Client, Side::Server].into_iter().any(|side| {
+            let (wire, stream) = self.parts(side);
+            wire.poll_flush(cx, stream).is_ready()
+        })
+    }
+
+    fn ended(&mut self, reason: Reason) -> Over {
+        let (code, text) = refuse::farewell(reason, self.id);
+        for message in self.policy.say(&text) {
+            // Where it cannot be said, the DISCONNECT says it.
+            let _ = self.client.wire.conn.send(&message);
+        }
+        Over { end: End::Ended(reason), told: Some((code, text)) }
+    }
+
+    fn gone(&self) -> String {
+        refuse::sentence("the server closed the connection", self.id)
+    }
+
+    fn gate(&self, from: Side) -> Gate {
+        let (client, upstream) = (&self.client.wire.conn, &self.upstream.wire.conn);
+        match from {
+            Side::Client => pump::between(client, upstream),
+            Side::Server => pump::between(upstream, client),
+        }
+    }
+
+    fn parts(&mut self, side: Side) -> (&mut Wire, &mut Stream) {
+        let leg = match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.upstream,
+        };
+        (leg.wire, leg.stream)
+    }
+}
+
+fn beyond(side: Side) -> Side {
+    match side {
+        Side::Client => Side::Server,
+        Side::Server => Side::Client,
+    }
+}
+
+/// A stream failed.
+fn failed(side: Side, kind: io::ErrorKind) -> Over {
+    match side {
+        Side::Client => Over { end: End::ClientFailed(kind), told: None },
+        Side::Server => {
+            let text = "keyward: the connection to the server failed".to_owned();
+            Over { end: End::UpstreamFailed(kind), told: Some((reason::BY_APPLICATION, text)) }
+        }
+    }
+}
+
+/// A peer broke the protocol, or something of our own failed.
+fn broken(side: Side, fatal: Fatal) -> Over {
+    tracing::info!(?side, %fatal, "the session's protocol was broken");
+    failed(side, io::ErrorKind::InvalidData)
+}

@@ -1,0 +1,291 @@
+//! The keys of SSH in the file, beside the generic ones of a listener, a connection and a rule.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use keyward_auth::{Grant, KeyTrust};
+use keyward_config::{Config, Connection, FilePath, Listener, Problems};
+use keyward_ssh_transport::key::PublicKey;
+use keyward_ssh_transport::known_hosts::{KnownHosts, Trusted};
+use keyward_ssh_transport::policy::Permission;
+use keyward_ssh_transport::revocation::Revocations;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Deserialize, Deserializer, Error};
+
+use crate::error::{Party, SessionError, Stage};
+use crate::refusal::Refusal;
+use crate::settings;
+
+/// Bytes of a file of known hosts or of revoked keys.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// A listener that speaks SSH.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct ListenerSettings {
+    /// How users may prove who they are, in SSH's own words: a list of `publickey` (certificates too), `password`, `keyboard-interactive`
+    /// (one prompt, for the same password). Default: all three.
+    pub(super) login: Vec<LoginMethod>,
+    /// Authorities whose certificates users may log in with, each as in a `.pub` file; the certificate's principal is the user's name here.
+    /// Default: none.
+    pub(super) trusted_user_ca_keys: Vec<KeyLine>,
+    /// Keys and certificates that no longer count: a list of keys or a KRL of ssh-keygen, in a file that is read at every login by key. If it
+    /// cannot be read, no key counts. Default: none.
+    pub(super) revoked_keys: Option<FilePath>,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self { login: LoginMethod::ALL.to_vec(), trusted_user_ca_keys: Vec::new(), revoked_keys: None }
+    }
+}
+
+/// How users prove who they are (RFC 4252, RFC 4256).
+#[derive(serde::Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "SshLoginMethod")]
+pub(super) enum LoginMethod {
+    /// By a key of the user's or a certificate of it.
+    #[serde(rename = "publickey")]
+    PublicKey,
+    /// By the user's password.
+    Password,
+    /// By the same password, at a prompt.
+    KeyboardInteractive,
+}
+
+impl LoginMethod {
+    const ALL: [Self; 3] = [Self::PublicKey, Self::Password, Self::KeyboardInteractive];
+}
+
+/// A connection to an SSH server, or to a group of them.
+#[derive(serde::Deserialize, JsonSchema, Default)]
+#[serde(default)]
+pub(super) struct ConnectionSettings {
+    /// The server's host keys, each as in a `.pub` file (`keyward trust HOST` prints them). Of a group: any of them for any of its servers.
+    pub(super) host_keys: Vec<KeyLine>,
+    /// A file of known hosts as ssh has it, with wildcards, hashed names, `@cert-authority` and `@revoked`. Read at every login upstream.
+    pub(super) known_hosts: Option<FilePath>,
+    /// Authorities of host certificates, each as in a `.pub` file; a certificate counts for the name in the address.
+    pub(super) host_ca: Vec<KeyLine>,
+}
+
+/// What a rule says of SSH.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct AccessSettings {
+    /// What users may do on SSH servers: a list of `shell`, `exec`, `sftp`, `local-forward` (-L, -D, -W), `remote-forward` (-R), `agent`,
+    /// `x11`. Several rules add up. Default: shell, exec, sftp.
+    pub(super) channels: Vec<Channel>,
+    /// What a jump (`ssh -J`) asks of the user on its inner link: `none`, nothing more, if the client says that the link begins on its own
+    /// machine; `key`, another signature. One rule that says `key` is enough. Default none.
+    pub(super) jump_login: JumpLogin,
+}
+
+impl Default for AccessSettings {
+    fn default() -> Self {
+        Self { channels: vec![Channel::Shell, Channel::Exec, Channel::Sftp], jump_login: JumpLogin::None }
+    }
+}
+
+/// A permission of a rule.
+#[derive(serde::Deserialize, JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(rename = "SshChannel")]
+pub(super) enum Channel {
+    /// A login shell.
+    Shell,
+    /// Commands; scp -O, rsync and git are such.
+    Exec,
+    /// The subsystem sftp; scp uses it too.
+    Sftp,
+    /// Connections that the server makes for the client: -L, -D, -W, of TCP and of unix sockets.
+    LocalForward,
+    /// Connections that the server takes for the client: -R, of TCP and of unix sockets.
+    RemoteForward,
+    /// The client's agent, for the server.
+    Agent,
+    /// The client's screen, for the server.
+    X11,
+}
+
+impl From<Channel> for Permission {
+    fn from(channel: Channel) -> Self {
+        match channel {
+            Channel::Shell => Self::Shell,
+            Channel::Exec => Self::Exec,
+            Channel::Sftp => Self::Sftp,
+            Channel::LocalForward => Self::LocalForward,
+            Channel::RemoteForward => Self::RemoteForward,
+            Channel::Agent => Self::Agent,
+            Channel::X11 => Self::X11,
+        }
+    }
+}
+
+/// What a jump asks of the user once more.
+#[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum JumpLogin {
+    /// Nothing.
+    #[default]
+    None,
+    /// A signature.
+    Key,
+}
+
+/// A public key as in a `.pub` file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct KeyLine(pub(super) PublicKey);
+
+impl<'de> Deserialize<'de> for KeyLine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let line = String::deserialize(deserializer)?;
+        PublicKey::parse_line(&line)
+            .map(Self)
+            .map_err(|bad| D::Error::custom(format_args!("expected a public key such as `ssh-ed25519 AAAA…`: {bad}")))
+    }
+}
+
+impl JsonSchema for KeyLine {
+    fn schema_name() -> Cow<'static, str> {
+        "SshPublicKey".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "A public key as in a `.pub` file: `ssh-ed25519 AAAA…`.", "type": "string", "minLength": 1 })
+    }
+}
+
+fn keys(lines: &[KeyLine]) -> Vec<PublicKey> {
+    lines.iter().map(|line| line.0.clone()).collect()
+}
+
+impl ListenerSettings {
+    /// Those of a listener.
+    ///
+    /// # Errors
+    /// `Internal`: it is not of this protocol.
+    pub(super) fn of(door: &crate::link::Doorway) -> Result<&Self, SessionError> {
+        let none = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, "a listener without its settings");
+        door.settings.downcast_ref().ok_or_else(none)
+    }
+
+    /// Whose certificates count, and which keys do not.
+    ///
+    /// # Errors
+    /// `Internal`: the file of revoked keys cannot be read. It must not be taken for an empty one.
+    pub(super) async fn trust(&self) -> Result<KeyTrust, SessionError> {
+        let unreadable = |text| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, text);
+        let revocations = match self.revoked_keys.clone() {
+            None => Revocations::default(),
+            Some(path) => blocking(move || revocations(path.as_ref())).await.map_err(unreadable)?,
+        };
+        Ok(KeyTrust { authorities: keys(&self.trusted_user_ca_keys), revocations })
+    }
+}
+
+impl ConnectionSettings {
+    /// Those of a grant's connection.
+    ///
+    /// # Errors
+    /// `Internal`: it is not of this protocol.
+    pub(super) fn of(grant: &Grant) -> Result<&Self, SessionError> {
+        settings::of(grant)
+    }
+
+    /// What is known of this server.
+    ///
+    /// # Errors
+    /// `UpstreamUnverified`: the file of known hosts cannot be read.
+    pub(super) async fn trusted(&self, host: &str, port: u16) -> Result<Trusted, SessionError> {
+        let unreadable = |text| SessionError::new(Refusal::UpstreamUnverified, Party::Proxy, Stage::Connect, text);
+        let mut trusted = match self.known_hosts.clone() {
+            None => Trusted::default(),
+            Some(path) => blocking(move || known_hosts(path.as_ref())).await.map_err(unreadable)?.lookup(host, port),
+        };
+        trusted.keys.extend(keys(&self.host_keys));
+        trusted.authorities.extend(keys(&self.host_ca));
+        Ok(trusted)
+    }
+
+    fn knows_any(&self) -> bool {
+        !self.host_keys.is_empty() || !self.host_ca.is_empty() || self.known_hosts.is_some()
+    }
+}
+
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err("the read was cut off".to_owned()))
+}
+
+fn bounded(key: &str, path: &Path) -> Result<Vec<u8>, String> {
+    let failed = |text: &dyn std::fmt::Display| format!("{key} {}: {text}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAX) {
+        return Err(failed(&format_args!("larger than {FILE_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn revocations(path: &Path) -> Result<Revocations, String> {
+    let bytes = bounded("revoked_keys", path)?;
+    Revocations::parse(&bytes).map_err(|bad| format!("revoked_keys {}: {bad}", path.display()))
+}
+
+fn known_hosts(path: &Path) -> Result<KnownHosts, String> {
+    let bytes = bounded("known_hosts", path)?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("known_hosts {}: not UTF-8", path.display()))?;
+    KnownHosts::parse(&text).map_err(|bad| {
+        let lines: Vec<String> = bad.iter().take(5).map(ToString::to_string).collect();
+        format!("known_hosts {}: {}", path.display(), lines.join("; "))
+    })
+}
+
+/// What the types cannot say by themselves.
+pub(super) fn check(connection: &Connection, problems: &mut Problems) {
+    let at = format!("connections.{}", connection.name.value);
+    let Some(settings) = connection.settings.downcast_ref::<ConnectionSettings>() else { return };
+    if let Some(tls) = &connection.tls {
+        problems.error(tls.span, format!("{at}.tls"), "SSH has no TLS: its servers are known by `host_keys`, `known_hosts` or `host_ca`");
+    }
+    if !settings.knows_any() && connection.insecure.is_none() {
+        let text = "no host key is known: give `host_keys` (`keyward trust HOST` prints them), `known_hosts` or `host_ca`";
+        problems.error(connection.name.span, at.clone(), text);
+    }
+    if let Some(path) = &settings.known_hosts
+        && let Err(text) = known_hosts(path.as_ref())
+    {
+        problems.error(connection.name.span, format!("{at}.known_hosts"), text);
+    }
+}
+
+/// The same of a listener; and who cannot prove himself there.
+pub(super) fn check_listener(listener: &Listener, config: &Config, problems: &mut Problems) {
+    let at = format!("listener {}", listener.address.value);
+    let Some(settings) = listener.settings.downcast_ref::<ListenerSettings>() else { return };
+    if let Some(tls) = &listener.tls {
+        problems.error(tls.span, format!("{at}.tls"), "SSH has no TLS: it brings its own encryption");
+    }
+    if settings.login.is_empty() {
+        problems.error(listener.address.span, format!("{at}.login"), "expected at least one way to log in");
+    }
+    if let Some(path) = &settings.revoked_keys
+        && let Err(text) = revocations(path.as_ref())
+    {
+        problems.error(listener.address.span, format!("{at}.revoked_keys"), text);
+    }
+    let by = |method| settings.login.contains(&method);
+    let by_password = by(LoginMethod::Password) || by(LoginMethod::KeyboardInteractive);
+    let by_certificate = by(LoginMethod::PublicKey) && !settings.trusted_user_ca_keys.is_empty();
+    for (name, user) in config.users.iter().filter(|_| !by_certificate) {
+        let key = by(LoginMethod::PublicKey) && !user.public_keys.is_empty();
+        if !key && !(by_password && user.password.is_some()) {
+            let text = format!("cannot log in at the {at}: it takes no proof that this user has");
+            problems.warning(user.span, format!("users.{name}"), text);
+        }
+    }
+}
