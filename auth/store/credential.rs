@@ -129,6 +129,8 @@ pub struct Provenance {
     pub request_id: String,
     /// SHA-256 of the lease id, first 16 hex digits. A lease id is itself a secret.
     pub lease: Option<String>,
+    /// The serial number of the certificate that was signed for it, by which the upstream's own log and the store's know it.
+    pub certificate: Option<u64>,
     /// Whether it came from the cache.
     pub cached: bool,
     /// Whether the lease is one that another session asked for, in use together with it. The request id is then of that session's request.

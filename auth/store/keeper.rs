@@ -93,6 +93,7 @@ impl Keeper {
             version: None,
             request_id: document.request_id.clone(),
             lease: Some(returned.lease.hash()),
+            certificate: None,
             cached: false,
             joined: false,
         };

@@ -32,7 +32,7 @@ pub(crate) async fn lease(from: &Named, grant: &Grant, role: &SecretPath, userna
     let signed = from.store.certify(grant, role, &key.public().to_line(), username).await?;
     drop(turn);
     let line = signed.certificate.trim();
-    check(line, key.public(), username).map_err(|what| malformed(&what))?;
+    let serial = check(line, key.public(), username).map_err(|what| malformed(&what))?;
     let mut credential = Credential::named(&Secret::from(username.to_owned()))?;
     credential.private_key = Some(Secret::from(std::mem::take(&mut *key.to_openssh(""))));
     credential.certificate = Some(line.to_owned());
@@ -40,14 +40,15 @@ pub(crate) async fn lease(from: &Named, grant: &Grant, role: &SecretPath, userna
         store: from.name.clone(),
         paths: grant.account().plan.shown(),
         request_id: signed.request_id,
+        certificate: Some(serial),
         ..Provenance::default()
     };
     Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads: Vec::new(), cached: false }))
 }
 
-/// Whether it says what was asked for. Its time is not held against our clock, and what restricts it is not ours to judge: both are the
-/// upstream's, who may know better.
-fn check(line: &str, key: &PublicKey, principal: &str) -> Result<(), String> {
+/// Its serial number, if it says what was asked for. Its time is not held against our clock, and what restricts it is not ours to judge:
+/// both are the upstream's, who may know better.
+fn check(line: &str, key: &PublicKey, principal: &str) -> Result<u64, String> {
     let useless = |why: Untrusted| match why {
         Untrusted::Algorithm(name) => format!(
             "the authority signed by \"{name}\", which servers do not take any more: set the role's algorithm_signer to rsa-sha2-256"
@@ -71,7 +72,7 @@ fn check(line: &str, key: &PublicKey, principal: &str) -> Result<(), String> {
     };
     match certificate.check_user(&wanted) {
         // Asked last, when all else was right.
-        Ok(_) | Err(Untrusted::CriticalOption(_) | Untrusted::SourceAddress) => Ok(()),
+        Ok(_) | Err(Untrusted::CriticalOption(_) | Untrusted::SourceAddress) => Ok(certificate.serial()),
         Err(why) => Err(useless(why)),
     }
 }

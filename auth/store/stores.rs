@@ -268,6 +268,7 @@ async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &[ReadOf<'_
         version: reads.first().and_then(|(_, read, _)| read.document.version),
         request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
         lease: None,
+        certificate: None,
         cached,
         joined: false,
     };

@@ -27,8 +27,8 @@ impl Authority {
     }
 
     /// What comes of a certificate that was signed with these options.
-    fn check(&self, options: &[&str], key: &str) -> Result<(), String> {
-        self.keygen(&[&["-q", "-I", "id"], options, &[&format!("{key}.pub")]].concat());
+    fn check(&self, options: &[&str], key: &str) -> Result<u64, String> {
+        self.keygen(&[&["-q", "-I", "id", "-z", "7"], options, &[&format!("{key}.pub")]].concat());
         check(&self.text(&format!("{key}-cert.pub")), &PublicKey::parse_line(&self.text("key.pub")).unwrap(), "app")
     }
 }
@@ -46,7 +46,7 @@ fn a_certificate_counts_if_it_is_for_our_key_and_our_user_whatever_restricts_it(
         &["-s", "ca", "-n", "app", "-O", "force-command=/bin/true"],
         &["-s", "ca", "-n", "app", "-O", "source-address=192.0.2.0/24"],
     ] {
-        assert_eq!(authority.check(options, "key"), Ok(()), "{options:?}");
+        assert_eq!(authority.check(options, "key"), Ok(7), "{options:?}");
     }
 }
 

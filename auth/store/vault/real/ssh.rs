@@ -98,6 +98,7 @@ async fn each_session_has_a_key_of_its_own_that_the_authority_certifies_for_a_mo
         assert!(bed.gate.refetch(&bed.grant(connection), &lease).await.unwrap().is_none());
         let provenance = lease.provenance();
         assert!(!provenance.cached && provenance.request_id.len() == 36 && provenance.lease.is_none(), "{provenance:?}");
+        assert_eq!(provenance.certificate, Some(granted.serial));
         assert_eq!(provenance.paths[0], format!("{mount}/sign/app"));
     }
     assert_eq!(bed.lease("named").await.unwrap().provenance().paths[1], format!("{names}/data/linux?account"));
