@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keyward_ssh_transport::certificate::{Certificate, HostCertificate, mint_host};
+use keyward_ssh_transport::certificate::{HostCertificate, mint_host};
 use keyward_ssh_transport::key::PublicKey;
 use keyward_ssh_transport::sign::{Certified, Signer, generate_ed25519, read_private_key};
-use keyward_ssh_transport::{ServerConfig, SystemRandom};
+use keyward_ssh_transport::{Limits, ServerConfig, SystemRandom};
 use zeroize::Zeroizing;
 
 use crate::state::write_private;
@@ -25,8 +25,6 @@ const BACKDATED: Duration = Duration::from_secs(60 * 60);
 pub(super) struct Host {
     key: Arc<dyn Signer>,
     ca: Arc<dyn Signer>,
-    /// What every outer link is served with.
-    config: Arc<ServerConfig>,
 }
 
 /// What an inner link is served with.
@@ -45,8 +43,7 @@ impl Host {
     pub(super) fn open(state: &Path) -> Result<Self, String> {
         let key = read_or_make(state, HOST_KEY, "keyward")?;
         let ca = read_or_make(state, HOST_CA, "keyward host CA")?;
-        let config = Arc::new(ServerConfig::new(vec![Arc::clone(&key)]));
-        Ok(Self { key, ca, config })
+        Ok(Self { key, ca })
     }
 
     /// Whether the state folder has them.
@@ -55,8 +52,8 @@ impl Host {
     }
 
     /// As ourselves.
-    pub(super) fn config(&self) -> &Arc<ServerConfig> {
-        &self.config
+    pub(super) fn config(&self, limits: Limits) -> Arc<ServerConfig> {
+        Arc::new(ServerConfig { limits, ..ServerConfig::new(vec![Arc::clone(&self.key)]) })
     }
 
     /// The key by which clients know us.
@@ -73,7 +70,7 @@ impl Host {
     ///
     /// # Errors
     /// A text for the operator: no random numbers, or no clock.
-    pub(super) fn acting_as(&self, name: &str) -> Result<ActingAs, String> {
+    pub(super) fn acting_as(&self, name: &str, limits: Limits) -> Result<ActingAs, String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| "the clock stands before 1970")?;
         let from = now.saturating_sub(BACKDATED);
         let mut serial = [0; 8];
@@ -89,8 +86,8 @@ impl Host {
         };
         let blob = mint_host(&*self.ca, &wanted, &mut SystemRandom).map_err(|error| error.to_string())?;
         let certified = Certified::new(Arc::clone(&self.key), &blob).map_err(|error| error.to_string())?;
-        debug_assert!(Certificate::parse(&blob).is_ok(), "we read what we made");
-        Ok(ActingAs { config: Arc::new(ServerConfig::new(vec![Arc::new(certified)])), serial })
+        let config = ServerConfig { limits, ..ServerConfig::new(vec![Arc::new(certified)]) };
+        Ok(ActingAs { config: Arc::new(config), serial })
     }
 }
 
@@ -142,7 +139,7 @@ mod tests {
     fn a_certificate_counts_for_the_one_name_for_a_day_at_the_most() {
         let state = tempfile::tempdir().unwrap();
         let host = Host::open(state.path()).unwrap();
-        let acting = host.acting_as("web-1").unwrap();
+        let acting = host.acting_as("web-1", Limits::default()).unwrap();
         let blob = acting.config.host_keys[0].blob();
         let presented = Presented::parse("ssh-ed25519-cert-v01@openssh.com", blob).unwrap();
         let What::Certificate(certificate) = presented.what() else { panic!("no certificate") };

@@ -16,7 +16,7 @@ use keyward_ssh_transport::pump::{self, Gate};
 use keyward_ssh_transport::{Event, Fatal, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use super::settings::{AccessSettings, JumpLogin};
+use super::settings::{AccessSettings, JumpLogin, ListenerSettings, RekeyLimit};
 use super::wire::{Silent, Wire};
 use super::{NAME, PREFACE, host_of, refuse, serve_inside};
 use crate::error::{Party, SessionError, Stage};
@@ -363,7 +363,8 @@ fn visit(outer: &Link, identity: &Arc<Identity>, target: &Target<'_>) -> Result<
         server::refused(outer, &claimed, &error);
         return Err("no such connection, or it is not open to you");
     };
-    let acting = match host_of(&outer.proxy).and_then(|keys| keys.acting_as(host)) {
+    let limits = ListenerSettings::of(&outer.door).map(|settings| RekeyLimit::limits(settings.rekey_limit)).unwrap_or_default();
+    let acting = match host_of(&outer.proxy).and_then(|keys| keys.acting_as(host, limits)) {
         Ok(acting) => acting,
         Err(text) => {
             tracing::error!(error = text, "no certificate for a jump");

@@ -37,7 +37,7 @@ use crate::upstream::{Preface, Security};
 use host::Host;
 use jump::Visitor;
 use relay::{Leg, Relay};
-use settings::{AccessSettings, ConnectionSettings, ListenerSettings};
+use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit};
 use upstream::{Login, Reached};
 use wire::{Heard, Silent, Wire};
 
@@ -97,9 +97,9 @@ fn host_of(proxy: &Proxy) -> Result<&Host, String> {
 
 fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> {
     async move {
-        let config = host_of(&link.proxy).map(|host| Arc::clone(host.config()));
-        let config = config.map_err(|text| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, text))?;
-        let mut wire = Wire::server(config);
+        let limits = RekeyLimit::limits(ListenerSettings::of(&link.door)?.rekey_limit);
+        let host = host_of(&link.proxy).map_err(|text| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, text))?;
+        let mut wire = Wire::server(host.config(limits));
         let served = match link.bounds().run(Box::pin(establish(link, client, &mut wire, None))).await {
             Ok(Established::Probe) => Ok(Served::Probe),
             Ok(Established::Jump(identity)) => jump::serve(link, client, &mut wire, identity).await,

@@ -186,21 +186,21 @@ impl Relay<'_> {
             let due = self.parts(side).0.conn.tick(now).map_err(|fatal| broken(side, fatal))?;
             next = next.into_iter().chain(due).min();
         }
-        let due = tokio::time::Instant::from_std(next.unwrap_or_else(|| now + LAST_WORDS));
+        let due = tokio::time::Instant::from_std(next.or_else(|| now.checked_add(LAST_WORDS)).unwrap_or(now));
         if clock.deadline() != due {
             clock.as_mut().reset(due);
         }
-        // What `tick` began has to be written; that it is polled again is what `turn` is for.
-        let begun = [&self.client, &self.upstream].into_iter().any(|leg| leg.wire.conn.in_exchange() && !leg.wire.conn.output().is_empty());
-        let begun = begun && self.flush_both(cx);
+        // What `tick` began has to be written.
+        let begun = self.flush_both(cx);
         Ok(clock.poll(cx).is_pending() && !begun)
     }
 
     fn flush_both(&mut self, cx: &mut Context<'_>) -> bool {
-        [Side::Client, Side::Server].into_iter().any(|side| {
+        let flush = |side| {
             let (wire, stream) = self.parts(side);
             wire.poll_flush(cx, stream).is_ready()
-        })
+        };
+        [Side::Client, Side::Server].map(flush).contains(&true)
     }
 
     fn ended(&mut self, reason: Reason) -> Over {

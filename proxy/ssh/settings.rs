@@ -6,7 +6,8 @@ use std::io::Read;
 use std::path::Path;
 
 use keyward_auth::{Grant, KeyTrust};
-use keyward_config::{Config, Connection, FilePath, Listener, Problems};
+use keyward_config::{Bytes, Config, Connection, FilePath, Listener, Problems};
+use keyward_ssh_transport::Limits;
 use keyward_ssh_transport::key::PublicKey;
 use keyward_ssh_transport::known_hosts::{KnownHosts, Trusted};
 use keyward_ssh_transport::policy::Permission;
@@ -34,11 +35,13 @@ pub(super) struct ListenerSettings {
     /// Keys and certificates that no longer count: a list of keys or a KRL of ssh-keygen, in a file that is read at every login by key. If it
     /// cannot be read, no key counts. Default: none.
     pub(super) revoked_keys: Option<FilePath>,
+    /// After so many bytes in one direction, keys are exchanged again with clients, as with ssh's `RekeyLimit`; at least 1MiB. Default 1GiB.
+    pub(super) rekey_limit: Option<RekeyLimit>,
 }
 
 impl Default for ListenerSettings {
     fn default() -> Self {
-        Self { login: LoginMethod::ALL.to_vec(), trusted_user_ca_keys: Vec::new(), revoked_keys: None }
+        Self { login: LoginMethod::ALL.to_vec(), trusted_user_ca_keys: Vec::new(), revoked_keys: None, rekey_limit: None }
     }
 }
 
@@ -70,6 +73,8 @@ pub(super) struct ConnectionSettings {
     pub(super) known_hosts: Option<FilePath>,
     /// Authorities of host certificates, each as in a `.pub` file; a certificate counts for the name in the address.
     pub(super) host_ca: Vec<KeyLine>,
+    /// After so many bytes in one direction, keys are exchanged again with the server; at least 1MiB. Default 1GiB.
+    pub(super) rekey_limit: Option<RekeyLimit>,
 }
 
 /// What a rule says of SSH.
@@ -134,6 +139,32 @@ pub(super) enum JumpLogin {
     None,
     /// A signature.
     Key,
+}
+
+/// Bytes after which keys are exchanged again.
+#[derive(JsonSchema, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(transparent)]
+pub(super) struct RekeyLimit(Bytes);
+
+impl RekeyLimit {
+    const LEAST: u64 = 1024 * 1024;
+
+    /// The limits of a transport under it.
+    pub(super) fn limits(limit: Option<Self>) -> Limits {
+        let limits = Limits::default();
+        limit.map_or(limits, |limit| Limits { rekey_bytes: limit.0.get().min(limits.rekey_bytes), ..limits })
+    }
+}
+
+impl<'de> Deserialize<'de> for RekeyLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        if bytes.get() < Self::LEAST {
+            Err(D::Error::custom("expected at least 1MiB: an exchange of keys takes time"))
+        } else {
+            Ok(Self(bytes))
+        }
+    }
 }
 
 /// A public key as in a `.pub` file.
@@ -283,7 +314,7 @@ pub(super) fn check_listener(listener: &Listener, config: &Config, problems: &mu
     let by_certificate = by(LoginMethod::PublicKey) && !settings.trusted_user_ca_keys.is_empty();
     for (name, user) in config.users.iter().filter(|_| !by_certificate) {
         let key = by(LoginMethod::PublicKey) && !user.public_keys.is_empty();
-        if !key && !(by_password && user.password.is_some()) {
+        if !(key || by_password && user.password.is_some()) {
             let text = format!("cannot log in at the {at}: it takes no proof that this user has");
             problems.warning(user.span, format!("users.{name}"), text);
         }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyward_auth::{Credential, Grant};
-use keyward_ssh_transport::ClientConfig;
 use keyward_ssh_transport::auth::Banner;
 use keyward_ssh_transport::auth::client::{self, Client, Credentials, Why};
 use keyward_ssh_transport::certificate::{Presented, What};
@@ -12,9 +11,10 @@ use keyward_ssh_transport::key::SIGNATURE_ALGORITHMS;
 use keyward_ssh_transport::known_hosts::Trusted;
 use keyward_ssh_transport::revocation::Revocations;
 use keyward_ssh_transport::sign::{Certified, Signer, read_private_key};
+use keyward_ssh_transport::{ClientConfig, Limits};
 use zeroize::Zeroizing;
 
-use super::settings::ConnectionSettings;
+use super::settings::{ConnectionSettings, RekeyLimit};
 use super::wire::{Heard, Silent, Wire};
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::{Refusal, UpstreamRefusal};
@@ -55,7 +55,9 @@ impl session::Login for Login<'_> {
         let settings = ConnectionSettings::of(self.grant)?;
         let (host, port) = unverified.host().map(|(host, port)| (host.to_owned(), port)).unwrap_or_default();
         let trusted = settings.trusted(&host, port).await?;
-        let exchanged = tokio::time::timeout(KEX_TIMEOUT, exchange_keys(&mut unverified, &trusted, &host)).await;
+        let exchanged =
+            tokio::time::timeout(KEX_TIMEOUT, exchange_keys(&mut unverified, &trusted, &host, RekeyLimit::limits(settings.rekey_limit)))
+                .await;
         let slow = || SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, "no key exchange within 10 s");
         let (wire, known) = exchanged.map_err(|_| slow())??;
         let verified = match known {
@@ -78,7 +80,12 @@ impl session::Login for Login<'_> {
 }
 
 /// Up to the first keys. `None`: nobody knows the server, and the connection says that it does not matter.
-async fn exchange_keys(unverified: &mut Unverified, trusted: &Trusted, host: &str) -> Result<(Wire, Option<HostKnown>), SessionError> {
+async fn exchange_keys(
+    unverified: &mut Unverified,
+    trusted: &Trusted,
+    host: &str,
+    limits: Limits,
+) -> Result<(Wire, Option<HostKnown>), SessionError> {
     let refused = |text: String| SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Connect, text);
     // What is known is held to, also where the connection says `insecure`.
     let known = trusted.knows_any();
@@ -86,7 +93,7 @@ async fn exchange_keys(unverified: &mut Unverified, trusted: &Trusted, host: &st
         return Err(refused(format!("no host key of {host} is known; `keyward trust` prints what to pin")));
     }
     let algorithms = if known { trusted.algorithms() } else { SIGNATURE_ALGORITHMS.to_vec() };
-    let mut wire = Wire::client(ClientConfig::new(algorithms));
+    let mut wire = Wire::client(ClientConfig { limits, ..ClientConfig::new(algorithms) });
     let mut by = None;
     loop {
         match wire.hear(unverified.preface()).await.map_err(|silent| silent.of_upstream(Stage::Connect))? {
