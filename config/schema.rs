@@ -207,8 +207,23 @@ mod tests {
         assert_eq!(form["properties"]["own"]["description"], "Its own key.");
         let required: BTreeSet<&str> = form["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert_eq!(required, BTreeSet::from(["address", "own", "protocol"]));
+        assert!(form["properties"].get("hosts").is_none() && form.get("oneOf").is_none(), "a database is at one address");
         assert_eq!(schema["$defs"]["Nested"]["additionalProperties"], false);
         assert_eq!(schema["$defs"]["Limits"]["additionalProperties"], false);
+    }
+
+    #[test]
+    fn servers_have_an_address_or_hosts_and_a_rule_has_the_keys_of_their_protocol() {
+        let schema = of::<Own>();
+        let form = schema.pointer("/properties/connections/additionalProperties/oneOf/1").unwrap();
+        assert_eq!(form["properties"]["protocol"]["const"], "ssh");
+        assert_eq!(form["oneOf"], json!([{ "required": ["address"] }, { "required": ["hosts"] }]));
+        assert!(form["properties"].get("hosts").is_some());
+        assert!(!form["required"].as_array().unwrap().contains(&"address".into()));
+        let rule = schema.pointer("/properties/access/items").unwrap();
+        assert_eq!(rule["additionalProperties"], false);
+        let keys: BTreeSet<&str> = rule["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, BTreeSet::from(["accounts", "allow", "connections", "nested", "own"]));
     }
 
     #[test]

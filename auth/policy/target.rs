@@ -66,3 +66,6 @@ impl Target {
         own.eq_ignore_ascii_case(host) && at.unwrap_or(default_port) == port
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,11 @@ fn who_names_no_account_gets_default_or_the_only_one_or_has_to_choose_among_his(
 fn what_a_user_may_reach_is_listed_by_protocol_and_nothing_else_is() {
     let policy = policy("  - { allow: [payments], connections: [payroll, web-1, orders] }");
     let list = |user, protocol| {
-        policy.reachable(&who(user), protocol).into_iter().map(|one| format!("{}/{}", one.connection, one.account)).collect::<Vec<_>>()
+        policy
+            .reachable(who(user).user(), protocol)
+            .into_iter()
+            .map(|one| format!("{}/{}", one.connection, one.account))
+            .collect::<Vec<_>>()
     };
     assert_eq!(list("alice", "postgres"), ["orders/default", "payroll/reader", "payroll/writer"]);
     assert_eq!(list("alice", "ssh"), ["web-1/default"]);
