@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Keyward in two minutes: OpenBao, PostgreSQL and MariaDB on loopback, Keyward in front of them, psql and mariadb through it.
+# Keyward in two minutes: OpenBao, PostgreSQL, MariaDB and sshd on loopback, Keyward in front of them; psql, mariadb and ssh through it.
 #
 #   docker/demo.sh            shows it, then stays up so that you can try it yourself, until Ctrl-C
 #   docker/demo.sh --once     shows it and ends; the exit status says whether every step held
@@ -36,6 +36,7 @@ main() {
   start_mariadb
   start_openbao
   seed_openbao
+  start_sshd
   start_keyward
   show
   [[ $once == yes ]] || stay
@@ -152,7 +153,7 @@ openbao_answers() {
 
 # Secrets reach `bao` on its standard input, never in its arguments.
 seed_openbao() {
-  say "seeding OpenBao: for each server a KV secret and a role for short-lived logins, and an AppRole for Keyward"
+  say "seeding OpenBao: for each database a KV secret and a role for short-lived logins, for sshd an authority, for Keyward an AppRole"
   "$bao" secrets enable -path=prod_db -version=2 kv
   until_true 10 "the KV mount is ready" "$bao" read prod_db/config
   printf '{"data":{"username":"orders_app","password":"%s"}}' "$app_password" | "$bao" write prod_db/data/postgres - > /dev/null
@@ -181,12 +182,22 @@ JSON
  "revocation_statements": ["DROP USER IF EXISTS '{{name}}'@'%';"]}
 JSON
 
-  # The least that Keyward needs: to read the four, and to give back leases of those two roles.
+  # An authority that lives in OpenBao alone. The role certifies keys for this one user, for as long as it is asked to.
+  linux_user=$(id -un)
+  if ((EUID == 0)); then linux_user=postgres; fi # sshd does not need root to let the user in as whom it runs
+  "$bao" secrets enable ssh
+  "$bao" write ssh/config/ca generate_signing_key=true key_type=ed25519 > /dev/null
+  "$bao" write ssh/roles/deploy - << JSON > /dev/null
+{"key_type": "ca", "allow_user_certificates": true, "allowed_users": "$linux_user", "max_ttl": "2m", "default_extensions": {"permit-pty": ""}}
+JSON
+
+  # The least that Keyward needs: to read the four, to have keys certified, and to give back leases of those two roles.
   "$bao" policy write keyward - << 'HCL'
 path "prod_db/data/postgres"     { capabilities = ["read"] }
 path "prod_db/data/mariadb"      { capabilities = ["read"] }
 path "orders_db/creds/orders_rw" { capabilities = ["read"] }
 path "shop_db/creds/shop_rw"     { capabilities = ["read"] }
+path "ssh/sign/deploy"           { capabilities = ["update"] }
 path "sys/leases/revoke" {
   capabilities       = ["update"]
   allowed_parameters = { "lease_id" = ["orders_db/creds/orders_rw/*", "shop_db/creds/shop_rw/*"], "sync" = [] }
@@ -198,6 +209,37 @@ HCL
   "$bao" write -force -field=secret_id auth/approle/role/keyward/secret-id > "$dir/secret_id"
 }
 
+# --- sshd: a server -----------------------------------------------------------------------------------------------------------
+
+# It knows no password and no key of anybody: it lets in who has a certificate of OpenBao's authority.
+start_sshd() {
+  sshd_port=$(free_port)
+  say "starting sshd on 127.0.0.1:$sshd_port"
+  install -d -m 700 "$dir/sshd"
+  ssh-keygen -q -t ed25519 -N '' -C web-1 -f "$dir/sshd/host_key"
+  "$bao" read -field=public_key ssh/config/ca > "$dir/sshd/user_ca.pub"
+  cat > "$dir/sshd/config" << SSHD
+Port $sshd_port
+ListenAddress 127.0.0.1
+HostKey $dir/sshd/host_key
+TrustedUserCAKeys $dir/sshd/user_ca.pub
+AuthorizedKeysFile none
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+PidFile none
+SSHD
+  local own_user=()
+  if ((EUID == 0)); then
+    own_user=(setpriv --reuid "$linux_user" --regid "$linux_user" --init-groups)
+    chown -R "$linux_user" "$dir/sshd"
+  fi
+  background sshd "${own_user[@]}" /usr/sbin/sshd -D -e -f "$dir/sshd/config"
+  until_true 30 "sshd answers" sshd_answers
+}
+
+sshd_answers() { (: < "/dev/tcp/127.0.0.1/$sshd_port"); }
+
 # --- Keyward ------------------------------------------------------------------------------------------------------------------
 
 start_keyward() {
@@ -207,12 +249,14 @@ start_keyward() {
   printf '*:*:*:alice:%s\n' "$password" > "$dir/alice.pgpass"
   printf '[client]\nuser=alice\npassword=%s\n' "$password" > "$dir/alice.cnf"
   verifier=$("$keyward" user hash <<< "$password")
+  ssh-keygen -q -t ed25519 -N '' -C alice -f "$dir/alice_key"
   cat > "$dir/keyward.yaml" << YAML
 state: $dir/state
 log: { format: json }
 listeners:
   - { protocol: postgres, address: "127.0.0.1:0" }
   - { protocol: mysql, address: "127.0.0.1:0" }
+  - { protocol: ssh, address: "127.0.0.1:0" }
 stores:
   corp:
     type: vault
@@ -245,22 +289,46 @@ connections:
     database: shop
     store: corp
     credential: shop_db/creds/shop_rw
+  web-1:                                         # a server: a key for every session, which OpenBao certifies
+    protocol: ssh
+    address: 127.0.0.1:$sshd_port
+    store: corp
+    host_keys: ["$(cut -d ' ' -f 1,2 "$dir/sshd/host_key.pub")"]
+    accounts:
+      deploy: { username: { literal: $linux_user }, credential: ssh/sign/deploy }
 users:
   alice:
     password: "$verifier"
+    public_keys: ["$(cat "$dir/alice_key.pub")"]
     groups: [payments]
 access:
-  - { allow: [payments], connections: ["orders*", "shop*"] }
+  - { allow: [payments], connections: ["orders*", "shop*", web-1] }
 YAML
   unset BAO_TOKEN # Keyward has its AppRole; nothing below needs the root token
   background keyward "$keyward" run --config "$dir/keyward.yaml"
   until_true 30 "Keyward is ready" grep -q '"ready"' "$dir/keyward.log"
-  postgres_port=$(listener postgres) mysql_port=$(listener mysql)
-  [[ $postgres_port && $mysql_port ]] || die "Keyward's log names no listener"
+  postgres_port=$(listener postgres) mysql_port=$(listener mysql) ssh_port=$(listener ssh)
+  [[ $postgres_port && $mysql_port && $ssh_port ]] || die "Keyward's log names no listener"
   "$keyward" ca --config "$dir/keyward.yaml" > "$dir/keyward-ca.pem"
   # Not `localhost`, which means a unix socket to them.
   mysql_options=(--defaults-file="$dir/alice.cnf" --host=127.0.0.1 --port="$mysql_port" --ssl-ca="$dir/keyward-ca.pem")
   mariadb_options=("${mysql_options[@]}" --ssl-verify-server-cert) mysql_options+=(--ssl-mode=VERIFY_IDENTITY)
+
+  # Keyward is known by its own key, and a server behind it by Keyward's authority, which counts for the names that are declared, no others.
+  {
+    printf '[127.0.0.1]:%s %s\n' "$ssh_port" "$(cat "$dir/state/ssh_host_ed25519_key.pub")"
+    printf '@cert-authority web-1 %s\n' "$(cat "$dir/state/ssh_host_ca.pub")"
+  } > "$dir/known_hosts"
+  cat > "$dir/ssh_config" << SSH
+Host keyward
+  HostName 127.0.0.1
+  Port $ssh_port
+Host *
+  IdentityFile $dir/alice_key
+  IdentitiesOnly yes
+  UserKnownHostsFile $dir/known_hosts
+  StrictHostKeyChecking yes
+SSH
 }
 
 listener() { sed -n "/\"listening\"/{/\"protocol\":\"$1\"/s/.*\"127\.0\.0\.1:\([0-9]*\)\".*/\1/p}" "$dir/keyward.log"; }
@@ -278,9 +346,12 @@ alice() {
 alice_mariadb() { mariadb "${mariadb_options[@]}" --batch --skip-column-names "$1" -e "$2"; }
 alice_mysql() { "$mysql" "${mysql_options[@]}" --batch --skip-column-names "$1" -e "$2"; }
 
+alice_ssh() { ssh -F "$dir/ssh_config" -o BatchMode=yes "$@" < /dev/null; }
+
 show() {
   show_postgres
   show_mariadb
+  show_ssh
 
   say "the audit record of these sessions"
   cat "$dir/state/audit.jsonl"
@@ -325,6 +396,21 @@ show_mariadb() {
   printf 'gone from mysql.user: %s\n' "$who"
 }
 
+show_ssh() {
+  local who
+  say "alice → Keyward → sshd, with a key that OpenBao certified for this session (connection: web-1, account: deploy)"
+  who=$(alice_ssh alice+web-1@keyward id -un)
+  [[ $who == "$linux_user" ]] || die "expected to be $linux_user upstream, and was '$who'"
+  printf 'ssh alice+web-1@keyward: she is %s there\n' "$who"
+  who=$(alice_ssh -J alice@keyward deploy@web-1 id -un)
+  [[ $who == "$linux_user" ]] || die "expected to be $linux_user upstream, and was '$who'"
+  printf 'ssh -J alice@keyward deploy@web-1: she is %s there\n' "$who"
+  [[ $(grep -c "Accepted publickey for $linux_user .* ID vault-" "$dir/sshd.log") == 2 ]] || die "sshd saw no two certificates: $(cat "$dir/sshd.log")"
+  grep "Accepted publickey" "$dir/sshd.log"
+  if alice_ssh -p "$sshd_port" "$linux_user@127.0.0.1" true 2> /dev/null; then die "sshd lets alice in without Keyward"; fi
+  printf 'past Keyward, sshd does not let her in\n'
+}
+
 role_is_gone() { [[ $(admin_sql orders <<< "SELECT count(*) FROM pg_roles WHERE rolname = '$1'") == 0 ]]; }
 user_is_gone() { [[ $(admin_mariadb <<< "SELECT count(*) FROM mysql.user WHERE user = '$1'") == 0 ]]; }
 
@@ -337,6 +423,8 @@ stay() {
   for connection in shop shop_rw; do
     printf '  mariadb%s %s\n' "$(printf ' %q' "${mariadb_options[@]}")" "$connection"
   done
+  printf '  ssh -F %s alice+web-1@keyward\n' "$dir/ssh_config"
+  printf '  ssh -F %s -J alice@keyward deploy@web-1\n' "$dir/ssh_config"
   printf '\n  %s\n\n' "config: $dir/keyward.yaml   log: $dir/keyward.log   audit: $dir/state/audit.jsonl"
   wait "${pids[-1]}" || true
   die "Keyward has ended by itself; its last words: $(tail -n 5 "$dir/keyward.log")"

@@ -16,7 +16,7 @@ policy_placed=no
 say() { printf '== %s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
-# OpenBao, PostgreSQL and MariaDB as servers, psql and mariadb, and what compiles Keyward.
+# OpenBao, PostgreSQL, MariaDB and sshd as servers, psql, mariadb and ssh, and what compiles Keyward.
 install_servers() { one_at_a_time servers; }
 
 # Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9, MariaDB 11 and OpenSSH 10 if they can be had, and the tools of
@@ -76,6 +76,8 @@ wanted_for_servers() {
   command -v psql > /dev/null || echo postgresql-client
   server_of_mariadb > /dev/null || echo mariadb-server
   command -v mariadb > /dev/null || echo mariadb-client
+  command -v ssh > /dev/null && command -v ssh-keygen > /dev/null || echo openssh-client
+  [[ -x /usr/sbin/sshd ]] || echo openssh-server
   command -v cc > /dev/null && command -v c++ > /dev/null || echo build-essential
   python3 -c 'import ensurepip, venv' 2> /dev/null || echo python3-venv
 }
@@ -84,8 +86,6 @@ wanted_for_drivers() {
   command -v node > /dev/null || echo nodejs
   command -v npm > /dev/null || echo npm
   command -v sysbench > /dev/null || echo sysbench
-  command -v ssh > /dev/null && command -v ssh-keygen > /dev/null || echo openssh-client
-  [[ -x /usr/sbin/sshd ]] || echo openssh-server
   command -v rsync > /dev/null || echo rsync
   command -v git > /dev/null || echo git
   command -v xauth > /dev/null || echo xauth
