@@ -57,6 +57,13 @@ struct ByOutcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByUse {
+    protocol: &'static str,
+    what: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByDirection {
     protocol: &'static str,
     direction: &'static str,
@@ -92,6 +99,7 @@ pub struct Metrics {
     stages: Histograms<ByStage>,
     bytes: Family<ByDirection, Counter>,
     cancels: Family<ByOutcome, Counter>,
+    uses: Family<ByUse, Counter>,
     store_calls: Family<ByCall, Counter>,
     store_time: Histograms<ByStore>,
     token_left: Family<ByStore, Gauge<f64, AtomicU64>>,
@@ -119,6 +127,7 @@ impl Default for Metrics {
             stages: Family::new_with_constructor(histogram),
             bytes: Family::default(),
             cancels: Family::default(),
+            uses: Family::default(),
             store_calls: Family::default(),
             store_time: Family::new_with_constructor(histogram),
             token_left: Family::default(),
@@ -149,6 +158,7 @@ impl Metrics {
         registry.register_with_unit("stage", "Time spent in each stage of a login", Unit::Seconds, self.stages.clone());
         registry.register_with_unit("relayed", "Bytes relayed", Unit::Bytes, self.bytes.clone());
         registry.register("cancels", "Cancel requests, by whether a session was found", self.cancels.clone());
+        registry.register("uses", "What sessions were used for, or were refused: channels of SSH", self.uses.clone());
         registry.register("store_calls", "Requests to stores", self.store_calls.clone());
         registry.register_with_unit("store_call", "Time of requests to stores", Unit::Seconds, self.store_time.clone());
         registry.register_with_unit(
@@ -220,6 +230,11 @@ impl Metrics {
     pub fn cancel(&self, protocol: &'static str, hit: bool) {
         let outcome = if hit { "hit" } else { "miss" };
         self.cancels.get_or_create(&ByOutcome { protocol, outcome }).inc();
+    }
+
+    /// A session was used for something, or was refused it; both are fixed words.
+    pub fn used(&self, protocol: &'static str, what: &'static str, outcome: &'static str) {
+        self.uses.get_or_create(&ByUse { protocol, what, outcome }).inc();
     }
 
     /// An audit record could not be written.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keyward_auth::{Credential, Denied, Grant, Identity, Lease, LeaseEnd, Provenance, StoreError};
 use keyward_config::Limits;
 
-use crate::audit::{OpenRecord, Opened};
+use crate::audit::{OpenRecord, Opened, Use};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::refusal::{Reason, Refusal};
@@ -308,8 +308,9 @@ impl Session<Live> {
     }
 
     /// Puts what the session is used for on record; never waits. `false`: it cannot be written, and the file says that nothing goes unrecorded.
-    pub fn record(&self, what: &serde_json::Map<String, serde_json::Value>) -> bool {
-        self.proxy.audit.used(self.grant.session(), what)
+    pub fn record(&self, used: &Use) -> bool {
+        self.proxy.metrics.used(self.grant.connection().protocol(), used.what, used.outcome);
+        self.proxy.audit.used(self.grant.session(), used)
     }
 
     /// Relays bytes until the end, and ends the session's life: see [`Self::finish`].

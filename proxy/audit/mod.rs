@@ -15,12 +15,11 @@ use std::time::{Duration, Instant};
 
 use keyward_auth::{Grant, Provenance, SessionId};
 use keyward_config::OnFailure;
-use serde_json::{Map, Value};
 use tokio::sync::mpsc::OwnedPermit;
 
 use crate::metrics::Metrics;
 use crate::registry::Traffic;
-pub use record::{Denied, Opened};
+pub use record::{Denied, Opened, Use};
 use writer::{Entry, Writer};
 
 /// How long a login waits for its record.
@@ -98,9 +97,9 @@ impl Audit {
         }
     }
 
-    /// Records what a live session is used for. Never waits. `false`: there is no place for it, and the file says `on_failure: refuse`.
-    pub fn used(&self, session: SessionId, what: &Map<String, Value>) -> bool {
-        if self.writer.offer(record::used(session, what)) {
+    /// Records what a live session is used for, or is refused. Never waits. `false`: there is no place for it, and the file says `on_failure: refuse`.
+    pub fn used(&self, session: SessionId, used: &Use) -> bool {
+        if self.writer.offer(record::used(session, used)) {
             return true;
         }
         self.metrics.audit_failure();

@@ -101,6 +101,16 @@ impl Denied<'_> {
     }
 }
 
+/// What a session is used for, or was refused.
+pub struct Use {
+    /// A fixed word of its protocol's.
+    pub what: &'static str,
+    /// `allowed` or `refused`.
+    pub outcome: &'static str,
+    /// What belongs to it: names and addresses, never contents. What a peer chose is escaped and bounded.
+    pub details: Vec<(&'static str, Value)>,
+}
+
 pub(super) fn closed(session: SessionId, outcome: &'static str, lasted: Duration, bytes: (u64, u64)) -> Vec<u8> {
     line(&json!({
         "time": now(),
@@ -114,12 +124,14 @@ pub(super) fn closed(session: SessionId, outcome: &'static str, lasted: Duration
 }
 
 /// What a session is used for, as its protocol says it.
-pub(super) fn used(session: SessionId, what: &Map<String, Value>) -> Vec<u8> {
+pub(super) fn used(session: SessionId, used: &Use) -> Vec<u8> {
     let mut fields = Map::new();
     fields.insert("time".to_owned(), json!(now()));
     fields.insert("event".to_owned(), json!("used"));
     fields.insert("session".to_owned(), json!(session.as_str()));
-    fields.extend(what.clone());
+    fields.insert("what".to_owned(), json!(used.what));
+    fields.insert("outcome".to_owned(), json!(used.outcome));
+    fields.extend(used.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     line(&fields)
 }
 
