@@ -14,6 +14,9 @@ use crate::Observer;
 pub(crate) struct Settings {
     /// What `Connection::settings` is asked for.
     pub(crate) database: Option<String>,
+    /// Of a listener.
+    #[serde(rename = "trusted_user_ca_keys")]
+    _trusted_user_ca_keys: Option<Vec<String>>,
 }
 
 /// The keys of a rule that are only SSH's.
@@ -38,7 +41,12 @@ const PROTOCOLS: &[ProtocolSettings] = &[
 
 /// The sections of the file that a test is about, after those that every file needs.
 pub(crate) fn config(sections: &str) -> (Config, Problems) {
-    let text = format!("state: /nowhere\nlisteners: [{{ protocol: postgres, address: \"127.0.0.1:5432\" }}]\n{sections}");
+    config_behind("protocol: postgres, address: \"127.0.0.1:5432\"", sections)
+}
+
+/// The same with this listener.
+pub(crate) fn config_behind(listener: &str, sections: &str) -> (Config, Problems) {
+    let text = format!("state: /nowhere\nlisteners: [{{ {listener} }}]\n{sections}");
     let stores: Vec<StoreSettings> = crate::KINDS.iter().map(|kind| kind.settings).collect();
     let loaded = keyward_config::parse(Path::new("keyward.yaml"), &text, &Kinds { protocols: PROTOCOLS, stores: &stores });
     assert!(!loaded.problems.has_errors(), "{}", loaded.problems);

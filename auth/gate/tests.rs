@@ -6,6 +6,8 @@ use keyward_config::Problems;
 use super::*;
 use crate::{Proof, Verifier, sample};
 
+mod keys;
+
 const CONNECTIONS: &str = "
 connections:
   orders:  { protocol: postgres, address: 'pg:5432', username: { literal: app }, password: { literal: hidden } }
