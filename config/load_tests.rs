@@ -32,7 +32,7 @@ fn the_example_is_read_without_a_problem() {
     let loaded = read(include_str!("example.yaml"));
     assert_eq!(loaded.problems.to_string(), "");
     let config = loaded.config.unwrap();
-    assert_eq!((config.listeners.len(), config.stores.len(), config.connections.len(), config.access.len()), (3, 2, 4, 2));
+    assert_eq!((config.listeners.len(), config.stores.len(), config.connections.len(), config.access.len()), (4, 2, 6, 3));
     assert_eq!(config.limits, Limits::default(), "the example shows the defaults");
     let orders_rw = &config.connections["orders_rw"];
     assert_eq!(orders_rw.tls.as_ref().unwrap().ca.as_deref(), Some(Path::new("/etc/keyward/tls/pg-ca.pem")));
