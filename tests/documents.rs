@@ -63,7 +63,8 @@ fn the_example_is_good_where_its_files_are_there_and_says_which_one_is_not() {
     let good = check();
     let warned: Vec<&str> = good.ok().lines().filter(|line| line.contains("warning")).collect();
     assert!(matches!(warned[..], [one] if one.contains("connections.reports.insecure: the server")), "{good:?}");
-    let of_tls = ["tls/keyward.pem", "tls/keyward.key", "tls/vault-ca.pem", "tls/vault-client.key", "tls/pg-client.pem", "tls/mysql-ca.pem"];
+    let of_tls =
+        ["tls/keyward.pem", "tls/keyward.key", "tls/vault-ca.pem", "tls/vault-client.key", "tls/pg-client.pem", "tls/mysql-ca.pem"];
     for name in of_tls.into_iter().chain(["ssh/known_hosts", "ssh/revoked"]) {
         fs::rename(folder.join(name), folder.join("away")).unwrap();
         let said = check();
@@ -81,7 +82,9 @@ fn every_command_in_the_readme_exists() {
     for line in commands {
         let words = || line.split_whitespace();
         let mut command = keyward();
-        command.arg("help").args(words().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).take(subcommands(line)));
+        command
+            .arg("help")
+            .args(words().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-')).take(subcommands(line)));
         if line.starts_with("--") {
             continue;
         }
