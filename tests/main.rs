@@ -38,4 +38,7 @@ mod protocol;
 mod refusals;
 mod servers;
 mod service;
+mod ssh_files;
+mod ssh_forwarding;
+mod ssh_session;
 mod tls;

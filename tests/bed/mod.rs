@@ -1,8 +1,8 @@
-//! The test bed: OpenBao, PostgreSQL, MySQL, MariaDB and Keyward as real processes, and the clients that talk to them.
+//! The test bed: OpenBao, PostgreSQL, MySQL, MariaDB, sshd and Keyward as real processes, and the clients that talk to them.
 //!
-//! [`bao`], [`postgres15`], [`postgres18`], [`mariadb`], [`mysql9`] and [`mariadb11`] are shared: started at first use, once per run, ended
+//! [`bao`], [`postgres15`], [`postgres18`], [`mariadb`], [`mysql9`], [`mariadb11`], [`sshd`] and [`sshd10`] are shared: started at first use, once per run, ended
 //! with it. Each test makes its own mount, role, database and Keyward in them. A test that harms a server starts its own: [`Bao::own`],
-//! [`Postgres::own`], [`Mysql::own`].
+//! [`Postgres::own`], [`Mysql::own`], [`Sshd::own`].
 //!
 //! ```text
 //! process.rs       children that end with us, deadlines, scratch folders      http.rs          a request to OpenBao or to the metrics
@@ -16,6 +16,9 @@
 //! mysql_scene.rs   the scene over MySQL                                mysql_raw.rs    a client that may break MySQL's rules
 //! recorder.rs      a way to a server that keeps what is said to it
 //! mysql_leased.rs  the scene over MySQL with a dynamic connection beside it  mysql_wire.rs  what MySQL's two sides say
+//! sshd.rs          OpenSSH's server, with users of its own              ssh_keys.rs     keys and certificates, by ssh-keygen
+//! ssh_scene.rs     the scene over SSH                                     ssh_ways.rs     OpenSSH's client, and the ways that it knows
+//! ssh_agent.rs     a security key in software
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
 
@@ -43,6 +46,11 @@ mod raw;
 mod recorder;
 mod rust_client;
 mod scene;
+mod ssh_agent;
+mod ssh_keys;
+mod ssh_scene;
+mod ssh_ways;
+mod sshd;
 mod stage;
 
 pub use bao::{Bao, Database, Kv, bao};
@@ -69,4 +77,9 @@ pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packe
 pub use recorder::Recorder;
 pub use rust_client::RustClient;
 pub use scene::Scene;
+pub use ssh_agent::{SecurityKey, TOUCHED, VERIFIED};
+pub use ssh_keys::{SshKey, revocation_list};
+pub use ssh_scene::{ALL_CHANNELS, SshPlan, SshScene};
+pub use ssh_ways::{SshTools, SshWay, bed_only};
+pub use sshd::{ACCOUNTS, Release, Sshd, openssh10, sshd, sshd10};
 pub use stage::Stage;
