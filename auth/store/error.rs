@@ -56,7 +56,8 @@ impl StoreErrorKind {
 
 impl StoreError {
     pub(crate) fn new(kind: StoreErrorKind, detail: impl AsRef<str>) -> Self {
-        let mut detail: String = detail.as_ref().chars().take(500).flat_map(char::escape_debug).collect();
+        let escaped = |c: char| if matches!(c, '\'' | '"') { c.to_string() } else { c.escape_debug().to_string() };
+        let mut detail: String = detail.as_ref().chars().take(500).map(escaped).collect();
         detail.shrink_to_fit();
         Self { kind, detail, ambiguous: false }
     }

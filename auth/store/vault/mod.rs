@@ -106,7 +106,8 @@ impl Store for Vault {
                 _ if engine.as_deref() == Some(ssh::ENGINE) => self.issue_otp(grant, wanted).await,
                 None => self.issue_lease(grant.session(), &wanted.path).await,
                 Some(_) => {
-                    let what = "its role makes the user name itself, or our token may not know the mount: only an SSH engine's takes one";
+                    let what =
+                        "the role makes the user name itself, or our token may not know the mount: only that of an SSH engine takes one";
                     Err(StoreError::new(StoreErrorKind::Malformed, format!("{}: {what}", wanted.path)))
                 }
             }

@@ -253,7 +253,7 @@ async fn what_a_role_gives_no_one_time_password_for_says_what_to_change() {
         ("of_certificates", StoreErrorKind::Malformed, "default_user"),
         ("of_certificates_named", StoreErrorKind::Denied, "key_type=otp"),
         ("unknown_host", StoreErrorKind::Unavailable, "name is unknown"),
-        ("of_a_database", StoreErrorKind::Malformed, "only an SSH engine's takes one"),
+        ("of_a_database", StoreErrorKind::Malformed, "only that of an SSH engine takes one"),
     ] {
         let error = bed.error(connection).await;
         assert_eq!(error.kind, kind, "{connection}: {error}");
