@@ -35,6 +35,8 @@ use table::{Channel, Kind, Said, Table, Terminal, beyond};
 
 /// Under this name a request goes on that is to be refused.
 const DENIED: &[u8] = b"denied@keyward";
+/// Bytes of a line of ours; of a longer one, the first of them. Two fit into a reserve.
+const LINE_MAX: usize = 500;
 /// Requests of OpenSSH's that either side may make, of any channel: "nobody reads any more", and "are you there".
 const EOW: &[u8] = b"eow@openssh.com";
 const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
@@ -102,8 +104,8 @@ impl Policy {
         looked.unwrap_or_else(|Broken(what)| Verdict::Broken(what).into())
     }
 
-    /// Messages for the client that show this line on the standard error of all its sessions, as far as their windows allow: there may be none.
-    /// They are to be sent before anything else is looked at.
+    /// Messages for the client that show this line (at most 500 bytes, without its end) on the standard error of all its sessions, as far as
+    /// their windows allow: there may be none. They are to be sent before anything else is looked at.
     pub fn say(&mut self, line: &str) -> Vec<Vec<u8>> {
         self.table.iter_mut().filter_map(|channel| words(channel, line)).collect()
     }
@@ -187,13 +189,14 @@ impl Policy {
 fn words(channel: &mut Channel, line: &str) -> Option<Vec<u8>> {
     let over = *channel.said.of(Side::Server) != Said::Nothing || *channel.said.of(Side::Client) == Said::Close;
     let recipient = channel.open(Side::Client).filter(|_| channel.kind == Kind::Session && !over)?;
+    let line = line.get(..line.floor_char_boundary(LINE_MAX)).unwrap_or_default();
     let line = match channel.terminal {
         Terminal::None => format!("{line}\n"),
         // It is raw, and something stands on its present line.
         Terminal::Asked => format!("\r\n{line}\r\n"),
     };
-    let data = line.as_bytes().get(..channel.reserve.spend(line.len())).filter(|data| !data.is_empty())?;
-    Some(Message::ExtendedData { recipient, kind: STDERR, data }.write())
+    channel.reserve.spend(line.len())?;
+    Some(Message::ExtendedData { recipient, kind: STDERR, data: line.as_bytes() }.write())
 }
 
 #[cfg(test)]

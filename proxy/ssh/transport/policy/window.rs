@@ -30,11 +30,11 @@ impl Reserve {
     /// None.
     pub(super) const NONE: Self = Self { whole: 0, left: 0, packet: 0 };
 
-    /// Spends as much as can be had for a text of this length; says how much.
-    pub(super) fn spend(&mut self, length: usize) -> usize {
-        let spent = u32::try_from(length).unwrap_or(u32::MAX).min(self.left).min(self.packet);
-        self.left = self.left.saturating_sub(spent);
-        usize::try_from(spent).unwrap_or(0)
+    /// Spends so many bytes, if they can be had: half a line would run into the server's.
+    pub(super) fn spend(&mut self, length: usize) -> Option<()> {
+        let length = u32::try_from(length).ok().filter(|length| *length <= self.packet)?;
+        self.left = self.left.checked_sub(length)?;
+        Some(())
     }
 
     /// The client gives so many bytes: what was spent comes back first, the rest is the server's.

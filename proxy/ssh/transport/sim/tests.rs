@@ -61,7 +61,7 @@ fn all_arrives_when_both_legs_exchange_keys_at_once() {
 fn all_arrives_when_a_policy_replaces_it() {
     fn replace(message: &[u8]) -> Verdict {
         let number = Reader::new(&message[9..]).u32().unwrap();
-        Verdict::Replace(data(number, if number % 2 == 0 { 0 } else { LONGEST }))
+        Verdict::Replace(data(number, if number.is_multiple_of(2) { 0 } else { LONGEST }))
     }
     for seed in seeds(40) {
         plays_to_its_end(Game { look: replace, ..any(seed) });

@@ -38,11 +38,15 @@ fn the_server_hears_of_a_smaller_window_and_what_we_say_is_withheld_from_the_nex
 #[test]
 fn more_than_the_reserve_is_never_said_until_the_client_has_given_it_back() {
     let mut bed = Bed::session(&[]);
-    let long = "x".repeat(900);
+    let long = "é".repeat(800);
     let lengths = |bed: &mut Bed| bed.policy.say(&long).iter().map(|message| words(message).len()).collect::<Vec<_>>();
-    assert_eq!([lengths(&mut bed), lengths(&mut bed), lengths(&mut bed)], [vec![901], vec![123], vec![]]);
-    bed.client(Message::WindowAdjust { recipient: 7, bytes: 50 });
-    assert_eq!(lengths(&mut bed), [50]);
+    assert_eq!([lengths(&mut bed), lengths(&mut bed), lengths(&mut bed)], [vec![501], vec![501], vec![]]);
+    assert_eq!(bed.policy.say("twenty-two bytes long").len(), 1, "a line that still fits");
+    assert!(bed.policy.say("").is_empty());
+    bed.client(Message::WindowAdjust { recipient: 7, bytes: 500 });
+    assert_eq!(lengths(&mut bed), []);
+    bed.client(Message::WindowAdjust { recipient: 7, bytes: 1 });
+    assert_eq!(lengths(&mut bed), [501]);
 }
 
 #[test]
@@ -53,9 +57,10 @@ fn a_small_window_is_left_alone_and_a_small_packet_is_kept_to() {
     bed.server(confirmation(3, 7));
     assert!(bed.policy.say("no room").is_empty());
     let mut bed = Bed::new(&[]);
-    bed.client(Message::Open { kind: b"session", sender: 3, window: 8192, packet: 4, rest: b"" });
+    bed.client(Message::Open { kind: b"session", sender: 3, window: 8192, packet: 5, rest: b"" });
     bed.server(confirmation(3, 7));
-    assert_eq!(bed.policy.say("hello").iter().map(|message| words(message)).collect::<Vec<_>>(), ["hell"]);
+    assert!(bed.policy.say("hello").is_empty(), "with its end it is longer");
+    assert_eq!(bed.policy.say("hell").iter().map(|message| words(message)).collect::<Vec<_>>(), ["hell\n"]);
 }
 
 #[test]
