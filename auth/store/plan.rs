@@ -116,7 +116,7 @@ fn read_whole(
     let path = read_path(field, &here, problems);
     let role = path.as_ref().map(SecretPath::form);
     // A role of an SSH server may serve several accounts; which one this is stands beside it.
-    let takes_username = assets == Assets::Servers && matches!(role, Some(Form::Sign | Form::Dynamic));
+    let takes_username = assets == Assets::Servers && !matches!(role, Some(Form::Kv | Form::StaticRole));
     let mut clash = false;
     let beside = [("username", &account.username), ("password", &account.password), ("private_key", &account.private_key)];
     for (name, field) in beside.into_iter().chain([("passphrase", &account.passphrase)]) {

@@ -113,4 +113,6 @@ fn what_cannot_stand_beside_a_role_is_a_problem_that_says_why() {
         assert!(plan.is_none(), "{keys}");
         assert!(problems.contains(at) && problems.contains(says) && !problems.contains("canary"), "{keys}: {problems}");
     }
+    let (_, problems) = read_as("ssh", "username: { literal: app }, credential: not-a-reference");
+    assert_eq!(problems.lines().count(), 1, "one slip, one problem: {problems}");
 }
