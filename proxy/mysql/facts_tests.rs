@@ -5,8 +5,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::super::sample::connections;
 use super::*;
+use crate::upstream::Security;
 
-const PREFACE: Preface = Preface { default_port: 3306, alpn: &[] };
+const PREFACE: Preface = Preface { default_port: 3306, alpn: &[], security: Security::Tls };
 const MYSQL: &[Capabilities] = &[
     Capabilities::LONG_PASSWORD,
     Capabilities::PROTOCOL_41,

@@ -90,6 +90,7 @@ impl Bench {
             claimed: Claimed::default(),
             deadline: Instant::now().checked_add(Duration::from_secs(30)).unwrap(),
             handshake: None,
+            noted: Vec::new(),
         };
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap()).unwrap();
