@@ -1,13 +1,11 @@
 //! Our transport and OpenSSH's: its client with our server, its server with our client, up to the first question of a login.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::fs::Permissions;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -19,18 +17,53 @@ use keyward_ssh_transport::sign::{Signer, generate_ed25519};
 use keyward_ssh_transport::wire::{Put, Reader};
 use keyward_ssh_transport::{Cipher, ClientConfig, Conn, Event, Method, Role, ServerConfig, SystemRandom};
 
-/// `nobody`: sshd then has no need of a user of its own, nor of a folder to shut itself in.
-const NOBODY: u32 = 65534;
+/// Its namespace has a `/run/sshd`, which a server of root's wants for the part of it that has no rights; the machine may have none.
+const ENTER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir -m 755 /run/sshd; exec \"$@\"";
 
-/// The server: what `KEYWARD_TEST_SSHD` names, or where it usually is; there are machines without it.
-fn sshd_binary() -> Option<PathBuf> {
-    let named = std::env::var_os("KEYWARD_TEST_SSHD").map(PathBuf::from);
-    assert!(named.as_ref().is_none_or(|named| named.exists()), "KEYWARD_TEST_SSHD names nothing");
-    named.or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|usual| usual.exists()))
+/// One OpenSSH.
+struct Release {
+    ssh: PathBuf,
+    /// There are machines without it.
+    sshd: Option<PathBuf>,
+    /// What it knows of what we do.
+    methods: &'static [Method],
 }
 
-/// What OpenSSH 9.2 knows of what we do; it learnt mlkem768x25519-sha256 with 9.9.
-const METHODS: [Method; 4] = [Method::Curve25519, Method::Curve25519Libssh, Method::EcdhNistp256, Method::EcdhNistp384];
+impl Release {
+    /// The machine's own: 9.2 on Debian 12, which does not know mlkem768x25519-sha256 yet. `KEYWARD_TEST_SSHD` may name its server.
+    fn of_machine() -> Self {
+        let named = std::env::var_os("KEYWARD_TEST_SSHD").map(PathBuf::from);
+        assert!(named.as_ref().is_none_or(|named| named.exists()), "KEYWARD_TEST_SSHD names nothing");
+        let sshd = named.or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|usual| usual.exists()));
+        if sshd.is_none() {
+            skipped("sshd; KEYWARD_TEST_SSHD may name one");
+        }
+        let methods = &[Method::Curve25519, Method::Curve25519Libssh, Method::EcdhNistp256, Method::EcdhNistp384];
+        Self { ssh: "ssh".into(), sshd, methods }
+    }
+
+    /// OpenSSH 10, where tests/install.sh could get it.
+    fn ten() -> Option<Self> {
+        let cache = std::env::var_os("KEYWARD_CACHE").map(PathBuf::from);
+        let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/keyward")));
+        let folder = cache.map(|cache| cache.join("use/openssh-10")).filter(|folder| folder.join("bin/ssh").exists());
+        if folder.is_none() {
+            skipped("OpenSSH 10");
+        }
+        let folder = folder?;
+        Some(Self { ssh: folder.join("bin/ssh"), sshd: Some(folder.join("sbin/sshd")), methods: &Method::ALL })
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        [Some(Self::of_machine()), Self::ten()].into_iter().flatten()
+    }
+}
+
+/// Past the capture of the test's output, for tests/run.sh to count.
+fn skipped(want: &str) {
+    let test = thread::current();
+    let _ = writeln!(std::io::stderr(), "NOTICE: {} is SKIPPED for want of {want}", test.name().unwrap_or("a test"));
+}
 
 /// Carries bytes until the transport says something else than that it is ready; gives that message.
 fn message(conn: &mut Conn, stream: &mut TcpStream, known: Option<&PublicKey>) -> Vec<u8> {
@@ -87,8 +120,8 @@ fn serve(listener: &TcpListener, host_key: &Arc<dyn Signer>) -> Conn {
     conn
 }
 
-fn ssh(port: u16, known_hosts: &Path, options: &[String]) -> Output {
-    let mut ssh = Command::new("ssh");
+fn ssh(program: &Path, port: u16, known_hosts: &Path, options: &[String]) -> Output {
+    let mut ssh = Command::new(program);
     ssh.args(["-F", "none", "-vv", "-p", &port.to_string(), "-o", "StrictHostKeyChecking=yes", "-o", "BatchMode=yes"]);
     ssh.arg("-o").arg(format!("UserKnownHostsFile={}", known_hosts.display()));
     for option in options {
@@ -105,24 +138,29 @@ fn an_openssh_client_comes_to_its_login_with_every_method_and_cipher() {
     let port = listener.local_addr().unwrap().port();
     let known_hosts = folder.path().join("known_hosts");
     std::fs::write(&known_hosts, format!("[127.0.0.1]:{port} {}\n", line(host_key.public()))).unwrap();
-    for method in METHODS {
-        for cipher in Cipher::ALL {
-            let options = [format!("KexAlgorithms={}", method.name()), format!("Ciphers={}", cipher.name())];
-            let (conn, output) = thread::scope(|scope| {
-                let client = scope.spawn(|| ssh(port, &known_hosts, &options));
-                (serve(&listener, &host_key), client.join().unwrap())
-            });
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains("not today"), "{said}");
-            for heard in ["server-sig-algs=", "publickey-hostbound@openssh.com=<0>", "kex-strict-s-v00@openssh.com"] {
-                assert!(said.contains(heard), "{heard}: {said}");
+    for release in Release::all() {
+        for method in release.methods {
+            for cipher in Cipher::ALL {
+                let options = [format!("KexAlgorithms={}", method.name()), format!("Ciphers={}", cipher.name())];
+                let (conn, output) = thread::scope(|scope| {
+                    let client = scope.spawn(|| ssh(&release.ssh, port, &known_hosts, &options));
+                    (serve(&listener, &host_key), client.join().unwrap())
+                });
+                comes_to_its_login(&conn, &String::from_utf8_lossy(&output.stderr), *method, cipher);
             }
-            let agreed = conn.agreed().unwrap();
-            assert_eq!((agreed.method, agreed.ciphers.to_client, agreed.ciphers.to_server), (method, cipher, cipher));
-            // A client from before strict key exchange does not say so.
-            assert_eq!(conn.is_strict(), said.contains("resetting read seqnr"), "{said}");
         }
     }
+}
+
+fn comes_to_its_login(conn: &Conn, said: &str, method: Method, cipher: Cipher) {
+    assert!(said.contains("not today"), "{said}");
+    for heard in ["server-sig-algs=", "publickey-hostbound@openssh.com=<0>", "kex-strict-s-v00@openssh.com"] {
+        assert!(said.contains(heard), "{heard}: {said}");
+    }
+    let agreed = conn.agreed().unwrap();
+    assert_eq!((agreed.method, agreed.ciphers.to_client, agreed.ciphers.to_server), (method, cipher, cipher));
+    // A client from before strict key exchange does not say so.
+    assert_eq!(conn.is_strict(), said.contains("resetting read seqnr"), "{said}");
 }
 
 #[test]
@@ -133,7 +171,7 @@ fn an_openssh_client_that_has_nothing_in_common_with_us_says_so() {
     let host_key: Arc<dyn Signer> = Arc::new(generate_ed25519().unwrap());
     let options = ["KexAlgorithms=diffie-hellman-group14-sha256".to_owned()];
     let output = thread::scope(|scope| {
-        let client = scope.spawn(|| ssh(port, &folder.path().join("known_hosts"), &options));
+        let client = scope.spawn(|| ssh(Path::new("ssh"), port, &folder.path().join("known_hosts"), &options));
         let (mut stream, _) = listener.accept().unwrap();
         timed(&stream);
         let config = ServerConfig::new(vec![Arc::clone(&host_key)]);
@@ -166,45 +204,41 @@ fn an_openssh_client_that_has_nothing_in_common_with_us_says_so() {
 
 #[test]
 fn an_openssh_server_lets_our_client_ask_with_every_method_cipher_and_host_key() {
-    let Some(binary) = sshd_binary() else {
-        eprintln!("NOTICE: our client against OpenSSH's server is SKIPPED for want of sshd; KEYWARD_TEST_SSHD may name one");
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    // Nobody may come in here, and read what is here.
-    readable(folder.path(), 0o755);
-    let copy = folder.path().join("sshd");
-    std::fs::copy(binary, &copy).unwrap();
-    let binary = copy;
-    for (kind, bits, algorithms) in [
-        ("ed25519", "256", &["ssh-ed25519"][..]),
-        ("ecdsa", "256", &["ecdsa-sha2-nistp256"]),
-        ("ecdsa", "384", &["ecdsa-sha2-nistp384"]),
-        ("ecdsa", "521", &["ecdsa-sha2-nistp521"]),
-        ("rsa", "2048", &["rsa-sha2-512", "rsa-sha2-256"]),
-    ] {
-        let file = folder.path().join(format!("{kind}-{bits}"));
-        let made = Command::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-b", bits, "-f"]).arg(&file).status().unwrap();
-        assert!(made.success());
-        readable(&file, 0o644);
-        let known = public(&file.with_extension("pub"));
-        for algorithm in algorithms {
-            meets(&binary, &file, &known, algorithm, Method::Curve25519, Cipher::Aes256Gcm);
-        }
-        if kind == "ed25519" {
-            for method in METHODS {
-                for cipher in Cipher::ALL {
-                    meets(&binary, &file, &known, "ssh-ed25519", method, cipher);
+    if is_root() && !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        return skipped("namespaces, which root needs to start sshd in");
+    }
+    for release in Release::all() {
+        let Some(sshd) = &release.sshd else { continue };
+        let folder = tempfile::tempdir().unwrap();
+        for (kind, bits, algorithms) in [
+            ("ed25519", "256", &["ssh-ed25519"][..]),
+            ("ecdsa", "256", &["ecdsa-sha2-nistp256"]),
+            ("ecdsa", "384", &["ecdsa-sha2-nistp384"]),
+            ("ecdsa", "521", &["ecdsa-sha2-nistp521"]),
+            ("rsa", "2048", &["rsa-sha2-512", "rsa-sha2-256"]),
+        ] {
+            let file = folder.path().join(format!("{kind}-{bits}"));
+            let made = Command::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-b", bits, "-f"]).arg(&file).status().unwrap();
+            assert!(made.success());
+            let known = public(&file.with_extension("pub"));
+            for algorithm in algorithms {
+                meets(sshd, &file, &known, algorithm, Method::Curve25519, Cipher::Aes256Gcm);
+            }
+            if kind == "ed25519" {
+                for method in release.methods {
+                    for cipher in Cipher::ALL {
+                        meets(sshd, &file, &known, "ssh-ed25519", *method, cipher);
+                    }
                 }
             }
         }
     }
 }
 
-fn meets(binary: &Path, host_key: &Path, known: &PublicKey, algorithm: &'static str, method: Method, cipher: Cipher) {
+fn meets(sshd: &Path, host_key: &Path, known: &PublicKey, algorithm: &'static str, method: Method, cipher: Cipher) {
     let (mut ours, theirs) = connected();
     timed(&ours);
-    let mut sshd = sshd(binary, host_key, theirs);
+    let mut server = serving(sshd, host_key, theirs);
     let config = ClientConfig { methods: vec![method], ciphers: vec![cipher], ..ClientConfig::new(vec![algorithm]) };
     let mut conn = Conn::new(Role::Client(Arc::new(config)), Box::new(SystemRandom), Instant::now());
     let mut service = vec![5];
@@ -212,13 +246,14 @@ fn meets(binary: &Path, host_key: &Path, known: &PublicKey, algorithm: &'static 
     conn.send(&service).unwrap();
     service[0] = 6;
     assert_eq!(message(&mut conn, &mut ours, Some(known)), service);
-    assert_eq!(conn.agreed().unwrap().host_key, algorithm);
+    let agreed = conn.agreed().unwrap();
+    assert_eq!((agreed.host_key, agreed.method, agreed.ciphers.to_client), (algorithm, method, cipher));
     assert!(conn.extensions().signature_algorithms.as_ref().is_some_and(|algorithms| algorithms.contains(&"rsa-sha2-512")));
     assert!(conn.extensions().hostbound);
     conn.disconnect(11, "bye");
     flush(&mut conn, &mut ours);
     drop(ours);
-    sshd.wait().unwrap();
+    server.wait().unwrap();
 }
 
 fn connected() -> (TcpStream, TcpStream) {
@@ -228,19 +263,26 @@ fn connected() -> (TcpStream, TcpStream) {
 }
 
 /// A server for one connection, as inetd starts it.
-fn sshd(binary: &Path, host_key: &Path, stream: TcpStream) -> Child {
+fn serving(program: &Path, host_key: &Path, stream: TcpStream) -> Child {
     let input = OwnedFd::from(stream);
     let output = input.try_clone().unwrap();
-    let mut sshd = Command::new(binary);
+    let mut sshd = Command::new(if is_root() { Path::new("unshare") } else { program });
+    if is_root() {
+        sshd.args(["--mount", "sh", "-c", ENTER, "sh"]).arg(program);
+    }
     sshd.args(["-i", "-f", "/dev/null", "-o", "UsePAM=no", "-h"]).arg(host_key);
-    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-        sshd.uid(NOBODY);
+    // From 9.8 on it is three programs.
+    for (option, name) in [("SshdSessionPath", "sshd-session"), ("SshdAuthPath", "sshd-auth")] {
+        let part = program.with_file_name(name);
+        if part.exists() {
+            sshd.arg("-o").arg(format!("{option}={}", part.display()));
+        }
     }
     sshd.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::null()).spawn().unwrap()
 }
 
-fn readable(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 fn public(file: &Path) -> PublicKey {
