@@ -38,6 +38,7 @@ mod protocol;
 mod refusals;
 mod servers;
 mod service;
+mod ssh_cli;
 mod ssh_files;
 mod ssh_forwarding;
 mod ssh_session;

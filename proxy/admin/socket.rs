@@ -58,6 +58,9 @@ pub struct SessionRow {
     pub source: String,
     /// What.
     pub connection: String,
+    /// Which server of it, if it is a group.
+    #[serde(default)]
+    pub host: Option<String>,
     /// As whom.
     pub account: String,
     /// Its protocol.
@@ -142,6 +145,7 @@ fn rows(proxy: &Proxy) -> Vec<SessionRow> {
             user: grant.user().to_string(),
             source: grant.source().to_string(),
             connection: grant.connection().name().to_string(),
+            host: grant.host().map(ToOwned::to_owned),
             account: grant.account().name().to_string(),
             protocol: grant.connection().protocol().to_owned(),
             age: live.opened.elapsed().as_secs(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_auth::{Gate, Grant, Provenance, StoreStatus};
+use keyward_auth::{Connection, Gate, Grant, Provenance, StoreStatus};
 use keyward_config::{Config, OnFailure, Problems};
 use serde_json::{Value, json};
 
@@ -12,10 +12,11 @@ use super::{DONE, FAILED, Format, WRONG, failed, runtime, table};
 use crate::audit::{self, Audit};
 use crate::error::{Party, SessionError, Stage};
 use crate::metrics::Metrics;
-use crate::protocol::{self, Probed};
+use crate::protocol::{self, KINDS, Kind, Probed};
 use crate::refusal::Refusal;
 use crate::reload;
 use crate::server::Proxy;
+use crate::upstream::Security;
 
 /// Leases of the check are given back before it ends.
 const GIVE_BACK: Duration = Duration::from_secs(20);
@@ -23,11 +24,20 @@ const GIVE_BACK: Duration = Duration::from_secs(20);
 /// A login has as long as a user's.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What came of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    Failed,
+    /// Nobody can.
+    Untried,
+}
+
 /// One line of the result.
 struct Row {
     kind: &'static str,
     name: String,
-    ok: bool,
+    outcome: Outcome,
     /// How far it came: the stages that were reached, or the one that failed.
     stage: &'static str,
     detail: String,
@@ -53,10 +63,10 @@ pub(super) fn check(path: &Path, offline: bool, format: Format) -> u8 {
             Format::Table => people(&loaded.problems, &rows),
             Format::Json => programs(&loaded.problems, &rows),
         }
-        match (wrong, rows.iter().all(|row| row.ok)) {
+        match (wrong, rows.iter().any(|row| row.outcome == Outcome::Failed)) {
             (true, _) => WRONG,
-            (false, true) => DONE,
-            (false, false) => FAILED,
+            (false, false) => DONE,
+            (false, true) => FAILED,
         }
     })
 }
@@ -65,8 +75,8 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for name in gate.store_names() {
         rows.push(match gate.store_status(&name).await {
-            Ok(status) => Row { kind: "store", name, ok: true, stage: "logged in", detail: token(&status) },
-            Err(error) => Row { kind: "store", name, ok: false, stage: error.kind.word(), detail: error.detail },
+            Ok(status) => Row { kind: "store", name, outcome: Outcome::Ok, stage: "logged in", detail: token(&status) },
+            Err(error) => Row { kind: "store", name, outcome: Outcome::Failed, stage: error.kind.word(), detail: error.detail },
         });
     }
     // A session of the check is never established, so that it has no record of its own: what it did is appended to the process's.
@@ -81,7 +91,7 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
             probed = tokio::time::timeout(PROBE_TIMEOUT, (kind.probe)(Arc::clone(&proxy), grant.clone())) => probed.unwrap_or_else(slow),
             // Ctrl-C must not leave an account behind: what was leased is given back below.
             _ = tokio::signal::ctrl_c() => {
-                rows.push(Row { kind: "check", name: String::new(), ok: false, stage: "interrupted", detail: String::new() });
+                rows.push(Row { kind: "check", name: String::new(), outcome: Outcome::Failed, stage: "interrupted", detail: String::new() });
                 break;
             }
         };
@@ -89,16 +99,17 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
         let from: Option<&Provenance> = probed.as_ref().ok().map(|probed| &probed.provenance);
         if let Err(error) = audit::checked(&record, &grant, outcome, from) {
             let detail = format!("{}: {error}", record.display());
-            rows.push(Row { kind: "audit", name: "record".to_owned(), ok: false, stage: "write", detail });
+            rows.push(Row { kind: "audit", name: "record".to_owned(), outcome: Outcome::Failed, stage: "write", detail });
         }
-        rows.push(connection(&grant, probed));
+        rows.push(connection(&grant, kind, probed));
     }
+    rows.extend(patterns(gate));
     let left = gate.drain(GIVE_BACK).await;
     if left > 0 {
         rows.push(Row {
             kind: "lease",
             name: "of the check".to_owned(),
-            ok: false,
+            outcome: Outcome::Failed,
             stage: "revoke",
             detail: format!("{left} not given back"),
         });
@@ -106,16 +117,17 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-fn connection(grant: &Grant, probed: Result<Probed, SessionError>) -> Row {
+fn connection(grant: &Grant, kind: &Kind, probed: Result<Probed, SessionError>) -> Row {
+    let server = super::beside(grant.connection().name().as_str(), grant.host());
     let name = match grant.account().name().as_str() {
-        keyward_auth::Account::DEFAULT => grant.connection().name().to_string(),
-        account => format!("{}+{account}", grant.connection().name()),
+        keyward_auth::Account::DEFAULT => server.clone(),
+        account => format!("{server}+{account}"),
     };
     match probed {
         Ok(probed) => {
             let insecure = grant.connection().insecure().map(|reason| format!("; insecure: {reason}")).unwrap_or_default();
             let detail = format!("server {}, verified by {}{insecure}", probed.version, probed.verified_by.word());
-            Row { kind: "connection", name, ok: true, stage: "logged in", detail }
+            Row { kind: "connection", name, outcome: Outcome::Ok, stage: "logged in", detail }
         }
         Err(error) => {
             let stage = match error.stage {
@@ -123,9 +135,32 @@ fn connection(grant: &Grant, probed: Result<Probed, SessionError>) -> Row {
                 Stage::Connect => "connect",
                 _ => "login",
             };
-            Row { kind: "connection", name, ok: false, stage, detail: format!("{}: {}", error.refusal.word(), error.source) }
+            let mut detail = format!("{}: {}", error.refusal.word(), error.source);
+            if error.refusal == Refusal::UpstreamUnverified && kind.preface.security == Security::HostKeys {
+                let asked = grant.host().unwrap_or_else(|| grant.connection().name().as_str());
+                detail += &format!("; `keyward trust {asked}` shows its keys as they are now");
+            }
+            Row { kind: "connection", name, outcome: Outcome::Failed, stage, detail }
         }
     }
+}
+
+/// A pattern says which servers may be named, not which there are.
+fn patterns(gate: &Gate) -> Vec<Row> {
+    let connections = KINDS.iter().flat_map(|kind| gate.connections(kind.settings.name));
+    let row = |connection: &Connection| {
+        let name = connection.name().as_str();
+        let patterns = connection.hosts().iter().filter(|host| host.is_pattern());
+        let untried = patterns.map(|pattern| Row {
+            kind: "connection",
+            name: super::beside(name, Some(pattern.as_str())),
+            outcome: Outcome::Untried,
+            stage: "not tried",
+            detail: "a pattern of names: the file does not say which servers there are".to_owned(),
+        });
+        untried.collect::<Vec<_>>()
+    };
+    connections.flat_map(|connection| row(&connection)).collect()
 }
 
 fn token(status: &StoreStatus) -> String {
@@ -141,7 +176,11 @@ fn people(problems: &Problems, rows: &[Row]) {
     }
     if !rows.is_empty() {
         let cells = |row: &Row| {
-            let mark = if row.ok { "ok" } else { "FAILED" };
+            let mark = match row.outcome {
+                Outcome::Ok => "ok",
+                Outcome::Failed => "FAILED",
+                Outcome::Untried => "-",
+            };
             vec![mark.to_owned(), row.kind.to_owned(), row.name.clone(), row.stage.to_owned(), row.detail.clone()]
         };
         table(&["", "KIND", "NAME", "STAGE", "DETAIL"], &rows.iter().map(cells).collect::<Vec<_>>());
@@ -154,7 +193,11 @@ fn programs(problems: &Problems, rows: &[Row]) {
     let problems: Vec<_> = problems.iter().collect();
     let rows: Vec<Value> = rows
         .iter()
-        .map(|row| json!({ "kind": row.kind, "name": row.name, "ok": row.ok, "stage": row.stage, "detail": row.detail }))
+        .map(|row| {
+            // Neither true nor false where nothing was tried.
+            let ok = (row.outcome != Outcome::Untried).then_some(row.outcome == Outcome::Ok);
+            json!({ "kind": row.kind, "name": row.name, "ok": ok, "stage": row.stage, "detail": row.detail })
+        })
         .collect();
     println!("{:#}", json!({ "problems": problems, "results": rows }));
 }

@@ -6,6 +6,8 @@
 mod check;
 mod operate;
 mod run;
+mod ssh_config;
+mod trust;
 mod user;
 
 use std::path::{Path, PathBuf};
@@ -18,10 +20,10 @@ use crate::ca::LocalCa;
 use crate::reload;
 use crate::state::StateFolder;
 
-/// A proxy for databases that injects credentials from a secret store.
+/// A proxy for databases and SSH servers that injects credentials from a secret store.
 ///
-/// Users connect with psql as they are, prove who they are to Keyward, and never see the credential of the database: Keyward fetches it
-/// from Vault or OpenBao at that moment, logs in with it, and moves bytes. Everything is declared in one YAML file.
+/// Users connect with psql, mysql and ssh as they are, prove who they are to Keyward, and never see the credential of the database or the
+/// server: Keyward fetches it from Vault or OpenBao at that moment, logs in with it, and moves bytes. Everything is declared in one YAML file.
 #[derive(Parser)]
 #[command(name = "keyward", version, max_term_width = 100, after_help = AFTER)]
 struct Cli {
@@ -31,9 +33,16 @@ struct Cli {
 
 const AFTER: &str = "A first session:
   keyward user hash                     make a password verifier for the file
-  keyward check                         say everything that is wrong with the file, the stores and the connections
+  keyward check                         say all that is wrong: file, stores, connections
   keyward run                           serve
-  psql -h 127.0.0.1 -U alice orders     connect to the connection `orders` as alice
+  psql -h 127.0.0.1 -U alice orders     connect as alice to `orders`, a PostgreSQL database,
+  mysql -h 127.0.0.1 -u alice -p shop   to `shop`, a MySQL or MariaDB database,
+  ssh -p 2222 alice+web-1@127.0.0.1     or to `web-1`, an SSH server
+
+For SSH:
+  keyward trust web-1.internal          print a server's host keys, as lines for the file
+  keyward ssh-config alice --address keyward.example:2222 >> ~/.ssh/config
+                                        then `ssh web-1` is enough: see `keyward help ssh-config`
 
 Exit codes: 0 done; 1 it failed; 2 the command line or the file is wrong.";
 
@@ -74,6 +83,23 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
+    /// Print the host keys that an SSH server shows, as lines for its connection in the file. They count only once their fingerprints were
+    /// compared over another way. No login is tried.
+    Trust {
+        #[command(flatten)]
+        file: File,
+        /// HOST or HOST:PORT; or a connection of the file, or a host of a group, whose address is asked then. What stands before an `@` is
+        /// passed over.
+        host: String,
+    },
+    /// Print what a user adds to his own files, so that `ssh web-1` goes through Keyward: for ~/.ssh/config, or with --known-hosts for
+    /// ~/.ssh/known_hosts. The second makes Keyward's host key and host CA if there are none yet.
+    SshConfig {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wanted: ssh_config::Wanted,
+    },
     /// List the live sessions of the running process.
     Sessions {
         #[command(flatten)]
@@ -82,7 +108,7 @@ enum Command {
         #[arg(long, default_value = "table")]
         format: Format,
     },
-    /// End a live session of the running process: its query is stopped and its client is told.
+    /// End a live session of the running process: its query is stopped or its server's connection closed, and its client is told.
     Kill {
         #[command(flatten)]
         file: File,
@@ -141,6 +167,8 @@ pub fn main() -> ExitCode {
         Command::Check { file, offline, format } => check::check(&file.config, offline, format),
         Command::User { command: UserCommand::Hash { argon2 } } => user::hash(argon2),
         Command::Ca { file } => ca(&file.config),
+        Command::Trust { file, host } => trust::trust(&file.config, &host),
+        Command::SshConfig { file, wanted } => ssh_config::print(&file.config, &wanted),
         Command::Sessions { file, format } => operate::sessions(&file.config, format),
         Command::Kill { file, session } => operate::kill(&file.config, session),
         Command::Reload { file } => operate::reload(&file.config),
@@ -190,6 +218,11 @@ pub fn schema_text() -> String {
 fn failed(text: &str) -> u8 {
     eprintln!("keyward: {text}");
     FAILED
+}
+
+/// A connection, with the server of it where it is a group. No name has a slash.
+fn beside(connection: &str, host: Option<&str>) -> String {
+    host.map_or_else(|| connection.to_owned(), |host| format!("{connection}/{host}"))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

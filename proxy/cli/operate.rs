@@ -28,7 +28,8 @@ pub(super) fn sessions(path: &Path, format: Format) -> u8 {
 fn cells(row: SessionRow) -> Vec<String> {
     let (age, idle) = (format!("{}s", row.age), format!("{}s", row.idle));
     let (up, down) = (row.bytes_up.to_string(), row.bytes_down.to_string());
-    vec![row.session, row.user, row.source, row.connection, row.account, row.protocol, age, idle, up, down]
+    let connection = super::beside(&row.connection, row.host.as_deref());
+    vec![row.session, row.user, row.source, connection, row.account, row.protocol, age, idle, up, down]
 }
 
 pub(super) fn kill(path: &Path, session: String) -> u8 {

@@ -22,7 +22,7 @@ const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
 
 /// Our keys.
-pub(super) struct Host {
+pub(crate) struct Host {
     key: Arc<dyn Signer>,
     ca: Arc<dyn Signer>,
 }
@@ -40,14 +40,14 @@ impl Host {
     ///
     /// # Errors
     /// A text for the operator.
-    pub(super) fn open(state: &Path) -> Result<Self, String> {
+    pub(crate) fn open(state: &Path) -> Result<Self, String> {
         let key = read_or_make(state, HOST_KEY, "keyward")?;
         let ca = read_or_make(state, HOST_CA, "keyward host CA")?;
         Ok(Self { key, ca })
     }
 
     /// Whether the state folder has them.
-    pub(super) fn is_there(state: &Path) -> bool {
+    pub(crate) fn is_there(state: &Path) -> bool {
         state.join(HOST_KEY).exists() && state.join(HOST_CA).exists()
     }
 
@@ -57,12 +57,12 @@ impl Host {
     }
 
     /// The key by which clients know us.
-    pub(super) fn key(&self) -> &PublicKey {
+    pub(crate) fn key(&self) -> &PublicKey {
         self.key.public()
     }
 
     /// The authority of the certificates for jumps.
-    pub(super) fn ca(&self) -> &PublicKey {
+    pub(crate) fn ca(&self) -> &PublicKey {
         self.ca.public()
     }
 

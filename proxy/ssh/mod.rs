@@ -5,13 +5,14 @@
 //! grant, or the jump for who names no connection → lease and connect, side by side → upstream (its host key, then the injection) → the record →
 //! the good news → relay, whose messages pass as the policy says. `transport/` is SSH as state machines; here is what moves the bytes.
 
-mod host;
+pub(crate) mod host;
 mod jump;
 mod login;
 mod record;
 mod refuse;
 mod relay;
 mod settings;
+pub(crate) mod trust;
 mod upstream;
 mod wire;
 
@@ -41,8 +42,8 @@ use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit}
 use upstream::{Login, Reached};
 use wire::{Heard, Silent, Wire};
 
-const NAME: &str = "ssh";
-const PREFACE: Preface = Preface { default_port: 22, alpn: &[], security: Security::HostKeys };
+pub(crate) const NAME: &str = "ssh";
+pub(crate) const PREFACE: Preface = Preface { default_port: 22, alpn: &[], security: Security::HostKeys };
 
 /// The row of SSH.
 pub const KIND: Kind = Kind {
