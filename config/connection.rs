@@ -84,7 +84,8 @@ pub struct Account {
 #[serde(default)]
 pub(crate) struct AccountKeys {
     /// One reference that gives user and secret: a dynamic role (`db/creds/role`), a static role (`db/static-creds/role`) or a
-    /// whole secret with the keys `username` and `password`.
+    /// whole secret with the keys `username` and `password` (or `private_key`). Of an SSH engine: a role that signs a certificate for each
+    /// session (`ssh/sign/role`, with `username` beside it) or gives one-time passwords (`ssh/creds/role`).
     credential: Option<Spanned<CredentialField>>,
     /// The login name on the asset.
     username: Option<Spanned<CredentialField>>,

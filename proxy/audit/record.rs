@@ -53,6 +53,7 @@ impl Opened<'_> {
             "secrets": from.paths,
             "version": from.version,
             "lease": from.lease,
+            "signed_certificate": from.certificate,
             "store_request": from.request_id,
             "cached": from.cached,
             "joined": from.joined,
