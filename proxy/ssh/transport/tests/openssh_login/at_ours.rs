@@ -8,10 +8,10 @@ use std::thread;
 use keyward_ssh_transport::auth::question::{By, Offer, Offers, Question, Verdict};
 use keyward_ssh_transport::auth::server::{Limits, Server, Step};
 use keyward_ssh_transport::auth::{Banner, Ended, Prompts};
-use keyward_ssh_transport::certificate::What;
+use keyward_ssh_transport::certificate::{HostCertificate, What, mint_host};
 use keyward_ssh_transport::key::{SIGNATURE_ALGORITHMS, SkPolicy};
-use keyward_ssh_transport::sign::{Signer, generate_ed25519};
-use keyward_ssh_transport::{Role, ServerConfig};
+use keyward_ssh_transport::sign::{Certified, Signer, generate_ed25519};
+use keyward_ssh_transport::{Role, ServerConfig, SystemRandom};
 
 use crate::PASSWORD;
 use crate::keys::{KEYS, Keys};
@@ -60,9 +60,21 @@ fn serve(listener: &TcpListener, host_key: &Arc<dyn Signer>, offers: &Offers, ow
 /// An OpenSSH client at our server.
 fn at_our_server(keys: &Keys, options: &[String], offers: &Offers, owner: &dyn Fn(&Question) -> Verdict) -> (Served, String) {
     let host_key: Arc<dyn Signer> = Arc::new(generate_ed25519().unwrap());
+    let known = format!("* {}\n", host_key.public().to_line());
+    at_our_host(keys, (host_key, &known), options, offers, owner)
+}
+
+/// The same with this host key, and this line by which the client knows it.
+fn at_our_host(
+    keys: &Keys,
+    (host_key, known): (Arc<dyn Signer>, &str),
+    options: &[String],
+    offers: &Offers,
+    owner: &dyn Fn(&Question) -> Verdict,
+) -> (Served, String) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let known_hosts = keys.write("known_hosts", &format!("[127.0.0.1]:{port} {}\n", host_key.public().to_line()), 0o600);
+    let known_hosts = keys.write("known_hosts", known, 0o600);
     let askpass = keys.write("askpass", &format!("#!/bin/sh\necho {PASSWORD}\n"), 0o700);
     let mut ssh = Command::new("ssh");
     ssh.args(["-F", "none", "-vvv", "-p", &port.to_string(), "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]);
@@ -103,6 +115,32 @@ fn an_openssh_client_logs_in_with_every_type_of_key_bound_to_our_host_key_or_not
         let (served, said) = at_our_server(&keys, &unbound, &all(), &owner);
         assert!(served.is_ok() && !said.contains("using publickey-hostbound"), "{said}");
     }
+}
+
+/// What the proof is bound to is then the certificate, not the key in it.
+#[test]
+fn an_openssh_client_binds_its_proof_to_our_host_certificate() {
+    let keys = Keys::new();
+    let (authority, key) = (generate_ed25519().unwrap(), Arc::new(generate_ed25519().unwrap()));
+    let wanted = HostCertificate {
+        key: key.public(),
+        principals: &["127.0.0.1"],
+        key_id: "web-1",
+        serial: 0,
+        valid_after: 0,
+        valid_before: u64::MAX,
+    };
+    let certificate = mint_host(&authority, &wanted, &mut SystemRandom).unwrap();
+    let host_key: Arc<dyn Signer> = Arc::new(Certified::new(key, &certificate).unwrap());
+    let known = format!("@cert-authority * {}\n", authority.public().to_line());
+    let owner = |question: &Question| match question {
+        Question::Query(_) | Question::Proof(..) => Verdict::AcceptedUnder(SkPolicy::TOUCH),
+        _ => Verdict::Refused,
+    };
+    let (served, said) = at_our_host(&keys, (host_key, &known), &identity(&keys, "ed25519"), &all(), &owner);
+    assert!(matches!(served, Ok((By::Key(..), _))), "{served:?} {said}");
+    assert!(said.contains("matches the ED25519-CERT host certificate"), "{said}");
+    assert!(said.contains("using publickey-hostbound-v00@openssh.com"), "{said}");
 }
 
 #[test]
