@@ -314,15 +314,11 @@ YAML
   mysql_options=(--defaults-file="$dir/alice.cnf" --host=127.0.0.1 --port="$mysql_port" --ssl-ca="$dir/keyward-ca.pem")
   mariadb_options=("${mysql_options[@]}" --ssl-verify-server-cert) mysql_options+=(--ssl-mode=VERIFY_IDENTITY)
 
-  # Keyward is known by its own key, and a server behind it by Keyward's authority, which counts for the names that are declared, no others.
-  {
-    printf '[127.0.0.1]:%s %s\n' "$ssh_port" "$(cat "$dir/state/ssh_host_ed25519_key.pub")"
-    printf '@cert-authority web-1 %s\n' "$(cat "$dir/state/ssh_host_ca.pub")"
-  } > "$dir/known_hosts"
-  cat > "$dir/ssh_config" << SSH
-Host keyward
-  HostName 127.0.0.1
-  Port $ssh_port
+  # What she would add to her ~/.ssh/config and ~/.ssh/known_hosts: Keyward is known by its own key, web-1 by Keyward's authority.
+  local ssh_config=("$keyward" ssh-config alice --config "$dir/keyward.yaml" --address "127.0.0.1:$ssh_port")
+  "${ssh_config[@]}" --known-hosts > "$dir/known_hosts"
+  "${ssh_config[@]}" > "$dir/ssh_config"
+  cat >> "$dir/ssh_config" << SSH
 Host *
   IdentityFile $dir/alice_key
   IdentitiesOnly yes
@@ -402,9 +398,9 @@ show_ssh() {
   who=$(alice_ssh alice+web-1@keyward id -un)
   [[ $who == "$linux_user" ]] || die "expected to be $linux_user upstream, and was '$who'"
   printf 'ssh alice+web-1@keyward: she is %s there\n' "$who"
-  who=$(alice_ssh -J alice@keyward deploy@web-1 id -un)
+  who=$(alice_ssh deploy@web-1 id -un)
   [[ $who == "$linux_user" ]] || die "expected to be $linux_user upstream, and was '$who'"
-  printf 'ssh -J alice@keyward deploy@web-1: she is %s there\n' "$who"
+  printf 'ssh deploy@web-1, which is ssh -J alice@keyward deploy@web-1: she is %s there\n' "$who"
   [[ $(grep -c "Accepted publickey for $linux_user .* ID vault-" "$dir/sshd.log") == 2 ]] || die "sshd saw no two certificates: $(cat "$dir/sshd.log")"
   grep "Accepted publickey" "$dir/sshd.log"
   if alice_ssh -p "$sshd_port" "$linux_user@127.0.0.1" true 2> /dev/null; then die "sshd lets alice in without Keyward"; fi
@@ -424,7 +420,7 @@ stay() {
     printf '  mariadb%s %s\n' "$(printf ' %q' "${mariadb_options[@]}")" "$connection"
   done
   printf '  ssh -F %s alice+web-1@keyward\n' "$dir/ssh_config"
-  printf '  ssh -F %s -J alice@keyward deploy@web-1\n' "$dir/ssh_config"
+  printf '  ssh -F %s deploy@web-1\n' "$dir/ssh_config"
   printf '\n  %s\n\n' "config: $dir/keyward.yaml   log: $dir/keyward.log   audit: $dir/state/audit.jsonl"
   wait "${pids[-1]}" || true
   die "Keyward has ended by itself; its last words: $(tail -n 5 "$dir/keyward.log")"

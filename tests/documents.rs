@@ -133,6 +133,7 @@ fn every_metric_in_the_readme_exists_and_none_is_left_out() {
     counted.refusal("p", &SessionError::malformed(Stage::Open, "x"));
     counted.stage("p", Stage::Open, Duration::ZERO);
     counted.cancel("p", true);
+    counted.used("p", "exec", "allowed");
     counted.store_call("s", "kv_read", "ok", Duration::ZERO);
     counted.token_life("s", Some(Duration::ZERO));
     counted.cache("s", "hit");

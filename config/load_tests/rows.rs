@@ -34,6 +34,7 @@ pub(super) struct GateKeys {
     pub(super) login: Option<Vec<String>>,
     pub(super) trusted_user_ca_keys: Option<Vec<String>>,
     pub(super) revoked_keys: Option<FilePath>,
+    pub(super) rekey_limit: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -42,6 +43,7 @@ pub(super) struct ServerKeys {
     pub(super) host_keys: Option<Vec<String>>,
     pub(super) known_hosts: Option<FilePath>,
     pub(super) host_ca: Option<Vec<String>>,
+    pub(super) rekey_limit: Option<String>,
 }
 
 /// A rule's own keys.
