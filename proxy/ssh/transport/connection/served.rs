@@ -30,8 +30,8 @@ use channel::{Channel, Fate, Granted, Kind, Peer, Program, Stream, Way};
 pub const WINDOW: u32 = 1 << 20;
 /// Bytes of data in one message, of either side. OpenSSH's clients use the same.
 pub const PACKET: u32 = 32 * 1024;
-/// Channels of one link, undecided ones included. One further is refused.
-pub const CHANNELS_MAX: usize = 16;
+/// Channels of one link, undecided ones included: ssh and Ansible reach many servers over one shared jump. One further is refused.
+pub const CHANNELS_MAX: usize = 64;
 
 /// Our number of a channel. It is not used again before four thousand million others were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -168,9 +168,9 @@ fn what_is_decided_late_holds_up_nobody() {
 
 /// Rule 29: undecided channels count, and those that only one side has closed: of both the peer can make as many as it likes.
 #[test]
-fn rule_29_there_are_sixteen_channels_and_not_one_more() {
+fn rule_29_there_are_sixty_four_channels_and_not_one_more() {
     let mut channels = Channels::new();
-    let ids: Vec<ChannelId> = (0..16).map(|number| opened(&mut channels, &direct(number, WINDOW, PACKET))).collect();
+    let ids: Vec<ChannelId> = (0..64).map(|number| opened(&mut channels, &direct(number, WINDOW, PACKET))).collect();
     for (id, number) in ids[..8].iter().zip(0..) {
         assert!(channels.confirm(*id).is_some());
         let _ = if number % 2 == 0 { channels.receive(&close(id.0)) == Ok(Action::Close(*id)) } else { channels.close(*id).is_some() };
