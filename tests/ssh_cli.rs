@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,15 +14,15 @@ use crate::bed::{Config, SshKey, SshPlan, SshScene, Sshd, eventually, run, scrat
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// alice may also reach `farm`, as `only`: a group of sshd itself and of a pattern.
+/// alice may also reach `Big-1`, which is sshd, and `farm`, a group of sshd and of a pattern; both as `only`.
 fn farm(key: &SshKey, sshd: &Sshd) -> SshPlan {
     sshd.authorize("deploy", &key.public());
     let account =
         format!("{{ username: {{ literal: {} }}, private_key: {{ file: {} }} }}", sshd.login("deploy").name, key.file().display());
     let hosts = format!("[\"{}\", \"web-*.test.internal\"]", sshd.address());
-    let connections =
-        format!("  farm: {{ protocol: ssh, hosts: {hosts}, host_keys: [\"{}\"], accounts: {{ only: {account} }} }}\n", sshd.host_key());
-    SshPlan { connections, rules: "  - { allow: [alice], connections: [farm] }\n".to_owned(), ..SshPlan::default() }
+    let rest = format!("protocol: ssh, host_keys: [\"{}\"], accounts: {{ only: {account} }}", sshd.host_key());
+    let connections = format!("  farm: {{ hosts: {hosts}, {rest} }}\n  Big-1: {{ address: \"{}\", {rest} }}\n", sshd.address());
+    SshPlan { connections, rules: "  - { allow: [alice], connections: [farm, Big-1] }\n".to_owned(), ..SshPlan::default() }
 }
 
 /// The binary without a process of its own.
@@ -43,7 +43,7 @@ fn what_trust_prints_makes_a_server_known() {
     let own = Sshd::own(&format!("HostKey {}\nHostKey {}", ecdsa.file().display(), rsa.file().display()));
     let shown = run(keyward(&["trust", &format!("nobody@{}", own.address())]), "", LONG);
     let keys = format!("host_keys: [\"{}\", \"{}\", \"{}\"]", own.host_key(), ecdsa.public(), rsa.public());
-    assert_eq!(pasted(shown.ok()), [keys.clone()]);
+    assert_eq!(pasted(shown.ok()), std::slice::from_ref(&keys));
     for key in [&ecdsa, &rsa] {
         assert!(shown.stdout.lines().any(|line| line.starts_with('#') && line.contains(&key.fingerprint())), "{shown:?}");
     }
@@ -71,6 +71,26 @@ fn trust_prints_the_authority_of_a_host_certificate_where_it_counts() {
             assert_eq!(scene.tools.run(crate::bed::SshWay::Plus, &[], "echo in").ok(), "in");
         }
     }
+}
+
+/// Some versions of dropbear end when they are asked for a kind of key that they have not.
+#[test]
+fn trust_prints_what_a_server_showed_before_it_gave_up() {
+    let (shy, upstream) = (TcpListener::bind("127.0.0.1:0").unwrap(), sshd().port());
+    let address = shy.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (client, _) = shy.accept().unwrap();
+        let server = TcpStream::connect(("127.0.0.1", upstream)).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        let up = std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let _ = std::io::copy(&mut &server, &mut &client);
+        let _ = client.shutdown(Shutdown::Both);
+        drop(up.join());
+        shy.incoming().for_each(drop);
+    });
+    let shown = run(keyward(&["trust", &address]), "", LONG);
+    assert_eq!(pasted(shown.ok()), [format!("host_keys: [\"{}\"]", sshd().host_key())]);
+    assert!(shown.stdout.contains("# Not shown: rsa-sha2-512, rsa-sha2-256 (the server: "), "{shown:?}");
 }
 
 #[test]
@@ -140,15 +160,15 @@ fn with_what_ssh_config_prints_ssh_needs_only_the_name() {
     let scene = SshScene::with(sshd(), farm(&key, sshd()));
     let printed = Printed::of(&scene);
     let (deploy, ops) = (&sshd().login("deploy").name, &sshd().login("ops").name);
-    assert_eq!(run(printed.ssh(&["deploy@web-1", "id -un"]), "", LONG).ok(), deploy);
-    assert_eq!(run(printed.ssh(&["ops@web-1", "id -un"]), "", LONG).ok(), ops);
-    assert_eq!(
-        run(printed.ssh(&["127.0.0.1", "id -un"]), "", LONG).ok(),
-        deploy,
-        "a server at another port than 22, whose only account needs no name"
-    );
-    assert_eq!(run(printed.ssh(&["-l", "alice+web-1+deploy", "keyward", "id -un"]), "", LONG).ok(), deploy);
-    let several = run(printed.ssh(&["web-1", "id -un"]), "", LONG);
+    let ssh = |arguments: &[&str]| run(printed.ssh(arguments), "", LONG);
+    assert_eq!(ssh(&["deploy@web-1", "id -un"]).ok(), deploy);
+    assert_eq!(ssh(&["ops@web-1", "id -un"]).ok(), ops);
+    assert_eq!(ssh(&["127.0.0.1", "id -un"]).ok(), deploy, "a server at another port than 22, whose only account needs no name");
+    assert_eq!(ssh(&["-p", &sshd().port().to_string(), "127.0.0.1", "id -un"]).ok(), deploy, "who knows the port may say it");
+    assert_eq!(ssh(&["Big-1", "id -un"]).ok(), deploy, "ssh asks for names in lower case");
+    assert_eq!(ssh(&["only@big-1", "id -un"]).ok(), deploy);
+    assert_eq!(ssh(&["-l", "alice+web-1+deploy", "keyward", "id -un"]).ok(), deploy);
+    let several = ssh(&["web-1", "id -un"]);
     assert!(several.refused().contains("you may reach: deploy, ops"), "{several:?}");
     let config = printed.text("printed");
     assert!(config.contains("# web-1: as deploy, ops (ssh deploy@web-1)"), "{config}");
@@ -160,7 +180,7 @@ fn with_what_ssh_config_prints_ssh_needs_only_the_name() {
 fn what_ssh_config_prints_is_about_what_the_user_may_reach_and_nothing_else() {
     let scene = SshScene::with(sshd(), farm(&SshKey::new(), sshd()));
     let printed = Printed::of(&scene);
-    for name in ["web-1", "127.0.0.1", "web-7.test.internal", "web-.test.internal"] {
+    for name in ["web-1", "Big-1", "big-1", "127.0.0.1", "web-7.test.internal", "web-.test.internal"] {
         assert_eq!(printed.leads(name), (true, true), "{name}");
     }
     for name in ["payroll", "web-2", "keyward", "web-7.evil.test.internal", "web-7.test.internal.evil.example", "example.org"] {
@@ -171,6 +191,14 @@ fn what_ssh_config_prints_is_about_what_the_user_may_reach_and_nothing_else() {
     assert!(all.contains(&scene.host_key()) && all.contains(&scene.host_authority()), "{all}");
     let known = format!("[127.0.0.1]:{} {}", scene.port(), scene.host_key());
     assert!(printed.text("known_hosts").lines().any(|line| line == known), "{all}");
+
+    let own = scene.keyward.cli(&["ssh-config", "alice", "--address", "127.0.0.1", "--name", "web-7.test.internal"]);
+    fs::write(printed.0.join("printed"), own.ok()).unwrap();
+    let way = run(printed.ssh(&["-G", "web-7.test.internal"]), "", LONG);
+    assert!(
+        way.ok().contains("hostname 127.0.0.1\n") && !way.stdout.contains("proxyjump"),
+        "Keyward is not jumped to through itself: {way:?}"
+    );
 
     let nobody = scene.keyward.cli(&["ssh-config", "nobody", "--address", "127.0.0.1"]);
     assert!(nobody.code == Some(2) && nobody.refused().contains("no user is called nobody"), "{nobody:?}");
@@ -204,7 +232,7 @@ fn ssh_config_makes_the_keys_that_are_not_there_and_never_other_ones() {
 fn check_logs_in_to_every_host_of_a_group_and_names_trust_where_a_host_key_is_another() {
     let key = SshKey::new();
     let mut plan = farm(&key, sshd());
-    let impostor = plan.connections.replace("farm:", "changed:").replace(&sshd().host_key(), &SshKey::new().public());
+    let impostor = plan.connections.replace("Big-1:", "changed:").replace(&sshd().host_key(), &SshKey::new().public());
     let scene = SshScene::with(sshd(), plan.clone());
     let check = || {
         let said = scene.keyward.cli(&["check", "--format", "json"]);
@@ -215,22 +243,23 @@ fn check_logs_in_to_every_host_of_a_group_and_names_trust_where_a_host_key_is_an
         |rows: &[Value], name: &str| rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name}: {rows:#?}")).clone();
     let (code, rows) = check();
     assert_eq!(code, Some(0), "{rows:#?}");
-    for name in ["web-1+deploy", "web-1+ops", "farm/127.0.0.1+only"] {
+    for name in ["web-1+deploy", "web-1+ops", "Big-1+only", "farm/127.0.0.1+only"] {
         let row = row(&rows, name);
         assert!(row["ok"] == true && row["detail"].as_str().unwrap().contains("verified by host_key"), "{row}");
     }
     let pattern = row(&rows, "farm/web-*.test.internal");
     assert!(pattern["ok"].is_null() && pattern["stage"] == "not tried", "{pattern}");
 
-    plan.connections = impostor
-        .replace(&format!("hosts: [\"{}\", \"web-*.test.internal\"]", sshd().address()), &format!("address: \"{}\"", sshd().address()));
+    plan.connections = impostor;
     plan.rules.clear();
     scene.rewrite(|change| *change = plan.clone());
     let (code, rows) = check();
     assert_eq!(code, Some(1), "{rows:#?}");
-    let changed = row(&rows, "changed+only");
-    let detail = changed["detail"].as_str().unwrap();
-    assert!(changed["stage"] == "connect" && detail.contains("`keyward trust changed`"), "{changed}");
+    for (name, trusted) in [("changed+only", "`keyward trust changed`"), ("farm/127.0.0.1+only", "`keyward trust 127.0.0.1`")] {
+        let changed = row(&rows, name);
+        assert!(changed["ok"] == false && changed["stage"] == "connect", "{changed}");
+        assert!(changed["detail"].as_str().unwrap().contains(trusted), "{changed}");
+    }
     let table = scene.keyward.cli(&["check"]);
     assert!(table.stdout.lines().any(|line| line.starts_with("FAILED") && line.contains("changed+only")), "{table:?}");
 }

@@ -61,8 +61,8 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
-    /// Say everything that is wrong: the file; then, for each store, whether it is reachable and lets us in; for each connection, whether
-    /// its secret can be read, its server reached and verified, and whether the login works.
+    /// Say everything that is wrong: the file; then, for each store, whether it is reachable and lets us in; for each connection and each host
+    /// of a group, whether its secret can be read, its server reached and verified, and whether the login works.
     Check {
         #[command(flatten)]
         file: File,

@@ -81,6 +81,7 @@ fn lines(shown: &str, shows: &trust::Shows) -> String {
         text += "# The authority of its host certificate:\n";
         text += &fingerprint(&authority.key);
     }
+    text.extend(shows.unknown.iter().map(|(algorithms, why)| format!("# Not shown: {algorithms} ({why})\n")));
     text += COMPARE;
     text.push('\n');
     if !shows.keys.is_empty() {

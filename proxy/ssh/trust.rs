@@ -45,6 +45,8 @@ pub(crate) struct Shows {
     pub(crate) keys: Vec<PublicKey>,
     /// Who says that it is who it is.
     pub(crate) authority: Option<Authority>,
+    /// Where it gave up: the algorithms that it was asked for, and how that ended.
+    pub(crate) unknown: Vec<(String, String)>,
 }
 
 /// Who signed a server's certificate.
@@ -63,34 +65,42 @@ pub(crate) async fn ask(host: &str, port: u16) -> Result<Shows, String> {
     let first = connect(TcpStream::connect((host, port))).await?;
     let at = first.peer_addr().map_err(|error| format!("connect: {error}"))?;
     let mut first = Some(first);
-    let mut shows = Shows { at, keys: Vec::new(), authority: None };
-    let mut lacking = String::new();
+    let mut shows = Shows { at, keys: Vec::new(), authority: None, unknown: Vec::new() };
     for family in FAMILIES {
         let socket = match first.take() {
             Some(socket) => socket,
             // The same machine again: a name may have several.
             None => connect(TcpStream::connect(at)).await?,
         };
-        let exchanged = tokio::time::timeout(KEX_TIMEOUT, exchange(socket, family)).await.map_err(|_| "no key exchange within 10 s")?;
-        let presented = match exchanged {
-            Ok(presented) => presented,
-            // It has no key of this family, or one that we do not take.
-            Err(Silent::Fatal(Fatal::NoCommon(lack))) if lack.choice() == Choice::HostKey => {
-                lacking = lack.to_string();
-                continue;
-            }
-            Err(Silent::Fatal(Fatal::HostKey(text))) => {
-                lacking = text.to_owned();
-                continue;
-            }
-            Err(silent) => return Err(silent.of_upstream(Stage::Connect).source.to_string()),
-        };
-        match presented.what() {
-            What::Key(key) => shows.keys.push(key.clone()),
-            What::Certificate(certificate) => shows.authority = Some(authority(certificate, host)),
+        match shown(socket, family).await {
+            Ok(Some(presented)) => match presented.what() {
+                What::Key(key) => shows.keys.push(key.clone()),
+                What::Certificate(certificate) => shows.authority = Some(authority(certificate, host)),
+            },
+            Ok(None) => {}
+            // Any one key is enough to know it by.
+            Err(text) if shows.knows_any() => shows.unknown.push((family.join(", "), text)),
+            Err(text) => return Err(text),
         }
     }
-    if shows.keys.is_empty() && shows.authority.is_none() { Err(lacking) } else { Ok(shows) }
+    if shows.knows_any() { Ok(shows) } else { Err("it has no host key that we take".to_owned()) }
+}
+
+impl Shows {
+    fn knows_any(&self) -> bool {
+        !self.keys.is_empty() || self.authority.is_some()
+    }
+}
+
+/// What the server shows of this family; `None`: nothing, or a key that we do not take.
+async fn shown(socket: TcpStream, family: &[&'static str]) -> Result<Option<Presented>, String> {
+    let exchanged = tokio::time::timeout(KEX_TIMEOUT, exchange(socket, family)).await.map_err(|_| "no key exchange within 10 s")?;
+    match exchanged {
+        Ok(presented) => Ok(Some(presented)),
+        Err(Silent::Fatal(Fatal::NoCommon(lack))) if lack.choice() == Choice::HostKey => Ok(None),
+        Err(Silent::Fatal(Fatal::HostKey(_))) => Ok(None),
+        Err(silent) => Err(silent.of_upstream(Stage::Connect).source.into_owned()),
+    }
 }
 
 async fn connect(dial: impl Future<Output = io::Result<TcpStream>>) -> Result<TcpStream, String> {
