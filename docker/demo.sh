@@ -403,8 +403,10 @@ show_ssh() {
   printf 'ssh deploy@web-1, which is ssh -J alice@keyward deploy@web-1: she is %s there\n' "$who"
   [[ $(grep -c "Accepted publickey for $linux_user .* ID vault-" "$dir/sshd.log") == 2 ]] || die "sshd saw no two certificates: $(cat "$dir/sshd.log")"
   grep "Accepted publickey" "$dir/sshd.log"
-  if alice_ssh -p "$sshd_port" "$linux_user@127.0.0.1" true 2> /dev/null; then die "sshd lets alice in without Keyward"; fi
-  printf 'past Keyward, sshd does not let her in\n'
+  printf '[127.0.0.1]:%s %s\n' "$sshd_port" "$(cat "$dir/sshd/host_key.pub")" > "$dir/past_keyward"
+  who=$(alice_ssh -o UserKnownHostsFile="$dir/past_keyward" -p "$sshd_port" "$linux_user@127.0.0.1" id -un 2>&1) && die "sshd lets alice in without Keyward"
+  [[ $who == *"Permission denied"* ]] || die "expected sshd to refuse alice's own key: $who"
+  printf 'past Keyward: %s\n' "$who"
 }
 
 role_is_gone() { [[ $(admin_sql orders <<< "SELECT count(*) FROM pg_roles WHERE rolname = '$1'") == 0 ]]; }
