@@ -2,8 +2,8 @@
 
 use zeroize::Zeroize;
 
-/// Bytes that an empty queue keeps for the next ones.
-const KEPT: usize = 64 * 1024;
+/// Bytes that an empty queue keeps for the next ones, as long as there are some (see `spare`): what one turn of a relay moves.
+const KEPT: usize = 256 * 1024;
 /// Bytes of the smallest allocation.
 const SMALLEST: usize = 4096;
 
@@ -13,6 +13,7 @@ pub(super) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    used: bool,
 }
 
 impl Buffer {
@@ -41,6 +42,7 @@ impl Buffer {
     /// So many bytes of the room were written.
     pub(super) fn filled(&mut self, length: usize) {
         self.end = self.end.saturating_add(length).min(self.bytes.len());
+        self.used |= length > 0;
     }
 
     pub(super) fn push(&mut self, data: &[u8]) {
@@ -54,8 +56,27 @@ impl Buffer {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             if self.bytes.len() > KEPT {
-                self.bytes = Vec::new();
+                self.give_back();
             }
+        }
+    }
+
+    /// Whether anything came in since this was asked last.
+    pub(super) fn was_used(&mut self) -> bool {
+        std::mem::take(&mut self.used)
+    }
+
+    /// Whether there is memory and nothing in it.
+    pub(super) fn is_spare(&self) -> bool {
+        self.len() == 0 && !self.bytes.is_empty()
+    }
+
+    /// An empty queue gives back its memory; what was in it may have been typed by somebody.
+    pub(super) fn give_back(&mut self) {
+        if self.is_spare() {
+            self.bytes.zeroize();
+            self.bytes = Vec::new();
+            (self.start, self.end) = (0, 0);
         }
     }
 

@@ -56,6 +56,11 @@ impl Inbound {
         self.buffer.data()
     }
 
+    /// What was read.
+    pub(super) fn queue(&mut self) -> &mut Buffer {
+        &mut self.buffer
+    }
+
     pub(super) fn take(&mut self, length: usize) {
         self.buffer.take(length);
     }

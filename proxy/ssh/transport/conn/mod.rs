@@ -15,6 +15,7 @@ mod inbound;
 mod outbound;
 mod receive;
 mod renew;
+mod spare;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 pub(crate) mod tests;
@@ -134,6 +135,8 @@ pub struct Conn {
     /// knows what time it is.
     exchange_since: Option<Instant>,
     keyed_at: Option<Instant>,
+    /// Since when nothing has come and nothing gone, as far as [`Self::tick`] has seen it.
+    quiet_since: Option<Instant>,
     ended: Option<Fatal>,
 }
 
@@ -167,6 +170,7 @@ impl Conn {
             exchanges: 0,
             exchange_since: None,
             keyed_at: None,
+            quiet_since: None,
             ended: None,
             role,
         };

@@ -24,6 +24,12 @@ impl Conn {
         if let Some(fatal) = self.ended.clone() {
             return Err(fatal);
         }
+        let renewal = self.renewal(now)?;
+        Ok(self.give_back(now).into_iter().chain(renewal).min())
+    }
+
+    /// When keys have to be exchanged again, or have to have been.
+    pub(super) fn renewal(&mut self, now: Instant) -> Result<Option<Instant>, Fatal> {
         if !self.in_exchange() {
             // Keys that nothing was sealed with do not grow old.
             if self.inbound.packets == 0 && self.outbound.packets == 0 {

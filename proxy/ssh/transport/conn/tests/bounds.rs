@@ -1,5 +1,7 @@
 //! What a peer can make us keep or do. Rule 15.
 
+use std::time::Duration;
+
 use super::held::{ANSWERS_MAX, HELD_MAX};
 use super::*;
 
@@ -175,6 +177,48 @@ fn key_exchanges_before_a_login_are_bounded() {
         settle(&mut client, &mut server).unwrap();
     }
     assert_eq!(server.exchanges(), 11);
+}
+
+/// While bytes flow their memory is kept, and of a session that is quiet nothing.
+#[test]
+fn a_quiet_session_keeps_no_memory() {
+    let (mut client, mut server) = logged_in();
+    let begin = Instant::now();
+    let after = |seconds: u64| begin + Duration::from_secs(seconds);
+    let held = |server: &mut Conn| server.inbound.queue().memory().len() + server.outbound.buffer.memory().len();
+    let burst = |client: &mut Conn, server: &mut Conn| {
+        for number in 0..8 {
+            client.send(&data(number, 30_000)).unwrap();
+            server.send(&data(number, 10_000)).unwrap();
+        }
+        settle(client, server).unwrap();
+    };
+    burst(&mut client, &mut server);
+    let most = held(&mut server);
+    assert!(most >= 128 * 1024, "{most}");
+    assert_eq!(server.tick(begin), Ok(Some(after(5))));
+    burst(&mut client, &mut server);
+    assert_eq!(server.tick(after(4)), Ok(Some(after(9))), "something came");
+    // Room for more is no traffic.
+    server.room();
+    assert_eq!(server.tick(after(8)), Ok(Some(after(9))));
+    assert_eq!(held(&mut server), most, "kept for the next burst");
+    let next = server.tick(after(9)).unwrap();
+    assert_eq!((held(&mut server), next > Some(after(60))), (0, true));
+    server.room();
+    server.tick(after(10)).unwrap();
+    assert_eq!(held(&mut server), 0);
+    // What waits is kept, whoever waits for it.
+    server.send(&data(9, 1)).unwrap();
+    client.send(&data(9, 1000)).unwrap();
+    let output = drain(&mut client);
+    server.receive(&output[..500]);
+    server.tick(after(20)).unwrap();
+    server.tick(after(40)).unwrap();
+    let half = server.receive(&output[500..]);
+    assert_eq!((half, events(&mut server).unwrap().len()), (output.len() - 500, 1));
+    assert_eq!(feed(&mut client, &drain(&mut server)).unwrap().len(), 1);
+    burst(&mut client, &mut server);
 }
 
 /// A relay could not pass it on.

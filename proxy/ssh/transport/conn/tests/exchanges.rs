@@ -198,16 +198,16 @@ fn keys_grow_old_if_they_were_used() {
     let later = |minutes: u64| begin + Duration::from_secs(60 * minutes);
     client.rekey();
     settle(&mut client, &mut server).unwrap();
-    assert_eq!(client.tick(later(0)), Ok(Some(later(60))));
-    assert_eq!(client.tick(later(200)), Ok(Some(later(260))));
+    assert_eq!(client.renewal(later(0)), Ok(Some(later(60))));
+    assert_eq!(client.renewal(later(200)), Ok(Some(later(260))));
     assert!(!client.in_exchange(), "nothing was sealed with these keys");
     client.send(&data(0, 1)).unwrap();
-    assert_eq!(client.tick(later(259)), Ok(Some(later(260))));
+    assert_eq!(client.renewal(later(259)), Ok(Some(later(260))));
     assert!(!client.in_exchange());
-    assert_eq!(client.tick(later(260)), Ok(Some(later(270))));
+    assert_eq!(client.renewal(later(260)), Ok(Some(later(270))));
     assert!(client.in_exchange());
     settle(&mut client, &mut server).unwrap();
-    assert_eq!(client.tick(later(261)), Ok(Some(later(321))));
+    assert_eq!(client.renewal(later(261)), Ok(Some(later(321))));
 }
 
 /// Rule 13: a peer that does not finish.
@@ -223,8 +223,8 @@ fn an_exchange_has_to_end() {
     assert!(client.tick(begin).is_ok());
     client.rekey();
     // Nobody had said what time it was for long; that must not count against the peer.
-    assert_eq!(client.tick(after(3000)), Ok(Some(after(3600))));
-    assert_eq!(client.tick(after(3599)), Ok(Some(after(3600))));
+    assert_eq!(client.renewal(after(3000)), Ok(Some(after(3600))));
+    assert_eq!(client.renewal(after(3599)), Ok(Some(after(3600))));
     assert_eq!(client.tick(after(3600)), Err(Fatal::TimedOut));
 }
 
