@@ -1,6 +1,6 @@
 //! `keyward ssh-config`: what a user adds to his own files, so that `ssh web-1` goes through Keyward and nobody has to confirm a host key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Args;
@@ -133,9 +133,10 @@ impl Way<'_> {
         let accounts = self.names.get(server).map(Vec::as_slice).unwrap_or_default();
         let plain = accounts.iter().any(|account| account == Account::DEFAULT) || accounts.len() == 1;
         let example = accounts.iter().find(|account| *account != Account::DEFAULT);
+        let named = if server.contains('*') { "NAME" } else { server };
         let by = |login: &str| match can_be_jumped_to(server) {
-            true if login.is_empty() => format!("ssh {server}"),
-            true => format!("ssh {login}@{server}"),
+            true if login.is_empty() => format!("ssh {named}"),
+            true => format!("ssh {login}@{named}"),
             false if login.is_empty() => format!("ssh {}+{server}@{}", self.user, self.name),
             false => format!("ssh {}+{server}+{login}@{}", self.user, self.name),
         };
@@ -170,10 +171,7 @@ fn spellings(server: &str) -> Vec<String> {
 }
 
 /// The names that a pattern of ssh has and a pattern of the file has not: there `*` goes beyond a dot.
-fn too_far(pattern: &str) -> impl Iterator<Item = String> + '_ {
-    let stars = pattern.match_indices('*').map(|(at, _)| at);
-    stars.map(|at| {
-        let (before, after) = pattern.split_at(at);
-        format!("!{before}*.{after}")
-    })
+fn too_far(pattern: &str) -> BTreeSet<String> {
+    let stars = pattern.match_indices('*').map(|(at, _)| pattern.split_at(at));
+    stars.map(|(before, after)| format!("!{before}*.{after}")).collect()
 }
