@@ -143,6 +143,8 @@ proptest! {
         said in proptest::collection::vec((side(), message(), 0..3_u8), 0..200),
     ) {
         let (mut bed, mut windows) = (Bed::new(&[]), Windows::default());
+        // So long that a few of them use a reserve up.
+        let line = "x".repeat(400);
         // The server's numbers of the client's channels, which these two never close.
         let mut of_server: HashMap<u32, u32> = HashMap::new();
         for (side, message, word) in said {
@@ -158,7 +160,7 @@ proptest! {
                 _ => {}
             }
             if word == 0 {
-                windows.we_say(&bed.policy.say("a word"));
+                windows.we_say(&bed.policy.say(&line));
             }
             for (channel, given) in &windows.given {
                 let (heard, used) = (windows.heard[channel], windows.used[channel]);
