@@ -88,8 +88,12 @@ impl Sshd {
         for (name, number) in ACCOUNTS.iter().zip(FIRST_UID..) {
             let home = folder.join("home").join(name);
             open_folder(&home);
+            // Without one, xauth says at its first use that there is none.
+            fs::write(home.join(".Xauthority"), "").unwrap();
             if apart {
-                chown(&home, Some(number), Some(number)).unwrap();
+                for path in [home.clone(), home.join(".Xauthority")] {
+                    chown(path, Some(number), Some(number)).unwrap();
+                }
             }
         }
         if apart {
