@@ -140,11 +140,13 @@ impl Bao {
         Database { bao: self, mount, rotation }
     }
 
-    /// An AppRole that may read these paths, and give back leases made under those of them that are `…/creds/…`. Its tokens are
-    /// periodic, one hour.
+    /// An AppRole that may read these paths (update those of an SSH engine, `ssh_…`), and give back leases made under those of them that are
+    /// `…/creds/…`. Its tokens are periodic, one hour.
     pub fn approle(&self, paths: &[&str]) -> AppRole {
         let name = format!("keyward_{}", random_hex(4));
-        let mut policy: String = paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"read\"] }}\n")).collect();
+        // What an SSH engine makes is asked for with something in hand.
+        let may = |path: &str| if path.starts_with("ssh_") { "update" } else { "read" };
+        let mut policy: String = paths.iter().map(|path| format!("path \"{path}\" {{ capabilities = [\"{}\"] }}\n", may(path))).collect();
         let leases: Vec<String> = paths.iter().filter(|path| path.contains("/creds/")).map(|path| format!("\"{path}/*\"")).collect();
         if !leases.is_empty() {
             let allowed = format!("{{ \"lease_id\" = [{}], \"sync\" = [] }}", leases.join(", "));

@@ -1,0 +1,79 @@
+"""An SSH server that lets in as it is told: `ssh_logins_server.py KIND FOLDER HOST_KEY`. tests/bed/ssh_logins_server.rs says what the kinds are.
+
+What is tried is printed, never what it was tried with. The file `port` in the folder says where it listens, `secret` has what it wants.
+"""
+
+import asyncio
+import json
+import pathlib
+import sys
+import urllib.error
+import urllib.request
+
+import asyncssh
+
+KIND, FOLDER, HOST_KEY = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
+
+
+def wanted():
+    return (FOLDER / "secret").read_text()
+
+
+def tried(what, counts):
+    print("tried", what, "counts" if counts else "does not count", flush=True)
+    return counts
+
+
+def still_counts(user, password):
+    """What vault-ssh-helper asks, and what it makes of the answer."""
+    body = json.dumps({"otp": password}).encode()
+    request = urllib.request.Request(wanted(), data=body, headers={"Content-Type": "application/json"}, method="PUT")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            said = json.load(answer)["data"]
+    except urllib.error.HTTPError:
+        return False
+    return said["username"] == user and said["ip"] == "127.0.0.1"
+
+
+class Door(asyncssh.SSHServer):
+    def begin_auth(self, username):
+        self.user, self.asked = username, 0
+        return True
+
+    def password_auth_supported(self):
+        return KIND in ("password", "once")
+
+    async def validate_password(self, username, password):
+        if KIND == "once":
+            with (FOLDER / "seen").open("a") as seen:
+                print(password, file=seen)
+            return tried("password", await asyncio.to_thread(still_counts, username, password))
+        return tried("password", password == wanted())
+
+    def kbdint_auth_supported(self):
+        return KIND in ("prompts", "asks_twice")
+
+    def get_kbdint_challenge(self, username, lang, submethods):
+        return "", "", "", [("Password: ", False)]
+
+    def validate_kbdint_response(self, username, responses):
+        self.asked += 1
+        if self.asked == 1 and KIND == "asks_twice":
+            return "", "", "", [("Code from the other device: ", False)]
+        return tried("keyboard-interactive", list(responses) == [wanted()])
+
+
+def session(process):
+    process.stdout.write(f"in as {process.get_extra_info('username')}\n")
+    process.exit(0)
+
+
+async def main():
+    server = await asyncssh.listen("127.0.0.1", 0, server_factory=Door, server_host_keys=[HOST_KEY], process_factory=session)
+    (FOLDER / "port.new").write_text(str(server.get_port()))
+    (FOLDER / "port.new").rename(FOLDER / "port")
+    await server.wait_closed()
+
+
+asyncio.run(main())

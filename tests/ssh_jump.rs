@@ -1,0 +1,188 @@
+//! `ssh -J alice@keyward deploy@web-1`: who must prove himself again, as whom, whereto, and by which certificate we are `web-1`.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::bed::{Caller, SOON, SecurityKey, SshPlan, SshScene, SshWay, installed, run, sshd, without_session};
+use crate::ssh_login::{opened, with_user};
+
+const JUMP: SshWay = SshWay::Jump;
+
+fn key_wanted() -> String {
+    format!("jump_login: key, {}", crate::bed::ALL_CHANNELS)
+}
+
+#[test]
+fn a_jump_takes_one_signature_where_no_rule_wants_another() {
+    let key = SecurityKey::new();
+    let scene = SshScene::with(sshd(), with_user(SshPlan::default(), "carol", &[&key.public()]));
+    let carol = Caller::new(&scene, "carol").touches(&key);
+    carol.is_in(JUMP);
+    assert_eq!(key.signatures(), 1);
+    // Also where the client would give another.
+    carol.touches_inside(&key).is_in(JUMP);
+    assert_eq!(key.signatures(), 2);
+}
+
+#[test]
+fn a_rule_that_wants_a_key_gets_a_second_signature_and_takes_nothing_else() {
+    let key = SecurityKey::new();
+    let scene = SshScene::with(sshd(), SshPlan { rule: key_wanted(), ..SshPlan::default() });
+    let alice = || Caller::new(&scene, "alice").key(scene.alice.file());
+    let inside = format!("-i{}", scene.alice.file().display());
+    assert!(alice().is_out(JUMP).contains("Permission denied (publickey"), "no proof inside");
+    assert!(alice().touches_inside(&key).is_out(JUMP).contains("Permission denied (publickey"), "a key that nobody knows");
+    for method in ["password", "keyboard-interactive"] {
+        let typed = alice().types(&scene.password).inside(&[&format!("-oPreferredAuthentications={method}")]);
+        assert!(typed.is_out(JUMP).contains("Permission denied (publickey"), "{method}");
+    }
+    alice().inside(&["-i", scene.alice.file().to_str().unwrap()]).is_in(JUMP);
+    // Somebody who came by password alone has no key to give.
+    let typed = Caller::new(&scene, "alice").types(&scene.password).with(&["-oPubkeyAuthentication=no"]);
+    assert!(typed.is_out(JUMP).contains("Permission denied (publickey"));
+    typed.inside(&[&inside]).is_out(JUMP);
+    Caller::new(&scene, "alice").key(scene.alice.file()).is_in(SshWay::Plus);
+    opened(&scene, 2);
+}
+
+#[test]
+fn one_rule_that_wants_a_key_is_enough_and_counts_for_its_accounts_only() {
+    let key = SecurityKey::new();
+    let mut plan = with_user(SshPlan::default(), "carol", &[&key.public()]);
+    plan.rules += "  - { allow: [carol], connections: [web-1], accounts: [deploy], jump_login: key }\n";
+    plan.rules += "  - { allow: [carol], connections: [web-1], accounts: [ops] }\n";
+    let scene = SshScene::with(sshd(), plan);
+    let carol = Caller::new(&scene, "carol").touches(&key);
+    assert!(carol.is_out(JUMP).contains("Permission denied"));
+    assert_eq!(key.signatures(), 1);
+    carol.clone().to("web-1", Some("ops")).is_in(JUMP);
+    assert_eq!(key.signatures(), 2);
+    carol.touches_inside(&key).is_in(JUMP);
+    assert_eq!(key.signatures(), 4);
+}
+
+#[test]
+fn a_link_that_begins_elsewhere_proves_itself_again() {
+    let scene = SshScene::new(sshd());
+    let tries = |originator: &str| {
+        let mut command = Command::new(installed("python").join("bin/python"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/ssh_logins_jump.py")).args([originator, "deploy", "web-1", "22"]);
+        command.env("SSH_PORT", scene.port().to_string()).env("SSH_USER", "alice").env("SSH_KEY", scene.alice.file());
+        run(command, "", Duration::from_secs(60)).ok().to_owned()
+    };
+    for local in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+        assert!(tries(local).starts_with("none lets in\n"), "{local}");
+    }
+    for elsewhere in ["192.0.2.7", "", "localhost", "0.0.0.0", "::", "127.0.0.1.example.org", "127.1"] {
+        assert_eq!(tries(elsewhere), "none does not count\nkey lets in\nanother key does not count", "{elsewhere:?}");
+    }
+}
+
+#[test]
+fn the_login_inside_names_the_account() {
+    let scene = SshScene::new(sshd());
+    let alice = Caller::new(&scene, "alice").key(scene.alice.file());
+    for account in ["deploy", "ops"] {
+        let said = alice.clone().to("web-1", Some(account)).run(JUMP, "id -un");
+        assert_eq!(said.ok(), sshd().login(account).name);
+    }
+    let choices = alice.clone().to("web-1", None).is_out(JUMP);
+    assert!(choices.contains("you may reach: deploy, ops"), "{choices}");
+    let unknown = alice.clone().to("web-1", Some("nobody")).is_out(JUMP);
+    assert!(unknown.contains("keyward: no such connection, or it is not open to you"), "{unknown}");
+    assert_eq!(unknown, alice.to("web-1", Some("app")).is_out(JUMP), "one that there is not, and one that is not hers");
+
+    let key = SecurityKey::new();
+    let scene = SshScene::with(sshd(), with_user(SshPlan::default(), "carol", &[&key.public()]));
+    Caller::new(&scene, "carol").touches(&key).to("web-1", None).is_in(JUMP);
+    assert_eq!(opened(&scene, 1)[0]["account"], "deploy", "who has one account need not name it");
+}
+
+#[test]
+fn an_unknown_and_a_forbidden_target_fail_alike_and_nothing_is_signed_or_dialled_for_them() {
+    let scene = SshScene::new(sshd());
+    let jump = |target: &str| {
+        let alice = Caller::new(&scene, "alice").key(scene.alice.file()).to(target, Some("deploy"));
+        alice.is_out(JUMP).replace(target, "TARGET")
+    };
+    let unknown = jump("web-9");
+    assert!(unknown.contains("administratively prohibited: keyward: no such connection, or it is not open to you"), "{unknown}");
+    assert_eq!(unknown, jump("payroll"));
+    assert_eq!(unknown, jump("192.0.2.1"));
+    let denied = scene.keyward.until_audit("denied", 3);
+    let asked: Vec<&str> = denied.iter().map(|record| record["connection"].as_str().unwrap()).collect();
+    assert_eq!(asked, ["web-9:22", "payroll:22", "192.0.2.1:22"]);
+    assert!(denied.iter().all(|record| record["refusal"] == "not_permitted" && record["user"] == "alice"), "{denied:#?}");
+
+    assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"));
+}
+
+#[test]
+fn a_target_is_a_name_with_its_port_or_the_address_itself() {
+    let scene = SshScene::new(sshd());
+    let port = sshd().port();
+    let shows = |target: &str| {
+        let said = run(forward(&scene, target), "", SOON);
+        (said.stdout.starts_with("SSH-2.0-"), without_session(&said.stderr))
+    };
+    for target in ["web-1:22".to_owned(), format!("web-1:{port}"), format!("127.0.0.1:{port}")] {
+        assert!(shows(&target).0, "{target}: {:?}", shows(&target));
+    }
+    for target in ["web-1:23".to_owned(), format!("localhost:{port}"), "127.0.0.1:22".to_owned(), format!("payroll:{port}"), "web-1x:22".to_owned()] {
+        let (open, said) = shows(&target);
+        assert!(!open && said.contains("no such connection, or it is not open to you"), "{target}: {said}");
+    }
+}
+
+/// A jump by hand: `ssh -W target alice@keyward`; the first that the other side says is on its stdout.
+fn forward(scene: &SshScene<'_>, target: &str) -> Command {
+    let mut ssh = Command::new("ssh");
+    let files = scene.tools.folder();
+    ssh.args(["-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]);
+    ssh.arg(format!("-oUserKnownHostsFile={}", files.join("known_hosts").display())).arg("-i").arg(scene.alice.file());
+    ssh.args(["-p", &scene.port().to_string(), &format!("-W{target}"), "alice@127.0.0.1"]);
+    ssh
+}
+
+#[test]
+fn our_certificate_has_exactly_the_name_that_was_asked_for_and_counts_for_a_day() {
+    let scene = SshScene::new(sshd());
+    let alice = Caller::new(&scene, "alice").key(scene.alice.file()).inside(&["-vvv"]);
+    let said = alice.run(JUMP, "echo in").stderr;
+    let line = said.lines().find(|line| line.contains("Server host certificate: ")).unwrap_or_else(|| panic!("no certificate: {said}"));
+    assert!(line.contains("ID \"keyward web-1\""), "{line}");
+    let names: Vec<&str> = said.lines().filter_map(|line| line.split_once("Server host certificate hostname: ")).map(|(_, name)| name.trim()).collect();
+    assert_eq!(names, ["web-1"]);
+    let (_, valid) = line.split_once("valid from ").unwrap();
+    let (from, to) = valid.trim().split_once(" to ").unwrap();
+    let seconds = |time: &str| -> i64 {
+        let mut date = Command::new("date");
+        date.args(["-d", time, "+%s"]);
+        run(date, "", SOON).ok().parse().unwrap()
+    };
+    let (from, to, now) = (seconds(from), seconds(to), seconds("now"));
+    assert!(from < now && now < to && to - from <= 24 * 3600, "{line}");
+    let record = &opened(&scene, 1)[0];
+    let serial: u64 = line.split_once("serial ").unwrap().1.split_whitespace().next().unwrap().parse().unwrap();
+    assert_eq!(record["host_certificate"], format!("web-1 {serial:016x}"));
+}
+
+#[test]
+fn who_does_not_trust_our_authority_for_the_name_says_nothing_more() {
+    let scene = SshScene::new(sshd());
+    let folder = crate::bed::scratch("known");
+    let jump = |known: &str| {
+        fs::write(folder.join("known_hosts"), known).unwrap();
+        let file = format!("-oUserKnownHostsFile={}", folder.join("known_hosts").display());
+        Caller::new(&scene, "alice").key(scene.alice.file()).inside(&[&file]).run(JUMP, "echo in")
+    };
+    let authority = scene.host_authority();
+    let own = scene.host_key();
+    for known in [format!("@cert-authority web-2 {authority}\n"), format!("web-1 {authority}\n"), format!("@cert-authority web-1 {own}\n")] {
+        let said = jump(&known);
+        assert!(said.code == Some(255) && said.stderr.contains("Host key verification failed"), "{known}: {said:?}");
+    }
+    assert_eq!(jump(&format!("@cert-authority web-1 {authority}\n")).ok(), "in");
+    opened(&scene, 1);
+}
