@@ -8,21 +8,26 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use keyward_auth::SessionId;
-use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA};
+use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA, Message, REQUEST_FAILURE, REQUEST_SUCCESS};
 use keyward_ssh_transport::policy::{ChannelId, Decision, Event, Policy};
 use keyward_ssh_transport::pump::{self, Broken, Gate, Pumped, Verdict, pump};
 use keyward_ssh_transport::{Fatal, Side, reason};
 use tokio::time::Sleep;
 
 use super::refuse;
-use super::wire::Wire;
+use super::wire::{Heard, Wire};
 use crate::refusal::Reason;
 use crate::registry::Traffic;
 use crate::relay::{End, Outcome};
 use crate::stream::Stream;
 
+/// A request of OpenSSH's that every client answers, whatever it thinks of it (RFC 4254 section 4).
+const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
 /// After its upstream has gone, a client that takes nothing for this long gets nothing more.
 const LAST_WORDS: Duration = Duration::from_secs(30);
+
+/// A client has so long to show its user why his sessions end.
+const SHOWN: Duration = Duration::from_secs(1);
 
 /// One side: the transport and its stream.
 pub(super) struct Leg<'a> {
@@ -78,12 +83,18 @@ impl Relay<'_> {
             }
         })
         .await;
-        let Self { client, upstream, .. } = self;
-        if let Some((code, text)) = &over.told {
-            client.wire.conn.disconnect(*code, text);
-        }
+        let Self { mut client, upstream, .. } = self;
         upstream.wire.conn.disconnect(reason::BY_APPLICATION, "");
-        tokio::join!(refuse::close(client.stream, client.wire), refuse::close(upstream.stream, upstream.wire));
+        let goodbye = async {
+            if matches!(over.end, End::Ended(_)) {
+                let _ = tokio::time::timeout(SHOWN, shown(&mut client)).await;
+            }
+            if let Some((code, text)) = &over.told {
+                client.wire.conn.disconnect(*code, text);
+            }
+            refuse::close(client.stream, client.wire).await;
+        };
+        tokio::join!(goodbye, refuse::close(upstream.stream, upstream.wire));
         Outcome { end: over.end, upstream_closed: true }
     }
 
@@ -230,6 +241,21 @@ impl Relay<'_> {
             Side::Server => &mut self.upstream,
         };
         (leg.wire, leg.stream)
+    }
+}
+
+/// Waits until the client has shown what it was told. ssh throws away what it has not written yet when it hears a DISCONNECT; a request it
+/// answers behind that.
+async fn shown(client: &mut Leg<'_>) {
+    let ask = Message::GlobalRequest { name: KEEPALIVE, wants_reply: true, rest: b"" };
+    if client.wire.conn.send(&ask.write()).is_err() {
+        return;
+    }
+    while let Ok(heard) = client.wire.hear(client.stream).await {
+        match heard {
+            Heard::Message(message) if matches!(message.first(), Some(&(REQUEST_SUCCESS | REQUEST_FAILURE))) => return,
+            Heard::Message(_) | Heard::Ready | Heard::HostKey(_) => {}
+        }
     }
 }
 

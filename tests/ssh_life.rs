@@ -1,0 +1,264 @@
+//! How a session over SSH ends: by its client, by its server, by Keyward; and that nothing is left of it, wherever it was.
+
+use rustix::process::Signal;
+
+use crate::bed::{ALL_CHANNELS, SshKey, SshPlan, SshRunning, SshScene, SshWay, Sshd, eventually, kill_one, processes, sshd};
+
+const KILLED: &str = "keyward: the session was ended by an administrator (session ";
+const BUSY: &str = "keyward: too many connections; try again later (session ";
+
+/// Further keys of the file.
+fn limited(rest: &str) -> SshPlan {
+    SshPlan { rest: format!("limits: {{ {rest} }}\n"), ..SshPlan::default() }
+}
+
+/// Of `web-1`.
+fn own_limits(limits: &str) -> SshPlan {
+    SshPlan { connection: format!("limits: {{ {limits} }}"), ..SshPlan::default() }
+}
+
+/// What a client complains of whose session Keyward ends: on the standard error of the session, and in a DISCONNECT.
+#[track_caller]
+fn told(complaints: &str, words: &str) {
+    let line = |line: &str| line.trim_end_matches('\r').starts_with(words);
+    assert!(complaints.lines().any(line), "the session was told on its standard error: {complaints:?}");
+    let farewell = |line: &str| line.starts_with("Received disconnect from ") && line.contains(words);
+    assert!(complaints.lines().any(farewell), "ssh was told in a DISCONNECT: {complaints:?}");
+}
+
+#[test]
+fn a_killed_client_takes_the_remote_process_with_it_and_leaves_a_place() {
+    let scene = SshScene::with(sshd(), limited("sessions_per_user: 1"));
+    let mut ended = 0;
+    for way in SshWay::THROUGH {
+        // A program with a terminal is told that it hangs up; one without reads the end.
+        for (options, program) in [(["-tt"], "sleep 1000"), (["-T"], "cat")] {
+            let (client, there) = scene.begin(way, &options, program);
+            client.signal(Signal::KILL);
+            there.until_gone();
+            ended += 1;
+            assert_eq!(scene.until_ended(ended).last().unwrap(), "client", "{way:?} {program}");
+            eventually("there is a place again", || (scene.tools.run(way, &[], "echo in").code == Some(0)).then_some(()));
+            ended += 1;
+        }
+    }
+    scene.nothing_is_left();
+}
+
+#[test]
+fn a_client_hears_that_its_session_on_the_server_is_gone() {
+    let scene = SshScene::new(sshd());
+    for way in SshWay::THROUGH {
+        let (client, there) = scene.begin(way, &[], "cat");
+        kill_one(there.parent());
+        let said = client.ended();
+        assert!(said.code == Some(255) && said.stderr.contains("keyward: the server closed the connection (session "), "{said:?}");
+    }
+    assert_eq!(scene.until_ended(2), ["upstream", "upstream"]);
+    scene.nothing_is_left();
+}
+
+#[test]
+fn sessions_end_with_their_server() {
+    let own = Sshd::own("");
+    let scene = SshScene::with(&own, SshPlan::default());
+    let clients = SshWay::THROUGH.map(|way| scene.begin(way, &[], "cat").0);
+    // Its folder is in the words of the process that everything on this server descends from.
+    let config = format!("{}/sshd_config", own.home("deploy").parent().unwrap().parent().unwrap().display());
+    let listens = |words: &str| words.contains("sshd") && words.contains(&config) && !words.starts_with("unshare");
+    kill_one(processes().find(|(_, words)| listens(words)).expect("the server runs").0);
+    for client in clients {
+        let said = client.ended();
+        assert!(said.code == Some(255) && said.stderr.contains("keyward: the "), "{said:?}");
+    }
+    scene.nothing_is_left();
+    scene.keyward.expect_log("upstream_unreachable");
+    let said = scene.tools.run(SshWay::Plus, &[], "echo in");
+    assert!(said.refused().contains("the server behind this connection cannot be reached"), "{said:?}");
+}
+
+#[test]
+fn what_a_killed_keyward_left_open_ends_there_and_is_closed_in_the_record_at_the_next_start() {
+    let scene = SshScene::new(sshd());
+    let begun = SshWay::THROUGH.map(|way| scene.begin(way, &["-tt"], "sleep 1000"));
+    scene.keyward.kill9();
+    for (client, there) in &begun {
+        assert_eq!(client.ended().code, Some(255));
+        there.until_gone();
+    }
+    let again = scene.keyward.start_again();
+    let closed = again.until_audit("closed", 2);
+    assert!(closed.iter().all(|record| record["outcome"] == "crashed"), "{closed:?}");
+    let ids = |event: &str| -> Vec<_> {
+        let mut ids: Vec<String> = again.until_audit(event, 2).iter().map(|record| record["session"].to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids("opened"), ids("closed"));
+}
+
+#[test]
+fn a_killed_session_says_why_whatever_it_is_doing() {
+    let scene = SshScene::new(sshd());
+    for way in SshWay::THROUGH {
+        for (options, program) in [(&["-tt"][..], "bash --norc"), (&["-T"], "cat"), (&["-T"], "yes some text"), (&["-tt"], "yes some text")] {
+            let (client, there) = scene.begin(way, options, program);
+            let id = scene.sessions().pop().unwrap();
+            scene.kill_sessions();
+            let said = client.ended();
+            assert_eq!(said.code, Some(255), "{way:?} {program}");
+            told(&said.stderr, &format!("{KILLED}{id})"));
+            there.until_gone();
+        }
+    }
+    assert_eq!(scene.until_ended(8), ["killed"; 8]);
+    scene.nothing_is_left();
+}
+
+#[test]
+fn every_session_of_one_connection_says_why_it_ends() {
+    let scene = SshScene::new(sshd());
+    for way in SshWay::THROUGH {
+        let script = "cd $HOME; $SSH -MNf -S ./control $HOST; for n in 1 2 3; do $SSH -S ./control $HOST 'echo begun; cat' 2>err-$n >out-$n & W=\"$W $!\"; done
+            for n in 1 2 3; do while [ ! -s out-$n ]; do sleep 0.05; done; done; echo ready; read line
+            wait $W; cat err-1 err-2 err-3";
+        let client = SshRunning::start(&scene.tools.script(way, script, &[]));
+        client.until_printed("ready");
+        scene.kill_sessions();
+        client.say("");
+        let said = client.ended();
+        assert_eq!(said.stdout.matches(KILLED).count(), 3, "{said:?}");
+    }
+    scene.nothing_is_left();
+}
+
+#[test]
+fn a_session_whose_client_takes_nothing_can_be_killed() {
+    let scene = SshScene::new(sshd());
+    for way in SshWay::THROUGH {
+        let mut ssh = scene.tools.ssh();
+        // Whoever reads its output has stopped: the words come beside it, on its standard error.
+        let unread = SshRunning::start_unread(ssh.args([way.host(), "echo begun >&2; yes some text"]));
+        unread.until_complained("begun");
+        let (stopped, there) = scene.begin(way, &[], "yes some text");
+        stopped.signal(Signal::STOP);
+        scene.kill_sessions();
+        there.until_gone();
+        scene.nothing_is_left();
+        told(&unread.ended().stderr, KILLED);
+        stopped.signal(Signal::CONT);
+        assert_eq!(stopped.ended().code, Some(255));
+    }
+    assert_eq!(scene.outcomes(), ["killed"; 4]);
+}
+
+#[test]
+fn what_keeps_an_idle_connection_alive_is_no_content() {
+    let scene = SshScene::with(sshd(), own_limits("idle_timeout: 2s"));
+    for way in SshWay::THROUGH {
+        let alive = ["-o", "ServerAliveInterval=1"];
+        let (idle, there) = scene.begin(way, &alive, "cat");
+        let (works, _) = scene.begin(way, &alive, "cat");
+        // A second and a half is less than the limit, and the time until the idle one ends is more.
+        let said = loop {
+            works.say("still here");
+            if idle.is_over() {
+                break idle.ended();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        };
+        told(&said.stderr, "keyward: the session was idle for too long (session ");
+        there.until_gone();
+        works.say("to the end");
+        works.until_printed("to the end");
+        works.close_stdin();
+        assert_eq!(works.ended().code, Some(0));
+    }
+    assert_eq!(scene.until_ended(4).iter().filter(|outcome| *outcome == "idle").count(), 2);
+    scene.nothing_is_left();
+}
+
+#[test]
+fn a_session_at_its_longest_life_is_ended_in_the_middle_of_what_it_says() {
+    let scene = SshScene::with(sshd(), own_limits("max_lifetime: 2s"));
+    for way in SshWay::THROUGH {
+        let said = scene.start(way, &[], "echo begun; yes some text").ended();
+        told(&said.stderr, "keyward: the session reached its longest lifetime (session ");
+        assert!(said.stdout.starts_with("begun\nsome text\n"), "{:?}", said.stdout.get(..100));
+    }
+    assert_eq!(scene.until_ended(2), ["lifetime"; 2]);
+    scene.nothing_is_left();
+}
+
+#[test]
+fn a_drain_lets_sessions_end_by_themselves_and_ends_the_others_with_words() {
+    let scene = SshScene::with(sshd(), limited("drain_timeout: 3s"));
+    let alone = SshRunning::start(scene.tools.ssh().args(["-N", "-v", "jump"]));
+    alone.until_complained("Entering interactive session");
+    let [quick, slow, jump] = [SshWay::Plus, SshWay::Plus, SshWay::Jump].map(|way| scene.begin(way, &[], "cat"));
+    scene.keyward.sigterm();
+    let words = "keyward: keyward is shutting down; connect again (session ";
+    let idle = alone.ended();
+    assert!(idle.stderr.contains(words), "a jump without sessions has nothing to wait for: {idle:?}");
+    assert!(scene.outcomes().is_empty(), "{:?}", scene.outcomes());
+    quick.0.say("the last word");
+    quick.0.until_printed("the last word");
+    quick.0.close_stdin();
+    assert_eq!(quick.0.ended().code, Some(0));
+    for (client, there) in [slow, jump] {
+        told(&client.ended().stderr, words);
+        there.until_gone();
+    }
+    assert!(scene.keyward.until_ended().success());
+    let mut outcomes = scene.outcomes();
+    outcomes.sort();
+    assert_eq!(outcomes, ["client", "drain", "drain"]);
+}
+
+/// carol, who may do all that alice may, until a reload.
+struct Carol(SshKey);
+
+impl Carol {
+    fn plan(&self) -> SshPlan {
+        SshPlan {
+            users: format!("  carol: {{ public_keys: [\"{}\"] }}\n", self.0.public()),
+            rules: format!("  - {{ allow: [carol], connections: [web-1], {ALL_CHANNELS} }}\n"),
+            ..SshPlan::default()
+        }
+    }
+
+    /// Options by which OpenSSH's client is hers, on the way without a jump.
+    fn options(&self) -> Vec<String> {
+        vec!["-o".to_owned(), "User=carol+web-1+deploy".to_owned(), "-i".to_owned(), self.0.file().display().to_string()]
+    }
+}
+
+#[test]
+fn a_reload_that_withdraws_a_user_or_a_rule_ends_those_sessions_and_no_others() {
+    let carol = Carol(SshKey::new());
+    for withdrawn in ["user", "rule"] {
+        let scene = SshScene::with(sshd(), carol.plan());
+        let options = carol.options();
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let (hers, there) = scene.begin(SshWay::Plus, &options, "cat");
+        let others = SshWay::THROUGH.map(|way| scene.begin(way, &[], "cat").0);
+        scene.reload(|plan| {
+            plan.rules.clear();
+            if withdrawn == "user" {
+                plan.users.clear();
+            }
+        });
+        told(&hers.ended().stderr, "keyward: the permission for this session was withdrawn (session ");
+        there.until_gone();
+        for other in others {
+            other.say("still here");
+            other.until_printed("still here");
+            other.close_stdin();
+            assert_eq!(other.ended().code, Some(0));
+        }
+        let mut outcomes = scene.until_ended(3);
+        outcomes.sort();
+        assert_eq!(outcomes, ["client", "client", "withdrawn"]);
+        scene.tools.run(SshWay::Plus, &options, "echo in").refused();
+    }
+}
