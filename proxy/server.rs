@@ -275,7 +275,8 @@ where
     let proxy = &outer.proxy;
     let limits = proxy.limits();
     proxy.metrics.link(outer.door.protocol);
-    let Some(handshake) = proxy.handshakes.admit(Some(outer.source.throttle_key()), &limits) else {
+    let address = outer.source.address().map(|_| outer.source.throttle_key());
+    let Some(handshake) = proxy.handshakes.admit(address, &limits) else {
         turned_away(proxy, outer.door.protocol);
         return false;
     };
@@ -367,21 +368,26 @@ fn turned_away(proxy: &Proxy, protocol: &'static str) {
 }
 
 /// The one place that logs, counts and records why a login was refused: the first of a link, or one more in its session. What did not
-/// come as far as a name is no login: scanners and broken probes are counted, and would only hide the others in the record.
+/// come as far as a name is no login: scanners and broken probes are counted, and would only hide the others in the record. What clients do
+/// wrong is logged as often as it is recorded: one of them can ask for more than a disk holds.
 pub(crate) fn refused(link: &Link, claimed: &Claimed, error: &SessionError) {
     link.proxy.metrics.refusal(link.door.protocol, error);
-    match (error.party, &claimed.user) {
-        (Party::Client, None) => return tracing::debug!(%error, "refused"),
-        (Party::Client, Some(_)) => tracing::info!(%error, "refused"),
-        (Party::Upstream | Party::Store, _) => tracing::warn!(%error, "refused"),
-        (Party::Proxy, _) => tracing::error!(%error, "refused"),
+    if error.party == Party::Client && claimed.user.is_none() {
+        return tracing::debug!(%error, "refused");
     }
-    link.proxy.audit.denied(&Denied {
+    let recorded = link.proxy.audit.denied(&Denied {
         session: link.id,
         protocol: link.door.protocol,
         peer: &link.peer,
         user: claimed.user.as_deref(),
         connection: claimed.connection.as_deref(),
+        noted: &link.noted,
         error,
     });
+    match error.party {
+        Party::Client if recorded => tracing::info!(%error, "refused"),
+        Party::Client => tracing::debug!(%error, "refused"),
+        Party::Upstream | Party::Store => tracing::warn!(%error, "refused"),
+        Party::Proxy => tracing::error!(%error, "refused"),
+    }
 }

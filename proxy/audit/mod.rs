@@ -81,29 +81,33 @@ impl Audit {
         Ok(open)
     }
 
-    /// Records a denied login, at a bounded rate. Never waits.
-    pub fn denied(&self, record: &Denied<'_>) {
+    /// Records a denied login, at a bounded rate. Never waits. `false`: it is only counted, or there is no place for it.
+    pub fn denied(&self, record: &Denied<'_>) -> bool {
         let second = self.started.elapsed().as_secs();
         if self.window.swap(second, Ordering::Relaxed) != second {
             self.in_window.store(0, Ordering::Relaxed);
         }
         if self.in_window.fetch_add(1, Ordering::Relaxed) >= DENIED_PER_SECOND {
             self.left_out.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
-        if !self.writer.offer(record.line(left_out)) {
+        let written = self.writer.offer(record.line(left_out));
+        if !written {
             self.metrics.audit_failure();
         }
+        written
     }
 
-    /// Records what a live session is used for, or is refused. Never waits. `false`: there is no place for it, and the file says `on_failure: refuse`.
+    /// Records what a live session is used for, or is refused. Never waits. `false`: there is no place for it, or what was written last could
+    /// not be written, and the file says `on_failure: refuse`.
     pub fn used(&self, session: SessionId, used: &Use) -> bool {
-        if self.writer.offer(record::used(session, used)) {
-            return true;
+        let offered = self.writer.offer(record::used(session, used));
+        if !offered {
+            self.metrics.audit_failure();
         }
-        self.metrics.audit_failure();
-        self.on_failure != OnFailure::Refuse
+        // Offered all the same: it is how the next one learns that the disk has room again.
+        offered && self.writer.is_well() || self.on_failure != OnFailure::Refuse
     }
 
     /// Opens the file anew, after it was moved away.
@@ -169,18 +173,50 @@ mod tests {
         let error = SessionError::new(Refusal::NotAuthenticated, Party::Client, Stage::Login, "no");
         let denied = || {
             let session = SessionId::random();
-            audit.denied(&Denied { session, protocol: "postgres", peer: "x", user: Some("a\nb"), connection: None, error: &error });
+            let noted = [("jump", "x".to_owned())];
+            let record = Denied { session, protocol: "ssh", peer: "x", user: Some("a\nb"), connection: None, noted: &noted, error: &error };
+            audit.denied(&record)
         };
-        (0..500).for_each(|_| denied());
+        let recorded = (0..500).filter(|_| denied()).count() as u64;
         // The next second's first line carries the count.
         audit.window.store(u64::MAX, Ordering::Relaxed);
-        denied();
+        assert!(denied());
         audit.finish().await;
         let text = std::fs::read_to_string(&file).unwrap();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
         assert_eq!(lines.len() as u64 + left_out, 501);
+        assert_eq!(lines.len() as u64, recorded + 1, "it says which are recorded");
         assert!(left_out >= 501 - 3 * DENIED_PER_SECOND, "{left_out}");
         assert_eq!(lines[0]["user"], "a\\nb", "what a stranger typed is escaped");
+        assert_eq!(lines[0]["jump"], "x", "what its protocol notes");
+    }
+
+    #[tokio::test]
+    async fn what_a_session_is_used_for_must_not_go_unrecorded_on_a_full_disk_if_the_file_says_so() {
+        for (on_failure, goes_on) in [(OnFailure::Refuse, false), (OnFailure::Continue, true)] {
+            let audit = Audit::open(Path::new("/dev/full"), on_failure, Arc::new(Metrics::default())).unwrap();
+            let used = || audit.used(SessionId::random(), &Use { what: "exec", outcome: "allowed", details: Vec::new() });
+            assert!(used(), "nothing is known to be wrong");
+            audit.finish().await;
+            assert_eq!(used(), goes_on, "{on_failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_go_on_once_the_disk_has_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.jsonl");
+        std::os::unix::fs::symlink("/dev/full", &file).unwrap();
+        let audit = Audit::open(&file, OnFailure::Refuse, Arc::new(Metrics::default())).unwrap();
+        let used = || audit.used(SessionId::random(), &Use { what: "exec", outcome: "allowed", details: Vec::new() });
+        used();
+        audit.finish().await;
+        assert!(!used());
+        std::fs::remove_file(&file).unwrap();
+        audit.reopen();
+        used();
+        audit.finish().await;
+        assert!(used());
     }
 }

@@ -61,9 +61,7 @@ impl Opened<'_> {
             "insecure": grant.connection().insecure(),
             "stages_ms": stages,
         });
-        if let Value::Object(fields) = &mut record {
-            fields.extend(self.noted.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))));
-        }
+        note(&mut record, self.noted);
         line(&record)
     }
 }
@@ -80,13 +78,15 @@ pub struct Denied<'a> {
     pub user: Option<&'a str>,
     /// The connection as typed.
     pub connection: Option<&'a str>,
+    /// What its protocol adds.
+    pub noted: &'a [(&'static str, String)],
     /// Why.
     pub error: &'a SessionError,
 }
 
 impl Denied<'_> {
     pub(super) fn line(&self, left_out: u64) -> Vec<u8> {
-        line(&json!({
+        let mut record = json!({
             "time": now(),
             "event": "denied",
             "session": self.session.as_str(),
@@ -98,7 +98,9 @@ impl Denied<'_> {
             "fault": self.error.party.word(),
             "stage": self.error.stage.word(),
             "left_out": left_out,
-        }))
+        });
+        note(&mut record, self.noted);
+        line(&record)
     }
 }
 
@@ -161,6 +163,13 @@ pub(super) fn checked(grant: &Grant, outcome: &'static str, provenance: Option<&
         "lease": provenance.map(|from| &from.lease),
         "store_request": provenance.map(|from| &from.request_id),
     }))
+}
+
+/// What its protocol adds to a record.
+fn note(record: &mut Value, noted: &[(&'static str, String)]) {
+    if let Value::Object(fields) = record {
+        fields.extend(noted.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))));
+    }
 }
 
 /// A user's certificate, as its authority knows it.

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 use tokio::sync::mpsc::{self, OwnedPermit};
@@ -34,6 +35,8 @@ impl Entry {
 
 pub(super) struct Writer {
     queue: mpsc::Sender<Entry>,
+    /// Whether what was written last could be written.
+    well: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -47,9 +50,11 @@ impl Writer {
             tracing::info!(sessions = left_open.len(), "sessions of an earlier process were closed in the audit record as crashed");
         }
         let (queue, entries) = mpsc::channel(QUEUE);
-        let path = path.to_owned();
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, &path, entries, &metrics)).map_err(shown)?;
-        Ok(Self { queue })
+        let (path, well) = (path.to_owned(), Arc::new(AtomicBool::new(true)));
+        let told = Arc::clone(&well);
+        let write = move || write_all(file, &path, entries, &metrics, &told);
+        std::thread::Builder::new().name("audit".to_owned()).spawn(write).map_err(shown)?;
+        Ok(Self { queue, well })
     }
 
     /// A place for a line that will come later.
@@ -69,6 +74,11 @@ impl Writer {
         self.queue.try_send(Entry::line(line)).is_ok()
     }
 
+    /// Whether what was written last could be written.
+    pub(super) fn is_well(&self) -> bool {
+        self.well.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reopen(&self) {
         let _ = self.queue.try_send(Entry { line: Vec::new(), done: None, reopen: true });
     }
@@ -81,7 +91,7 @@ impl Writer {
     }
 }
 
-fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics) {
+fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
     let mut batch = Vec::with_capacity(BATCH);
     // A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
     let mut torn = false;
@@ -96,6 +106,7 @@ fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, me
         bytes.extend(batch.iter().flat_map(|entry| entry.line.iter().copied()));
         let wrote = file.write_all(&bytes).and_then(|()| sync(&file)).map_err(|error| error.to_string());
         torn = wrote.is_err();
+        well.store(wrote.is_ok(), Ordering::Relaxed);
         if let Err(error) = &wrote {
             tracing::error!(error, lines = batch.len(), "the audit record cannot be written");
         }

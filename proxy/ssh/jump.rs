@@ -3,97 +3,42 @@
 //! task, under the same identity, with a session of its own. A `session` channel is told what there is to reach.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use keyward_auth::{Identity, SessionId};
+use keyward_auth::Identity;
 use keyward_ssh_transport::connection::message::reason;
-use keyward_ssh_transport::connection::served::{Action, ChannelId, Channels, Target, Terminal};
+use keyward_ssh_transport::connection::served::{Action, ChannelId, Channels, Terminal};
 use keyward_ssh_transport::pump::{self, Gate};
-use keyward_ssh_transport::{Event, Fatal, ServerConfig};
+use keyward_ssh_transport::{Event, Fatal};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
-use super::settings::{AccessSettings, JumpLogin, ListenerSettings, RekeyLimit};
+use super::login::Who;
+use super::visitor::visit;
 use super::wire::{Silent, Wire};
-use super::{NAME, PREFACE, host_of, refuse, serve_inside};
+use super::{NAME, refuse};
 use crate::error::{Party, SessionError, Stage};
-use crate::link::{Claimed, Link};
+use crate::link::Link;
 use crate::protocol::Served;
-use crate::refusal::Refusal;
-use crate::server;
+use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
 
-/// Bytes between a channel and the link inside it, each way.
-const PIPE: usize = 64 * 1024;
 /// Bytes that are read of an inner link at once; no message of data is longer.
 const CHUNK: usize = 32 * 1024;
 
-/// Who comes in through a jump, and to what.
-pub(super) struct Visitor {
-    /// Who the outer link's user proved to be.
-    pub(super) identity: Arc<Identity>,
-    /// The name to authorise by.
-    pub(super) target: String,
-    /// What the inner link is served with.
-    pub(super) config: Arc<ServerConfig>,
-    /// The name on our certificate, and its number.
-    certified: (String, u64),
-    /// The outer link.
-    outer: SessionId,
-    origin: Origin,
-}
-
-/// Where an inner link begins, as its client says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// In the client's own process, as with `-J` and `-W`.
-    Client,
-    /// Elsewhere: a port of the client's that others may connect to, as with `-L` and `-D`.
-    Elsewhere,
-}
-
-impl Visitor {
-    /// Whether an inner link may do without a proof at all, if no rule wants one.
-    pub(super) fn may_pass(&self) -> bool {
-        self.origin == Origin::Client
-    }
-
-    /// The account that a login inside names. The user's own name, which ssh sends where he says none, is none unless there is such an account.
-    pub(super) fn account<'a>(&self, link: &Link, login: &'a str) -> Option<&'a str> {
-        let named = link.proxy.gate.authorise(&self.identity, NAME, &self.target, Some(login), link.id);
-        (named.is_ok() || login != self.identity.user().as_str()).then_some(login)
-    }
-
-    /// What the rules want of this login.
-    pub(super) fn wanted(&self, link: &Link, login: &str) -> JumpLogin {
-        let gate = &link.proxy.gate;
-        let Ok(grant) = gate.authorise(&self.identity, NAME, &self.target, self.account(link, login), link.id) else {
-            // He is told so once he is in.
-            return JumpLogin::None;
-        };
-        let wants_key =
-            |rule: &keyward_config::Settings| rule.downcast_ref::<AccessSettings>().is_some_and(|rule| rule.jump_login == JumpLogin::Key);
-        if gate.rules(&grant).iter().any(wants_key) { JumpLogin::Key } else { JumpLogin::None }
-    }
-
-    /// What the record says of it.
-    pub(super) fn noted(&self) -> Vec<(&'static str, String)> {
-        let (name, serial) = &self.certified;
-        vec![("jump", self.outer.to_string()), ("host_certificate", format!("{name} {serial:016x}"))]
-    }
-}
-
 /// Serves the channels until the client leaves, or there is nothing left to serve.
-pub(super) async fn serve(link: &mut Link, client: &mut Stream, wire: &mut Wire, identity: Arc<Identity>) -> Result<Served, SessionError> {
+pub(super) async fn serve(link: &mut Link, client: &mut Stream, wire: &mut Wire, who: Arc<Who>) -> Result<Served, SessionError> {
     let limits = link.proxy.limits();
-    let place = link.proxy.registry.admit_jump(identity.user(), &limits);
+    let place = link.proxy.registry.admit_jump(who.identity.user(), &limits);
     let full = || SessionError::new(Refusal::Busy, Party::Client, Stage::Authorise, "a limit on jumps is reached");
     let _place = place.ok_or_else(full)?;
     link.handshake = None;
-    let mut jump = Jump { link, client, wire, identity, channels: Channels::new(), inner: BTreeMap::new(), chunk: vec![0; CHUNK] };
+    let lifetime = limits.max_lifetime.get();
+    let until = if lifetime.is_zero() { None } else { Instant::now().checked_add(lifetime) };
+    let (channels, inner, chunk) = (Channels::new(), BTreeMap::new(), vec![0; CHUNK]);
+    let mut jump = Jump { link, client, wire, who, until, channels, inner, chunk };
     let ended = jump.run(limits.idle_timeout.get()).await;
     match ended {
         Ended::Left => {}
@@ -103,7 +48,8 @@ pub(super) async fn serve(link: &mut Link, client: &mut Stream, wire: &mut Wire,
                 return Err(error);
             }
         }
-        Ended::Idle => jump.goodbye(Refusal::SessionEnded(crate::refusal::Reason::Idle)).await,
+        Ended::Idle => jump.goodbye(Refusal::SessionEnded(Reason::Idle)).await,
+        Ended::TooOld => jump.goodbye(Refusal::SessionEnded(Reason::Lifetime)).await,
         Ended::Drained => jump.goodbye(Refusal::ShuttingDown).await,
     }
     Ok(Served::Request)
@@ -114,7 +60,9 @@ struct Jump<'a> {
     link: &'a Link,
     client: &'a mut Stream,
     wire: &'a mut Wire,
-    identity: Arc<Identity>,
+    who: Arc<Who>,
+    /// Then no more links begin inside, and when none is left it ends. `None`: it may grow as old as it likes.
+    until: Option<Instant>,
     channels: Channels,
     inner: BTreeMap<ChannelId, Inner>,
     chunk: Vec<u8>,
@@ -142,6 +90,7 @@ enum Ended {
     Left,
     Broken(Silent),
     Idle,
+    TooOld,
     Drained,
 }
 
@@ -172,22 +121,26 @@ impl Jump<'_> {
                     return Poll::Ready(Ended::Left);
                 }
                 let now = Instant::now();
-                if !self.channels.is_empty() {
+                // What counts are the links inside: a session that asks for nothing would keep us for good.
+                if !self.inner.is_empty() {
                     idle_since = now;
                 } else if drained.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Ended::Drained);
+                } else if self.is_too_old(now) {
+                    return Poll::Ready(Ended::TooOld);
                 }
                 let mut next = match self.wire.conn.tick(now) {
                     Ok(next) => next,
                     Err(fatal) => return Poll::Ready(Ended::Broken(Silent::Fatal(fatal))),
                 };
-                if !idle.is_zero() && self.channels.is_empty() {
+                if !idle.is_zero() && self.inner.is_empty() {
                     let due = idle_since.checked_add(idle);
                     if due.is_some_and(|due| due <= now) {
                         return Poll::Ready(Ended::Idle);
                     }
                     next = next.into_iter().chain(due).min();
                 }
+                next = next.into_iter().chain(self.until.filter(|until| *until > now)).min();
                 // What `tick` began has to be written.
                 if !self.wire.conn.output().is_empty() && self.wire.poll_flush(cx, self.client).is_ready() {
                     continue;
@@ -233,6 +186,7 @@ impl Jump<'_> {
     /// Takes the messages that are there. `Err(None)`: the client said goodbye.
     fn hear(&mut self) -> Result<bool, Option<Fatal>> {
         let mut heard = false;
+        let too_old = self.is_too_old(Instant::now());
         loop {
             match self.gate() {
                 Gate::Open => {}
@@ -250,7 +204,12 @@ impl Jump<'_> {
                 Action::Nothing | Action::Data(_) | Action::Room(_) => Reply::Nothing,
                 Action::Answer(message) => Reply::Answer(message),
                 Action::Unknown => Reply::Unknown,
-                Action::Open { id, target } => match visit(self.link, &self.identity, &target) {
+                Action::Open { id, .. } if too_old => {
+                    let text = refuse::sentence("this link has reached its longest lifetime; connect again", self.link.id);
+                    let refused = self.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
+                    refused.map_or(Reply::Nothing, Reply::Answer)
+                }
+                Action::Open { id, target } => match visit(self.link, &self.who, &target) {
                     Ok(pipe) => {
                         self.inner.insert(id, Inner { pipe, ended: Told::Open, closed: false, finished: false });
                         Reply::Send(self.channels.confirm(id).into_iter().collect())
@@ -275,7 +234,7 @@ impl Jump<'_> {
                     None => Reply::Send(self.channels.close(id).into_iter().collect()),
                 },
                 Action::Wants { id, terminal, answer, .. } => {
-                    let text = what_there_is(self.link, &self.identity, terminal);
+                    let text = what_there_is(self.link, &self.who.identity, terminal);
                     Reply::Send(say(&mut self.channels, id, answer, &text))
                 }
             };
@@ -290,6 +249,10 @@ impl Jump<'_> {
                 }
             }
         }
+    }
+
+    fn is_too_old(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
     }
 
     /// Moves bytes between a channel and the link inside it.
@@ -350,42 +313,6 @@ impl Jump<'_> {
     async fn goodbye(&mut self, refusal: Refusal) {
         let error = SessionError::new(refusal, Party::Proxy, Stage::Authorise, "the link of a jump is over");
         refuse::tell(self.client, self.wire, self.link.id, &error).await;
-    }
-}
-
-/// Begins a link inside, if the user may reach that: unknown and forbidden are the same, and nothing is signed for either.
-fn visit(outer: &Link, identity: &Arc<Identity>, target: &Target<'_>) -> Result<DuplexStream, &'static str> {
-    let (host, port) = (target.host, target.port);
-    let gate = &outer.proxy.gate;
-    let Some(name) = gate.target(identity, NAME, host, port, PREFACE.default_port) else {
-        let claimed = Claimed { user: Some(identity.user().to_string()), connection: Some(format!("{host}:{port}")) };
-        let error = SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, "a jump to no connection of this user's");
-        server::refused(outer, &claimed, &error);
-        return Err("no such connection, or it is not open to you");
-    };
-    let limits = ListenerSettings::of(&outer.door).map(|settings| RekeyLimit::limits(settings.rekey_limit)).unwrap_or_default();
-    let acting = match host_of(&outer.proxy).and_then(|keys| keys.acting_as(host, limits)) {
-        Ok(acting) => acting,
-        Err(text) => {
-            tracing::error!(error = text, "no certificate for a jump");
-            return Err("internal error");
-        }
-    };
-    // What `-J` and `-W` say, and a listening port of the client's own that only it can reach.
-    let local = target.originator.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-    let visitor = Arc::new(Visitor {
-        identity: Arc::clone(identity),
-        target: name,
-        config: acting.config,
-        certified: (host.to_owned(), acting.serial),
-        outer: outer.id,
-        origin: if local { Origin::Client } else { Origin::Elsewhere },
-    });
-    let (ours, theirs) = tokio::io::duplex(PIPE);
-    if server::inside(outer, Stream::Inner(theirs), serve_inside(visitor)) {
-        Ok(ours)
-    } else {
-        Err("too many connections; try again later")
     }
 }
 

@@ -7,10 +7,11 @@ use keyward_auth::{AuthFailure, Identity, KeyTrust, Secret};
 use keyward_ssh_transport::auth::question::{By, Offer, Offers, Question, Verdict, Why};
 use keyward_ssh_transport::auth::server::{Limits, Server, Step};
 use keyward_ssh_transport::auth::{Ended, Prompts, Typed};
+use keyward_ssh_transport::certificate::Presented;
 use keyward_ssh_transport::key::{SIGNATURE_ALGORITHMS, Untrusted};
 
-use super::jump::Visitor;
 use super::settings::{JumpLogin, ListenerSettings, LoginMethod};
+use super::visitor::Visitor;
 use super::wire::{Heard, Wire};
 use crate::asked::Asked;
 use crate::error::{Party, SessionError, Stage};
@@ -18,10 +19,18 @@ use crate::link::Link;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
 
+/// Who is on a link.
+pub(super) struct Who {
+    /// Who he proved to be.
+    pub(super) identity: Arc<Identity>,
+    /// The key or the certificate that he proved it by, if it was one: neither counts for ever, and links may live for long.
+    shown: Option<Presented>,
+}
+
 /// A user who is who he says to be, and does not know yet that we believe him.
 pub(super) struct Proven {
     /// Who.
-    pub(super) identity: Arc<Identity>,
+    pub(super) who: Who,
     /// The name of the login, as it came.
     pub(super) login: String,
     /// Gives the message that lets him in.
@@ -40,7 +49,7 @@ pub(super) async fn prove(
     let conn = &wire.conn;
     let (session_id, host_key) = (conn.session_id().unwrap_or_default(), conn.host_key().unwrap_or_default());
     let machine = Server::new(session_id, host_key, offers(settings, visitor), Limits::default(), None);
-    let proof = Proof { link, client, wire, settings, visitor, machine, trust: None, found: None, failure: None };
+    let proof = Proof { link, client, wire, settings, visitor, machine, trust: Trust::Unread, found: None, failure: None };
     proof.run().await
 }
 
@@ -54,6 +63,14 @@ fn offers(settings: &ListenerSettings, visitor: Option<&Visitor>) -> Offers {
     if visitor.is_some_and(Visitor::may_pass) { offers.or_nothing() } else { offers }
 }
 
+/// What the listener says of keys: read when the first key is shown.
+enum Trust {
+    Unread,
+    Read(KeyTrust),
+    /// It cannot be read: then no key counts.
+    Unreadable,
+}
+
 /// One proof under way.
 struct Proof<'a> {
     link: &'a mut Link,
@@ -62,8 +79,7 @@ struct Proof<'a> {
     settings: &'a ListenerSettings,
     visitor: Option<&'a Visitor>,
     machine: Server,
-    /// Read when the first key is shown.
-    trust: Option<KeyTrust>,
+    trust: Trust,
     /// Whom a password proved.
     found: Option<Identity>,
     /// The last proof that failed: what a client that gives up was refused for.
@@ -80,7 +96,7 @@ impl Proof<'_> {
             };
             match self.receive(&message).await? {
                 Answer::Say(messages) => self.say(&messages).await?,
-                Answer::Proven { identity, login } => return Ok(Proven { identity, login, machine: self.machine }),
+                Answer::Proven { who, login } => return Ok(Proven { who, login, machine: self.machine }),
             }
         }
     }
@@ -106,7 +122,8 @@ impl Proof<'_> {
                 }
                 Step::Proven(proven) => {
                     let identity = self.identity(&proven).await?;
-                    return Ok(Answer::Proven { identity, login: proven.user().to_owned() });
+                    let shown = if let By::Key(shown, _) = proven.by() { Some(shown.clone()) } else { None };
+                    return Ok(Answer::Proven { who: Who { identity, shown }, login: proven.user().to_owned() });
                 }
             }
         }
@@ -115,7 +132,7 @@ impl Proof<'_> {
     /// Who the login says to be: by its name, or, inside a jump, whoever the jump is of.
     fn user(&mut self, login: &str) -> String {
         let (user, connection) = match self.visitor {
-            Some(visitor) => (visitor.identity.user().to_string(), Some(visitor.target.clone())),
+            Some(visitor) => (visitor.who.identity.user().to_string(), Some(visitor.target.clone())),
             None => {
                 let asked = Asked::of(self.link.door.connection.as_ref(), login, None);
                 (asked.user, asked.connection)
@@ -129,16 +146,17 @@ impl Proof<'_> {
         let user = self.user(login);
         let key_wanted = self.visitor.is_some_and(|visitor| visitor.wanted(self.link, login) == JumpLogin::Key);
         match question {
-            Question::Nothing if !key_wanted && self.visitor.is_some_and(Visitor::may_pass) => Ok(Verdict::Accepted),
+            Question::Nothing if !key_wanted && self.may_pass(&user).await => Ok(Verdict::Accepted),
             Question::Nothing => Ok(Verdict::Refused),
             Question::Query(key) => {
                 let (gate, source) = (Arc::clone(&self.link.proxy.gate), self.link.source);
-                let policy = gate.would_accept(&user, &key, source, self.trust().await?);
+                let policy = self.trust().await.and_then(|trust| gate.would_accept(&user, &key, source, trust));
                 Ok(policy.map_or(Verdict::Refused, Verdict::AcceptedUnder))
             }
             Question::Proof(key, _) => {
                 let (gate, source) = (Arc::clone(&self.link.proxy.gate), self.link.source);
-                let counted = gate.signed(&user, &key, source, self.trust().await?).await;
+                let Some(trust) = self.trust().await else { return Ok(self.refused(AuthFailure::NotAuthenticated)) };
+                let counted = gate.signed(&user, &key, source, trust).await;
                 Ok(counted.map_or_else(|failure| self.refused(failure), Verdict::AcceptedUnder))
             }
             Question::Password(_) | Question::Interactive | Question::Responses(_) if key_wanted => Ok(Verdict::Refused),
@@ -173,26 +191,45 @@ impl Proof<'_> {
         Verdict::Refused
     }
 
-    async fn trust(&mut self) -> Result<&KeyTrust, SessionError> {
+    /// May the link inside a jump do without a proof? What proved the user outside has to count still: a certificate comes to its end and a
+    /// key is revoked while links live.
+    async fn may_pass(&mut self, user: &str) -> bool {
+        let Some(visitor) = self.visitor.filter(|visitor| visitor.may_pass()) else { return false };
+        let Some(shown) = &visitor.who.shown else { return true };
+        let (gate, source) = (Arc::clone(&self.link.proxy.gate), self.link.source);
+        self.trust().await.is_some_and(|trust| gate.would_accept(user, shown, source, trust).is_some())
+    }
+
+    /// `None`: it cannot be read.
+    async fn trust(&mut self) -> Option<&KeyTrust> {
         // Once for each link: what is revoked while somebody proves himself is revoked for the next one.
-        let trust = match self.trust.take() {
-            Some(trust) => trust,
-            None => self.settings.trust().await?,
-        };
-        Ok(self.trust.insert(trust))
+        if matches!(self.trust, Trust::Unread) {
+            self.trust = match self.settings.trust().await {
+                Ok(trust) => Trust::Read(trust),
+                Err(error) => {
+                    tracing::error!(%error, "no key counts");
+                    Trust::Unreadable
+                }
+            };
+        }
+        match &self.trust {
+            Trust::Read(trust) => Some(trust),
+            Trust::Unread | Trust::Unreadable => None,
+        }
     }
 
     /// Of a proof that the machine has verified, the identity.
     async fn identity(&mut self, proven: &keyward_ssh_transport::auth::question::Proven) -> Result<Arc<Identity>, SessionError> {
         let none = || SessionError::new(Refusal::Internal, Party::Proxy, Stage::Login, "a proof of nobody");
         match (proven.by(), self.visitor) {
-            (By::Nothing, Some(visitor)) => Ok(Arc::clone(&visitor.identity)),
+            (By::Nothing, Some(visitor)) => Ok(Arc::clone(&visitor.who.identity)),
             (By::Nothing, None) => Err(none()),
             (By::Key(..), _) => {
                 let user = self.user(proven.user());
                 let source = self.link.source;
                 let gate = Arc::clone(&self.link.proxy.gate);
-                let identity = gate.public_key(&user, proven, source, self.trust().await?).await;
+                let trust = self.trust().await.ok_or_else(none)?;
+                let identity = gate.public_key(&user, proven, source, trust).await;
                 identity.map(Arc::new).map_err(SessionError::from)
             }
             (By::Password | By::Interactive, _) => self.found.take().map(Arc::new).ok_or_else(none),
@@ -229,5 +266,5 @@ enum Answer {
     /// This is sent.
     Say(Vec<Vec<u8>>),
     /// It was the proof.
-    Proven { identity: Arc<Identity>, login: String },
+    Proven { who: Who, login: String },
 }

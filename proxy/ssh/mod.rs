@@ -14,6 +14,7 @@ mod relay;
 mod settings;
 pub(crate) mod trust;
 mod upstream;
+mod visitor;
 mod wire;
 
 use std::io;
@@ -22,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use keyward_auth::{Grant, Identity};
+use keyward_auth::Grant;
 use keyward_config::{Assets, ProtocolSettings, Section};
 use keyward_ssh_transport::policy::{Channels, Permission, Policy};
 
@@ -36,10 +37,11 @@ use crate::session::{Live, LoggedIn, Session};
 use crate::stream::Stream;
 use crate::upstream::{Preface, Security};
 use host::Host;
-use jump::Visitor;
+use login::Who;
 use relay::{Leg, Relay};
 use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit};
 use upstream::{Login, Reached};
+use visitor::Visitor;
 use wire::{Heard, Silent, Wire};
 
 pub(crate) const NAME: &str = "ssh";
@@ -72,7 +74,7 @@ struct State(OnceLock<Host>);
 enum Established {
     Probe,
     /// He named no connection.
-    Jump(Arc<Identity>),
+    Jump(Arc<Who>),
     Session(Box<Up>),
 }
 
@@ -103,7 +105,7 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
         let mut wire = Wire::server(host.config(limits));
         let served = match link.bounds().run(Box::pin(establish(link, client, &mut wire, None))).await {
             Ok(Established::Probe) => Ok(Served::Probe),
-            Ok(Established::Jump(identity)) => jump::serve(link, client, &mut wire, identity).await,
+            Ok(Established::Jump(who)) => jump::serve(link, client, &mut wire, who).await,
             Ok(Established::Session(up)) => return relay(link, client, &mut wire, *up).await,
             Err(error) => Err(error),
         };
@@ -154,22 +156,22 @@ async fn establish(link: &mut Link, client: &mut Stream, wire: &mut Wire, visito
         Err(silent) => return Err(silent.of_client(Stage::Open)),
     }
     link.stages.end(Stage::Open);
-    let login::Proven { identity, login, mut machine } = login::prove(link, client, wire, visitor).await?;
+    let login::Proven { who, login, mut machine } = login::prove(link, client, wire, visitor).await?;
     link.stages.end(Stage::Login);
 
     let session = match visitor {
         Some(visitor) => {
             let account = visitor.account(link, &login);
-            Session::authorise(link, &identity, &visitor.target, account, &PREFACE)?
+            Session::authorise(link, &who.identity, &visitor.target, account, &PREFACE)?
         }
         None => {
             let asked = Asked::of(link.door.connection.as_ref(), &login, None);
             let Some(connection) = &asked.connection else {
                 let success = machine.success().map_err(|ended| internal(ended.to_string()))?;
                 welcome(client, wire, vec![success]).await?;
-                return Ok(Established::Jump(identity));
+                return Ok(Established::Jump(Arc::new(who)));
             };
-            Session::authorise(link, &identity, connection, asked.account.as_deref(), &PREFACE)?
+            Session::authorise(link, &who.identity, connection, asked.account.as_deref(), &PREFACE)?
         }
     };
     let grant = session.grant().clone();

@@ -1,0 +1,112 @@
+//! Who comes in through a jump, and to what: the beginning of a link inside another one.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use keyward_auth::SessionId;
+use keyward_ssh_transport::ServerConfig;
+use keyward_ssh_transport::connection::served::Target;
+use tokio::io::DuplexStream;
+
+use super::login::Who;
+use super::settings::{AccessSettings, JumpLogin, ListenerSettings, RekeyLimit};
+use super::{NAME, PREFACE, host_of, serve_inside};
+use crate::error::{Party, SessionError, Stage};
+use crate::link::{Claimed, Link};
+use crate::refusal::Refusal;
+use crate::server;
+use crate::stream::Stream;
+
+/// Bytes between a channel and the link inside it, each way.
+const PIPE: usize = 64 * 1024;
+
+/// Who comes in through a jump, and to what.
+pub(super) struct Visitor {
+    /// Who the outer link's user proved to be.
+    pub(super) who: Arc<Who>,
+    /// The name to authorise by.
+    pub(super) target: String,
+    /// What the inner link is served with.
+    pub(super) config: Arc<ServerConfig>,
+    /// The name on our certificate, and its number.
+    certified: (String, u64),
+    /// The outer link.
+    outer: SessionId,
+    origin: Origin,
+}
+
+/// Where an inner link begins, as its client says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// In the client's own process, as with `-J` and `-W`.
+    Client,
+    /// Elsewhere: a port of the client's that others may connect to, as with `-L` and `-D`.
+    Elsewhere,
+}
+
+impl Visitor {
+    /// Whether an inner link may do without a proof at all, if no rule wants one.
+    pub(super) fn may_pass(&self) -> bool {
+        self.origin == Origin::Client
+    }
+
+    /// The account that a login inside names. The user's own name, which ssh sends where he says none, is none unless there is such an account.
+    pub(super) fn account<'a>(&self, link: &Link, login: &'a str) -> Option<&'a str> {
+        let named = link.proxy.gate.authorise(&self.who.identity, NAME, &self.target, Some(login), link.id);
+        (named.is_ok() || login != self.who.identity.user().as_str()).then_some(login)
+    }
+
+    /// What the rules want of this login.
+    pub(super) fn wanted(&self, link: &Link, login: &str) -> JumpLogin {
+        let gate = &link.proxy.gate;
+        let Ok(grant) = gate.authorise(&self.who.identity, NAME, &self.target, self.account(link, login), link.id) else {
+            // He is told so once he is in.
+            return JumpLogin::None;
+        };
+        let wants_key =
+            |rule: &keyward_config::Settings| rule.downcast_ref::<AccessSettings>().is_some_and(|rule| rule.jump_login == JumpLogin::Key);
+        if gate.rules(&grant).iter().any(wants_key) { JumpLogin::Key } else { JumpLogin::None }
+    }
+
+    /// What the record says of it.
+    pub(super) fn noted(&self) -> Vec<(&'static str, String)> {
+        let (name, serial) = &self.certified;
+        vec![("jump", self.outer.to_string()), ("host_certificate", format!("{name} {serial:016x}"))]
+    }
+}
+
+/// Begins a link inside, if the user may reach that: unknown and forbidden are the same, and nothing is signed for either.
+pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result<DuplexStream, &'static str> {
+    let (host, port) = (target.host, target.port);
+    let (gate, identity) = (&outer.proxy.gate, &who.identity);
+    let Some(name) = gate.target(identity, NAME, host, port, PREFACE.default_port) else {
+        let claimed = Claimed { user: Some(identity.user().to_string()), connection: Some(format!("{host}:{port}")) };
+        let error = SessionError::new(Refusal::NotPermitted, Party::Client, Stage::Authorise, "a jump to no connection of this user's");
+        server::refused(outer, &claimed, &error);
+        return Err("no such connection, or it is not open to you");
+    };
+    let limits = ListenerSettings::of(&outer.door).map(|settings| RekeyLimit::limits(settings.rekey_limit)).unwrap_or_default();
+    let acting = match host_of(&outer.proxy).and_then(|keys| keys.acting_as(host, limits)) {
+        Ok(acting) => acting,
+        Err(text) => {
+            tracing::error!(error = text, "no certificate for a jump");
+            return Err("internal error");
+        }
+    };
+    // What `-J` and `-W` say, and a listening port of the client's own that only it can reach.
+    let local = target.originator.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    let visitor = Arc::new(Visitor {
+        who: Arc::clone(who),
+        target: name,
+        config: acting.config,
+        certified: (host.to_owned(), acting.serial),
+        outer: outer.id,
+        origin: if local { Origin::Client } else { Origin::Elsewhere },
+    });
+    let (ours, theirs) = tokio::io::duplex(PIPE);
+    if server::inside(outer, Stream::Inner(theirs), serve_inside(visitor)) {
+        Ok(ours)
+    } else {
+        Err("too many connections; try again later")
+    }
+}
