@@ -40,8 +40,13 @@ fn a_certificate_lets_in_the_user_whom_it_names_and_the_record_has_its_number() 
 
 #[test]
 fn authorities_and_keys_of_every_kind_make_certificates_that_count() {
-    let kinds: [&[&str]; 5] =
-        [&["-t", "ed25519"], &["-t", "ecdsa", "-b", "256"], &["-t", "ecdsa", "-b", "384"], &["-t", "ecdsa", "-b", "521"], &["-t", "rsa", "-b", "2048"]];
+    let kinds: [&[&str]; 5] = [
+        &["-t", "ed25519"],
+        &["-t", "ecdsa", "-b", "256"],
+        &["-t", "ecdsa", "-b", "384"],
+        &["-t", "ecdsa", "-b", "521"],
+        &["-t", "rsa", "-b", "2048"],
+    ];
     let authorities: Vec<SshKey> = kinds.iter().map(|kind| SshKey::of(kind, "")).collect();
     let lines: Vec<String> = authorities.iter().map(|authority| format!("\"{}\"", authority.public())).collect();
     let listener = format!("trusted_user_ca_keys: [{}]", lines.join(", "));
@@ -69,7 +74,11 @@ const ROWS: &[Row] = &[
     Row { name: "for several", made: |key, ca| drop(key.certified_by(ca, "bob,alice", &[])), counts: true },
     Row { name: "for an hour", made: |key, ca| drop(key.certified_by(ca, "alice", &["-V", "-5m:+1h"])), counts: true },
     Row { name: "from here", made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "source-address=127.0.0.0/8"])), counts: true },
-    Row { name: "with an unknown extension", made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "extension:x@example.org=1"])), counts: true },
+    Row {
+        name: "with an unknown extension",
+        made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "extension:x@example.org=1"])),
+        counts: true,
+    },
     Row { name: "for another", made: |key, ca| drop(key.certified_by(ca, "bob", &[])), counts: false },
     Row { name: "for a longer name", made: |key, ca| drop(key.certified_by(ca, "alice2,alic,ALICE", &[])), counts: false },
     Row { name: "for the login as typed", made: |key, ca| drop(key.certified_by(ca, "alice+web-1+deploy,deploy", &[])), counts: false },
@@ -80,8 +89,16 @@ const ROWS: &[Row] = &[
     Row { name: "of another authority", made: |key, _| drop(key.certified_by(&SshKey::new(), "alice", &[])), counts: false },
     Row { name: "of the key itself", made: |key, _| drop(key.certified_by(key, "alice", &[])), counts: false },
     Row { name: "with a command", made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "force-command=/bin/true"])), counts: false },
-    Row { name: "from elsewhere", made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "source-address=192.0.2.0/24"])), counts: false },
-    Row { name: "with an unknown condition", made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "critical:x@example.org=1"])), counts: false },
+    Row {
+        name: "from elsewhere",
+        made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "source-address=192.0.2.0/24"])),
+        counts: false,
+    },
+    Row {
+        name: "with an unknown condition",
+        made: |key, ca| drop(key.certified_by(ca, "alice", &["-O", "critical:x@example.org=1"])),
+        counts: false,
+    },
 ];
 
 #[test]
@@ -120,7 +137,7 @@ fn a_certificate_takes_from_what_the_rules_allow_and_adds_nothing() {
     full.certified_by(&authority, "alice", &[]);
     let scene = SshScene::with(sshd(), trusting(&authority, None));
     let agent = SecurityKey::new();
-    let agent = format!("-oForwardAgent={}", agent.socket().display());
+    let socket = format!("-oIdentityAgent={}", agent.socket().display());
     let to = format!("-W127.0.0.1:{}", sshd().port());
     for (key, counts) in [(&bare, false), (&full, true)] {
         for way in SshWay::THROUGH {
@@ -134,11 +151,11 @@ fn a_certificate_takes_from_what_the_rules_allow_and_adds_nothing() {
             let said = with(&["-tt"]).run(way, "tty > /dev/null && echo a-tty");
             assert_eq!(said.stdout.contains("a-tty"), counts, "{way:?}: {said:?}");
             assert_eq!(said.stderr.contains("PTY allocation request failed"), !counts, "{way:?}: {said:?}");
-            let said = with(&[&agent]).run(way, "echo agent:$SSH_AUTH_SOCK");
+            let said = with(&["-A", &socket]).run(way, "echo agent:$SSH_AUTH_SOCK");
             assert_eq!(said.ok() != "agent:", counts, "{way:?}: {said:?}");
             let said = with(&["-oExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"]).run(way, "echo forwarded");
             assert_eq!(said.stdout.contains("forwarded"), counts, "{way:?}: {said:?}");
-            let mut forward = with(&[&to]).ssh(way);
+            let mut forward = with(&[&to, "-oLogLevel=INFO"]).ssh(way);
             forward.env_remove("SSH_ASKPASS");
             let said = run(forward, "", SOON);
             assert_eq!(said.stdout.starts_with("SSH-2.0-"), counts, "{way:?}: {said:?}");

@@ -19,7 +19,8 @@
 //! sshd.rs          OpenSSH's server, with users of its own              ssh_keys.rs     keys and certificates, by ssh-keygen
 //! ssh_scene.rs     the scene over SSH                                     ssh_ways.rs     OpenSSH's client, and the ways that it knows
 //! ssh_agent.rs     a security key in software                           ssh_logins.rs   OpenSSH's client with the proofs that a test gives it
-//! ssh_running.rs  `ssh` that runs while a test does something to it
+//! ssh_running.rs  `ssh` that runs while a test does something to it   ssh_asks.rs     paramiko, which asks for anything
+//! ssh_wilful.rs   a server that asks for what nobody invited it to
 //! ssh_logins_engine.rs  OpenBao's SSH engine                            ssh_logins_server.rs  asyncssh as a server
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
@@ -49,6 +50,7 @@ mod recorder;
 mod rust_client;
 mod scene;
 mod ssh_agent;
+mod ssh_asks;
 mod ssh_keys;
 mod ssh_logins;
 mod ssh_logins_engine;
@@ -56,6 +58,7 @@ mod ssh_logins_server;
 mod ssh_running;
 mod ssh_scene;
 mod ssh_ways;
+mod ssh_wilful;
 mod sshd;
 mod stage;
 
@@ -84,12 +87,13 @@ pub use recorder::Recorder;
 pub use rust_client::RustClient;
 pub use scene::Scene;
 pub use ssh_agent::{SecurityKey, TOUCHED, VERIFIED};
+pub use ssh_asks::SshAsks;
 pub use ssh_keys::{SshKey, revocation_list};
 pub use ssh_logins::{Caller, REFUSED, without_session};
-pub use ssh_logins_engine::SshEngine;
 pub use ssh_logins_server::Asyncssh;
 pub use ssh_running::{SshRunning, There, kill_one, processes};
 pub use ssh_scene::{ALL_CHANNELS, SshPlan, SshScene};
 pub use ssh_ways::{SshTools, SshWay, bed_only};
+pub use ssh_wilful::SshWilful;
 pub use sshd::{ACCOUNTS, Release, Sshd, openssh10, sshd, sshd10};
 pub use stage::Stage;

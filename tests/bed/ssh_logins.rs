@@ -65,13 +65,6 @@ impl Caller {
         self
     }
 
-    /// At another listener.
-    #[must_use]
-    pub fn at(mut self, port: u16) -> Self {
-        self.port = port;
-        self
-    }
-
     /// Proves himself by the key in this file, and by its certificate if there is one beside it.
     #[must_use]
     pub fn key(self, file: &Path) -> Self {
@@ -127,22 +120,21 @@ impl Caller {
 
     /// `ssh` with all of it up to the destination; the caller adds the command.
     pub fn ssh(&self, way: SshWay) -> Command {
-        let known = format!(
-            "[127.0.0.1]:{} {}\n@cert-authority {2},[{2}]:* {3}\n",
-            self.port, self.host_key, self.target, self.authority
-        );
+        let known = format!("[127.0.0.1]:{} {}\n@cert-authority {2},[{2}]:* {3}\n", self.port, self.host_key, self.target, self.authority);
         fs::write(self.folder.join("known_hosts"), known).unwrap();
         let account = self.account.as_deref();
         let mut command = Command::new(&self.program);
         match way {
             SshWay::Direct => panic!("a caller comes to Keyward"),
             SshWay::Plus => {
-                let login = account.map_or_else(|| format!("{}+{}", self.user, self.target), |it| format!("{}+{}+{it}", self.user, self.target));
+                let login =
+                    account.map_or_else(|| format!("{}+{}", self.user, self.target), |it| format!("{}+{}+{it}", self.user, self.target));
                 command.args(self.options(&self.outer)).args(["-p", &self.port.to_string(), "-l", &login, "127.0.0.1"]);
             }
             SshWay::Jump => {
                 let outer = self.options(&self.outer).join(" ");
-                let proxy = format!("ProxyCommand={} {outer} -p {} -l {} -W [%h]:%p 127.0.0.1", self.program.display(), self.port, self.user);
+                let proxy =
+                    format!("ProxyCommand={} {outer} -p {} -l {} -W [%h]:%p 127.0.0.1", self.program.display(), self.port, self.user);
                 command.args(["-o", &proxy]).args(self.options(&self.inner));
                 // What `ssh` says where nobody says anything.
                 command.args(["-l", account.unwrap_or(&self.user), &self.target]);
@@ -185,7 +177,8 @@ impl Caller {
         if !own.iter().any(|option| option == "-i") {
             options.push("-oIdentityFile=none".to_owned());
         }
-        let usual = [&known, "-oGlobalKnownHostsFile=/dev/null", "-oStrictHostKeyChecking=yes", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"];
+        let usual =
+            [&known, "-oGlobalKnownHostsFile=/dev/null", "-oStrictHostKeyChecking=yes", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"];
         options.extend(usual.into_iter().map(str::to_owned));
         options.extend(["-oUpdateHostKeys=no", "-oLogLevel=ERROR", "-oNumberOfPasswordPrompts=1"].map(str::to_owned));
         options.push(format!("-oBatchMode={}", if self.types { "no" } else { "yes" }));

@@ -1,4 +1,5 @@
-"""A jump whose client says where the inner link begins: `ssh_logins_jump.py ORIGINATOR ACCOUNT TARGET PORT`, a line for each proof it tries there.
+"""A jump whose client says where the inner link begins: `ssh_logins_jump.py ORIGINATOR PROOF...` tries each proof (none, key, other)
+as deploy on web-1 and prints a line of it.
 
 Where and who is in the environment: SSH_PORT, SSH_USER, SSH_KEY.
 """
@@ -8,35 +9,40 @@ import sys
 
 import paramiko
 
-ORIGINATOR, ACCOUNT, TARGET, PORT = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 KEY = paramiko.Ed25519Key.from_private_key_file(os.environ["SSH_KEY"])
 
 
-def tries(name, proof):
+PROOFS = {
+    "none": lambda inner: inner.auth_none("deploy"),
+    "key": lambda inner: inner.auth_publickey("deploy", KEY),
+    "other": lambda inner: inner.auth_publickey("deploy", paramiko.ECDSAKey.generate()),
+}
+
+
+def tries(originator, proof):
     outer = paramiko.Transport(("127.0.0.1", int(os.environ["SSH_PORT"])))
     inner = None
     try:
         outer.start_client(timeout=20)
         outer.auth_publickey(os.environ["SSH_USER"], KEY)
         try:
-            channel = outer.open_channel("direct-tcpip", (TARGET, PORT), (ORIGINATOR, 4711), timeout=20)
+            channel = outer.open_channel("direct-tcpip", ("web-1", 22), (originator, 4711), timeout=20)
         except paramiko.ChannelException as error:
-            return print(name, "has no channel", error.code)
+            return print(proof, "has no channel", error.code)
         inner = paramiko.Transport(channel)
         inner.start_client(timeout=20)
         try:
-            proof(inner)
+            PROOFS[proof](inner)
         except paramiko.AuthenticationException:
-            return print(name, "does not count")
+            return print(proof, "does not count")
         session = inner.open_session(timeout=20)
         session.exec_command("echo in")
-        print(name, "lets", session.makefile().read().decode().strip())
+        print(proof, "lets", session.makefile().read().decode().strip())
     finally:
         if inner:
             inner.close()
         outer.close()
 
 
-tries("none", lambda inner: inner.auth_none(ACCOUNT))
-tries("key", lambda inner: inner.auth_publickey(ACCOUNT, KEY))
-tries("another key", lambda inner: inner.auth_publickey(ACCOUNT, paramiko.ECDSAKey.generate()))
+for wanted in sys.argv[2:]:
+    tries(sys.argv[1], wanted)

@@ -1,0 +1,305 @@
+//! How Keyward logs in to a server: with what the store has, by what the server takes, and only once it has shown a host key that is known.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::bed::{
+    Asyncssh, Caller, Release, SOON, SshKey, SshPlan, SshScene, SshWay, Sshd, bao, canary, eventually, run, scratch, sshd,
+};
+use crate::ssh_login::opened;
+
+/// alice by her key.
+fn alice(scene: &SshScene<'_>) -> Caller {
+    Caller::new(scene, "alice").key(scene.alice.file())
+}
+
+#[test]
+fn a_password_from_the_store_answers_a_server_that_only_prompts() {
+    let password = canary();
+    let server = Asyncssh::start("prompts", &password);
+    let scene = SshScene::with(sshd(), SshPlan { connection: server.place(), ..SshPlan::default() });
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &password), ("key", "")]);
+    for way in SshWay::THROUGH {
+        assert_eq!(alice(&scene).run(way, "anything").ok(), "in as robot");
+    }
+    assert_eq!(server.tried(), ["keyboard-interactive counts"; 2]);
+}
+
+#[test]
+fn a_server_that_asks_for_more_than_the_password_does_not_get_it_twice() {
+    let password = canary();
+    let server = Asyncssh::start("asks_twice", &password);
+    let scene = SshScene::with(sshd(), SshPlan { connection: server.place(), ..SshPlan::default() });
+    scene.keyward.expect_log("it asks for something else than the password");
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &password), ("key", "")]);
+    let said = alice(&scene).is_out(SshWay::Plus);
+    assert!(said.contains("keyward: the server behind this connection refused the login"), "{said}");
+    assert!(server.tried().is_empty(), "{:?}", server.tried());
+}
+
+#[test]
+fn a_password_that_was_changed_in_the_store_is_fetched_once_more() {
+    let (old, new) = (canary(), canary());
+    let server = Asyncssh::start("password", &old);
+    let scene = SshScene::with(sshd(), SshPlan { connection: server.place(), ..SshPlan::default() });
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &old), ("key", "")]);
+    assert_eq!(alice(&scene).run(SshWay::Plus, "anything").ok(), "in as robot");
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &new), ("key", "")]);
+    server.change(&new);
+    assert_eq!(alice(&scene).run(SshWay::Plus, "anything").ok(), "in as robot");
+    let records = opened(&scene, 2);
+    assert_eq!((&records[1]["cached"], &records[1]["version"]), (&json!(false), &json!(3)), "{}", records[1]);
+    assert_eq!(server.tried()[..2], ["password counts", "password does not count"]);
+
+    server.change(&canary());
+    scene.keyward.expect_log("it refused the credential");
+    let before = server.tried().len();
+    let said = alice(&scene).is_out(SshWay::Plus);
+    assert!(said.contains("keyward: the server behind this connection refused the login"), "{said}");
+    assert!(server.tried().len() - before <= 2, "no more than once from the cache and once from the store: {:?}", server.tried());
+}
+
+#[test]
+fn private_keys_from_the_store_of_every_kind_and_form_let_in() {
+    let passphrase = canary();
+    let kinds: [(&[&str], &str); 9] = [
+        (&["-t", "ed25519"], ""),
+        (&["-t", "ed25519"], &passphrase),
+        (&["-t", "ecdsa", "-b", "256"], ""),
+        (&["-t", "ecdsa", "-b", "384"], &passphrase),
+        (&["-t", "ecdsa", "-b", "521"], ""),
+        (&["-t", "rsa", "-b", "2048"], ""),
+        (&["-t", "rsa", "-b", "3072"], &passphrase),
+        (&["-t", "rsa", "-b", "2048", "-m", "PEM"], ""),
+        (&["-t", "ecdsa", "-b", "256", "-m", "PKCS8"], ""),
+    ];
+    let (kv, login) = (bao().mount_kv2(), &sshd().login("ops").name);
+    let mut plan = SshPlan::default();
+    for (number, (kind, passphrase)) in kinds.iter().enumerate() {
+        let (key, name) = (SshKey::of(kind, passphrase), format!("key{number}"));
+        sshd().authorize("ops", &key.public());
+        // As somebody pastes it on another system, and without the end of the last line.
+        let text = if number % 2 == 0 { key.private() } else { key.private().trim_end().replace('\n', "\r\n") };
+        kv.put(&name, &[("username", login), ("key", &text), ("passphrase", passphrase)]);
+        let path = kv.path(&name);
+        let more = if passphrase.is_empty() { String::new() } else { format!(", passphrase: \"{path}?passphrase\"") };
+        plan.accounts += &format!(", {name}: {{ username: \"{path}?username\", private_key: \"{path}?key\"{more} }}");
+        plan.paths.push(path);
+    }
+    plan.rules = "  - { allow: [alice], connections: [web-1], accounts: [\"key*\"] }\n".to_owned();
+    let scene = SshScene::with(sshd(), plan);
+    let mut wrong = Vec::new();
+    for (number, (kind, _)) in kinds.into_iter().enumerate() {
+        let said = alice(&scene).to("web-1", Some(&format!("key{number}"))).run(SshWay::Plus, "id -un");
+        if said.stdout.trim() != login {
+            wrong.push(format!("{kind:?}: {said:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_key_that_cannot_be_read_is_the_stores_fault_and_goes_nowhere() {
+    let own = Sshd::own("");
+    let scene = SshScene::with(&own, SshPlan::default());
+    scene.keyward.expect_log("the private key from the store");
+    let login = &own.login("ops").name;
+    let key = SshKey::of(&["-t", "ed25519"], &canary());
+    for (text, passphrase) in [(key.private(), canary()), (key.public(), canary()), (canary(), canary())] {
+        scene.kv.put("ops", &[("username", login), ("key", &text), ("passphrase", &passphrase)]);
+        let said = alice(&scene).to("web-1", Some("ops")).is_out(SshWay::Plus);
+        assert!(said.contains("keyward: the credential for this connection is not available; ask the administrator"), "{said}");
+    }
+    assert!(!own.log().contains("userauth-request"), "{}", own.log());
+}
+
+#[test]
+fn an_authority_in_the_store_certifies_a_key_for_each_session() {
+    let own = Sshd::own("");
+    let login = own.login("app").name.clone();
+    let engine = bao().ssh_engine(&login);
+    own.trust(&engine.authority());
+    let accounts = format!(", app: {{ username: {{ literal: {login} }}, credential: {} }}", engine.sign());
+    let rules = "  - { allow: [alice], connections: [web-1], accounts: [app] }\n".to_owned();
+    let scene = SshScene::with(&own, SshPlan { accounts, rules, paths: vec![engine.sign()], ..SshPlan::default() });
+    for way in SshWay::THROUGH {
+        assert_eq!(alice(&scene).to("web-1", Some("app")).run(way, "id -un").ok(), login);
+    }
+    let log = own.log();
+    let accepted: Vec<&str> = log.lines().filter(|line| line.contains(&format!("Accepted publickey for {login} "))).collect();
+    assert_eq!(accepted.len(), 2, "{log}");
+    let serials: Vec<String> = opened(&scene, 2).iter().map(|record| record["signed_certificate"].to_string()).collect();
+    for (line, serial) in accepted.iter().zip(&serials) {
+        assert!(line.contains(&format!("(serial {serial}) CA ED25519")), "{serial}: {line}");
+    }
+    assert_ne!(serials[0], serials[1], "a key of its own for each session");
+
+    own_authority_is_another(&own, &scene, &engine.mount);
+}
+
+/// The store signs with another authority than the server trusts.
+fn own_authority_is_another(own: &Sshd, scene: &SshScene<'_>, mount: &str) {
+    bao().call("DELETE", &format!("{mount}/config/ca"), serde_json::Value::Null);
+    bao().call("POST", &format!("{mount}/config/ca"), json!({ "generate_signing_key": true, "key_type": "ed25519" }));
+    scene.keyward.expect_log("it refused the credential");
+    let said = alice(scene).to("web-1", Some("app")).is_out(SshWay::Plus);
+    assert!(said.contains("keyward: the server behind this connection refused the login"), "{said}");
+    assert_eq!(own.log().matches("Accepted publickey for").count(), 2);
+}
+
+#[test]
+fn a_one_time_password_lets_in_once_and_is_given_back() {
+    let engine = bao().ssh_engine("ubuntu");
+    let server = Asyncssh::start("once", &engine.verify_url());
+    let accounts = format!(
+        ", otp: {{ username: {{ literal: ubuntu }}, credential: {0} }}, otp2: {{ credential: {0} }}",
+        engine.otp()
+    );
+    let rules = "  - { allow: [alice], connections: [web-1], accounts: [otp, otp2] }\n".to_owned();
+    let plan = SshPlan { connection: server.place(), accounts, rules, paths: vec![engine.otp()], ..SshPlan::default() };
+    let scene = SshScene::with(sshd(), plan);
+    for account in ["otp", "otp2"] {
+        for way in SshWay::THROUGH {
+            assert_eq!(alice(&scene).to("web-1", Some(account)).run(way, "anything").ok(), "in as ubuntu");
+        }
+    }
+    assert_eq!(server.tried(), ["password counts"; 4]);
+    assert_eq!(server.remember_passwords(), 4);
+    eventually("every one-time password is given back", || (engine.passwords() == 0).then_some(()));
+    let records = opened(&scene, 4);
+    assert!(records.iter().all(|record| record["lease"].is_string() && record["cached"] == false), "{records:#?}");
+}
+
+#[test]
+fn a_one_time_password_that_the_server_does_not_take_is_given_back_as_well() {
+    let engine = bao().ssh_engine("ubuntu");
+    let server = Asyncssh::start("password", &canary());
+    let accounts = format!(", otp: {{ credential: {} }}", engine.otp());
+    let rules = "  - { allow: [alice], connections: [web-1], accounts: [otp] }\n".to_owned();
+    let plan = SshPlan { connection: server.place(), accounts, rules, paths: vec![engine.otp()], ..SshPlan::default() };
+    let scene = SshScene::with(sshd(), plan);
+    scene.keyward.expect_log("it refused the credential");
+    let said = alice(&scene).to("web-1", Some("otp")).is_out(SshWay::Plus);
+    assert!(said.contains("keyward: the server behind this connection refused the login"), "{said}");
+    eventually("it is given back", || (engine.passwords() == 0).then_some(()));
+}
+
+/// `web-1` is this server, and what is known of it is in these keys of the connection.
+fn known_by(server: &Sshd, keys: &str) -> SshPlan {
+    SshPlan { connection: format!("address: \"{}\", {keys}", server.address()), ..SshPlan::default() }
+}
+
+/// A file of known hosts of the test's own.
+fn known_hosts(lines: &str) -> (PathBuf, String) {
+    let file = scratch("known").join("known_hosts");
+    fs::write(&file, lines).unwrap();
+    let key = format!("known_hosts: \"{}\"", file.display());
+    (file, key)
+}
+
+/// The file as `ssh-keygen -H` leaves it.
+fn hashed(lines: &str) -> String {
+    let (file, key) = known_hosts(lines);
+    let mut hash = Command::new("ssh-keygen");
+    hash.args(["-q", "-H", "-f"]).arg(&file);
+    run(hash, "", SOON).ok();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.starts_with("|1|") && !text.contains("127.0.0.1"), "{text}");
+    key
+}
+
+#[test]
+fn a_server_is_known_by_every_form_that_ssh_knows_it_by() {
+    let (authority, key) = (SshKey::new(), SshKey::new());
+    key.certified_as_host_by(&authority, "127.0.0.1,web-1", &[]);
+    let certified = Sshd::of(Release::Debian, key, "");
+    let (port, own, ca) = (certified.port(), certified.host_key(), authority.public());
+    let rows = [
+        ("a pinned key", format!("host_keys: [\"{own}\"]"), "host_key"),
+        ("one of several pinned keys", format!("host_keys: [\"{}\", \"{own} web-1\"]", SshKey::new().public()), "host_key"),
+        ("known_hosts", known_hosts(&format!("# ours\n[127.0.0.1]:{port} {own}\n")).1, "host_key"),
+        ("known_hosts, a pattern", known_hosts(&format!("[127.0.*]:{port},!elsewhere {own}\n")).1, "host_key"),
+        ("known_hosts, hashed", hashed(&format!("[127.0.0.1]:{port} {own}\n")), "host_key"),
+        ("known_hosts, an authority", known_hosts(&format!("@cert-authority [127.0.0.?]:* {ca}\n")).1, "host_certificate"),
+        ("host_ca", format!("host_ca: [\"{ca}\"]"), "host_certificate"),
+    ];
+    for (name, keys, by) in rows {
+        let scene = SshScene::with(&certified, known_by(&certified, &keys));
+        alice(&scene).is_in(SshWay::Plus);
+        assert_eq!(opened(&scene, 1)[0]["verified_by"], by, "{name}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_known_is_told_nothing() {
+    let (authority, key) = (SshKey::new(), SshKey::new());
+    key.certified_as_host_by(&authority, "elsewhere,web-1", &[]);
+    let stranger = Sshd::of(Release::Debian, key, "");
+    let (port, own, other, ca) = (stranger.port(), stranger.host_key(), SshKey::new().public(), authority.public());
+    let rows = [
+        ("another key is pinned", format!("host_keys: [\"{other}\"]")),
+        ("another key is in known_hosts", known_hosts(&format!("[127.0.0.1]:{port} {other}\n")).1),
+        ("the key is known of another port", known_hosts(&format!("127.0.0.1 {own}\n[127.0.0.1]:1 {own}\n")).1),
+        ("the key is known of another host", known_hosts(&format!("[127.0.0.2]:{port},web-1 {own}\n")).1),
+        ("nothing is known", known_hosts("# nothing\n").1),
+        ("a name is taken out", known_hosts(&format!("[127.0.0.*]:{port},![127.0.0.1]:{port} {own}\n")).1),
+        ("the key is revoked", known_hosts(&format!("[127.0.0.1]:{port} {own}\n@revoked * {own}\n")).1),
+        ("another authority", format!("host_ca: [\"{other}\"]")),
+        ("the certificate is for other names", format!("host_ca: [\"{ca}\"]")),
+        ("the authority is not marked as one", known_hosts(&format!("[127.0.0.1]:{port} {ca}\n")).1),
+    ];
+    for (name, keys) in rows {
+        let scene = SshScene::with(&stranger, known_by(&stranger, &keys));
+        scene.keyward.expect_log("upstream_unverified");
+        for way in SshWay::THROUGH {
+            let said = alice(&scene).is_out(way);
+            let told = "keyward: the server behind this connection could not be verified; ask the administrator";
+            assert!(said.contains(told), "{name} by {way:?}: {said}");
+        }
+        assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"), "{name}");
+    }
+    let log = stranger.log();
+    assert!(log.contains("Connection from 127.0.0.1"), "{log}");
+    assert!(!log.contains("userauth-request"), "a login was tried: {log}");
+}
+
+#[test]
+fn known_hosts_is_read_when_it_is_used() {
+    let own = Sshd::own("");
+    let (port, key) = (own.port(), own.host_key());
+    let (file, keys) = known_hosts(&format!("[127.0.0.1]:{port} {key}\n"));
+    let scene = SshScene::with(&own, known_by(&own, &keys));
+    scene.keyward.expect_log("upstream_unverified");
+    alice(&scene).is_in(SshWay::Plus);
+    fs::write(&file, format!("[127.0.0.1]:{port} {}\n", SshKey::new().public())).unwrap();
+    assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
+    fs::remove_file(&file).unwrap();
+    assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
+    fs::write(&file, format!("[127.0.0.1]:{port} {key}\n")).unwrap();
+    alice(&scene).is_in(SshWay::Plus);
+    opened(&scene, 2);
+}
+
+#[test]
+fn insecure_lets_an_unknown_server_pass_and_says_so() {
+    let own = Sshd::own("");
+    let (_, none) = known_hosts("");
+    let scene = SshScene::with(&own, known_by(&own, &format!("{none}, insecure: \"a test\"")));
+    scene.keyward.expect_log("insecure");
+    alice(&scene).is_in(SshWay::Plus);
+    let record = &opened(&scene, 1)[0];
+    assert_eq!((&record["verified_by"], &record["insecure"]), (&json!("insecure"), &json!("a test")), "{record}");
+}
+
+#[test]
+fn insecure_does_not_let_a_changed_key_pass() {
+    let own = Sshd::own("");
+    let connection = format!("host_keys: [\"{}\"], insecure: \"a test\"", SshKey::new().public());
+    let scene = SshScene::with(&own, SshPlan { connection, ..SshPlan::default() });
+    scene.keyward.expect_log("insecure").expect_log("upstream_unverified");
+    assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
+    assert!(!own.log().contains("userauth-request"), "{}", own.log());
+}
