@@ -132,7 +132,9 @@ impl Session<Authorised> {
             Ok(grant) => grant,
             Err(Denied::NotPermitted) => return Err(refused(Refusal::NotPermitted, "no rule allows it, or there is no such connection")),
             Err(Denied::Choose(accounts)) => {
-                return Err(refused(Refusal::NotPermitted, "an account has to be named").with_choices(accounts));
+                // As a login names them.
+                let names = accounts.iter().map(|account| format!("{connection}+{account}")).collect();
+                return Err(refused(Refusal::NotPermitted, "an account has to be named").with_choices(names));
             }
         };
         let place =

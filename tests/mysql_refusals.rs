@@ -212,7 +212,7 @@ fn a_user_who_names_no_account_of_several_is_told_the_accounts() {
     let words = "keyward: no such connection, or it is not open to you; you may reach: ";
     let names = told.message.strip_prefix(words).and_then(|names| names.strip_suffix(" (session ID)"));
     let names = names.unwrap_or_else(|| panic!("{told:?}"));
-    assert!(names.contains("reader") && names.contains("writer"), "{names}");
+    assert!(names.contains("orders+reader") && names.contains("orders+writer"), "{names}");
     let mut named = MysqlRaw::to(keyward.port("mysql"));
     named.log_in("alice+orders+reader", None, &alice).unwrap();
     assert_eq!(named.query("SELECT current_user()").unwrap(), [format!("{}@%", login.name)]);

@@ -169,7 +169,7 @@ fn with_what_ssh_config_prints_ssh_needs_only_the_name() {
     assert_eq!(ssh(&["only@big-1", "id -un"]).ok(), deploy);
     assert_eq!(ssh(&["-l", "alice+web-1+deploy", "keyward", "id -un"]).ok(), deploy);
     let several = ssh(&["web-1", "id -un"]);
-    assert!(several.refused().contains("you may reach: deploy, ops"), "{several:?}");
+    assert!(several.refused().contains("you may reach: web-1+deploy, web-1+ops"), "{several:?}");
     let config = printed.text("printed");
     assert!(config.contains("# web-1: as deploy, ops (ssh deploy@web-1)"), "{config}");
     assert!(config.contains("# 127.0.0.1: as only (ssh 127.0.0.1, ssh only@127.0.0.1)"), "{config}");
