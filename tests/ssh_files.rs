@@ -62,15 +62,3 @@ fn files_come_and_go_with_openssh_10_on_both_ends() {
     let Some(server) = sshd10() else { return };
     same(&SshScene::with(server, rekeying("")), FILES);
 }
-
-#[test]
-fn bed_only_files() {
-    let tools = crate::bed::bed_only("RekeyLimit 5M");
-    let mut bad = 0;
-    for row in FILES {
-        let one = crate::ssh_session::said(sshd(), &tools, crate::bed::SshWay::Direct, row);
-        let two = crate::ssh_session::said(sshd(), &tools, crate::bed::SshWay::Direct, row);
-        if !one.contains(row.says) || one != two { bad += 1; eprintln!("### {}\n{one}\n--\n{two}", row.name) } else { eprintln!("ok {} {:?}", row.name, &one[..one.len().min(250)]) }
-    }
-    assert!(bad == 0);
-}

@@ -54,22 +54,66 @@ const SESSION: &[Row] = &[
     Row { name: "an exit code above 127", script: "$SSH $HOST 'exit 200'", says: "code Some(200)" },
     Row { name: "an exit signal", script: "$SSH -v $HOST 'kill -TERM $$' 2>&1 | grep -E 'rtype exit|exit-signal'", says: "exit-signal" },
     Row { name: "a command that is not there", script: "$SSH $HOST no-such-command 2>&1", says: "code Some(127)" },
-    Row { name: "stderr apart", script: "$SSH $HOST 'echo out; echo err >&2' 2>err; echo 1; cat err; $SSH $HOST 'echo x >&2' 2>/dev/null", says: "1\nerr\n" },
+    Row {
+        name: "stderr apart",
+        script: "$SSH $HOST 'echo out; echo err >&2' 2>err; echo 1; cat err; $SSH $HOST 'echo x >&2' 2>/dev/null",
+        says: "1\nerr\n",
+    },
     Row { name: "a shell", script: "printf 'echo from-$((1+1))\\nexit 3\\n' | $SSH -T $HOST", says: "from-2\n\ncode Some(3)" },
-    Row { name: "half-close", script: "head -c 300000 /dev/zero | $SSH $HOST 'cat; echo end' | md5sum; seq 5 | $SSH $HOST 'sort -r; exec >&-; exit 4'", says: "code Some(4)" },
+    Row {
+        name: "half-close",
+        script: "head -c 300000 /dev/zero | $SSH $HOST 'cat; echo end' | md5sum; seq 5 | $SSH $HOST 'sort -r; exec >&-; exit 4'",
+        says: "code Some(4)",
+    },
     Row { name: "stdin that ends before the command", script: "$SSH -n $HOST 'cat; sleep 0.3; echo later'", says: "later" },
-    Row { name: "early close", script: "$SSH $HOST 'yes' | head -1; $SSH $HOST 'yes; echo $? >&2' 2>/dev/null | head -c 3000000 | md5sum", says: "y\n" },
-    Row { name: "a command that closes its output and goes on", script: "$SSH $HOST 'exec >&- 2>&-; sleep 0.3; exit 5'", says: "code Some(5)" },
+    Row {
+        name: "early close",
+        script: "$SSH $HOST 'yes' | head -1; $SSH $HOST 'yes; echo $? >&2' 2>/dev/null | head -c 3000000 | md5sum",
+        says: "y\n",
+    },
+    Row {
+        name: "a command that closes its output and goes on",
+        script: "$SSH $HOST 'exec >&- 2>&-; sleep 0.3; exit 5'",
+        says: "code Some(5)",
+    },
     Row { name: "nothing is read", script: "head -c 3000000 /dev/zero | $SSH $HOST 'exit 6'", says: "" },
-    Row { name: "environment", script: "$SSH -o 'SendEnv=LC_MINE MINE_*' -o SetEnv=MINE_THREE=3 -o SendEnv=HOME $HOST 'echo \"$LC_MINE $MINE_TWO $MINE_THREE $HOME\"'", says: "ünïcode and 'quotes' two 3 /" },
-    Row { name: "a terminal", script: "$SSH -tt $HOST 'tty >/dev/null && echo is-a-tty; echo $TERM; stty -a | grep -o \"intr = ^C\"' < /dev/null 2>&1", says: "is-a-tty" },
-    Row { name: "a terminal of a size", script: "TERM=vt220 script -qefc \"stty rows 31 cols 97; $SSH -t $HOST 'stty size; echo \\$TERM'\" /dev/null < /dev/null", says: "31 97\r\nvt220" },
+    Row {
+        name: "environment",
+        script: "$SSH -o 'SendEnv=LC_MINE MINE_*' -o SetEnv=MINE_THREE=3 -o SendEnv=HOME $HOST 'echo \"$LC_MINE $MINE_TWO $MINE_THREE $HOME\"'",
+        says: "ünïcode and 'quotes' two 3 /",
+    },
+    Row {
+        name: "a terminal",
+        script: "$SSH -tt $HOST 'tty >/dev/null && echo is-a-tty; echo $TERM; stty -a | grep -o \"intr = ^C\"' < /dev/null 2>&1",
+        says: "is-a-tty",
+    },
+    Row {
+        name: "a terminal of a size",
+        script: "TERM=vt220 script -qefc \"stty rows 31 cols 97; $SSH -t $HOST 'stty size; echo \\$TERM'\" /dev/null < /dev/null",
+        says: "31 97\r\nvt220",
+    },
     Row { name: "the size changes", script: RESIZE, says: "40 120" },
-    Row { name: "control characters", script: "{ sleep 1; printf 'sleep 1000\\r'; sleep 1; printf '\\003'; printf 'echo got-$?\\r'; printf 'exit\\r'; } | $SSH -tt $HOST 'PS1= bash --norc --noprofile' 2>&1 | grep -a -o got-130", says: "got-130" },
-    Row { name: "stderr and stdout at once", script: "$SSH $HOST 'seq 100000 >&2 & seq 100000; wait' 2> err > out; md5sum out err; wc -l err", says: "100000 err" },
+    Row {
+        name: "control characters",
+        script: "{ sleep 1; printf 'sleep 1000\\r'; sleep 1; printf '\\003'; printf 'echo got-$?\\r'; printf 'exit\\r'; } | $SSH -tt $HOST 'PS1= bash --norc --noprofile' 2>&1 | grep -a -o got-130",
+        says: "got-130",
+    },
+    Row {
+        name: "stderr and stdout at once",
+        script: "$SSH $HOST 'seq 100000 >&2 & seq 100000; wait' 2> err > out; md5sum out err; wc -l err",
+        says: "100000 err",
+    },
     Row { name: "many sessions one after the other", script: "for n in 1 2 3 4 5; do $SSH $HOST \"echo $n\"; done", says: "5" },
-    Row { name: "a command of 30,000 characters", script: "$SSH $HOST \"echo $(head -c 30000 /dev/zero | tr '\\0' x) | wc -c\"", says: "30001" },
-    Row { name: "keepalives", script: "$SSH -vvv -o ServerAliveInterval=1 -o ServerAliveCountMax=2 $HOST 'sleep 4; echo alive' 2>err; grep -q 'receive packet: type 8[12]' err && echo answered", says: "alive\nanswered" },
+    Row {
+        name: "a command of 30,000 characters",
+        script: "$SSH $HOST \"echo $(head -c 30000 /dev/zero | tr '\\0' x) | wc -c\"",
+        says: "30001",
+    },
+    Row {
+        name: "keepalives",
+        script: "$SSH -vvv -o ServerAliveInterval=1 -o ServerAliveCountMax=2 $HOST 'sleep 4; echo alive' 2>err; grep -q 'receive packet: type 8[12]' err && echo answered",
+        says: "alive\nanswered",
+    },
 ];
 
 /// The terminal of `script` is changed while ssh runs in it: it is told by SIGWINCH, and tells the server.
@@ -106,27 +150,4 @@ python3 resize.py";
 #[test]
 fn a_session_through_keyward_is_the_session_that_it_is_directly() {
     same(&SshScene::new(sshd()), SESSION);
-}
-
-#[test]
-fn bed_only_rows() {
-    let tools = crate::bed::bed_only("");
-    let mut bad = 0;
-    for row in SESSION {
-        let one = said(sshd(), &tools, SshWay::Direct, row);
-        let two = said(sshd(), &tools, SshWay::Direct, row);
-        if !one.contains(row.says) || one != two { bad += 1; eprintln!("### {}\n{one}\n--\n{two}", row.name) } else { eprintln!("ok {} {:?}", row.name, &one[..one.len().min(150)]) }
-    }
-    assert!(bad == 0);
-}
-
-#[test]
-fn bed_only_hold() {
-    let server = if std::env::var_os("TEN").is_some() { crate::bed::sshd10().unwrap() } else { sshd() };
-    let scene = SshScene::with(server, rekeying(&std::env::var("CLIENT").unwrap_or_default()));
-    let mut text = format!("CONFIG={}\nPID={}\nSTATE={}\n", scene.tools.config().display(), scene.keyward.pid(), scene.keyward.state().display());
-    for way in SshWay::THROUGH { text += &format!("# {way:?}\n"); for (a, b) in scene.place(way) { text += &format!("{a}='{b}'\n"); } }
-    std::fs::write("/tmp/w/s4/hold", text).unwrap();
-    while std::path::Path::new("/tmp/w/s4/hold").exists() { std::thread::sleep(Duration::from_secs(1)); }
-    for line in scene.keyward.log() { eprintln!("{line}"); }
 }

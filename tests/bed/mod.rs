@@ -93,7 +93,7 @@ pub use ssh_logins::{Caller, REFUSED, without_session};
 pub use ssh_logins_server::Asyncssh;
 pub use ssh_running::{SshRunning, There, kill_one, processes};
 pub use ssh_scene::{ALL_CHANNELS, SshPlan, SshScene};
-pub use ssh_ways::{SshTools, SshWay, bed_only};
+pub use ssh_ways::{SshTools, SshWay};
 pub use ssh_wilful::SshWilful;
 pub use sshd::{ACCOUNTS, Release, Sshd, openssh10, sshd, sshd10};
 pub use stage::Stage;

@@ -130,7 +130,9 @@ impl<'a> SshScene<'a> {
     /// Fails unless every session that was opened has been closed, after a while.
     #[track_caller]
     pub fn nothing_is_left(&self) {
-        super::process::eventually("no session is left", || self.keyward.cli(&["sessions"]).ok().lines().all(|line| !line.contains("alice")).then_some(()));
+        super::process::eventually("no session is left", || {
+            self.keyward.cli(&["sessions"]).ok().lines().all(|line| !line.contains("alice")).then_some(())
+        });
         let count = |event: &str| self.keyward.audit().iter().filter(|record| record["event"] == event).count();
         super::process::eventually("every session is closed", || (count("opened") == count("closed")).then_some(()));
     }
@@ -153,7 +155,11 @@ impl<'a> SshScene<'a> {
             ("SSH_HOST_KEY", if way == SshWay::Direct { self.sshd.host_key() } else { self.host_key() }),
         ];
         if way == SshWay::Jump {
-            place.extend([("SSH_TARGET", "web-1".to_owned()), ("SSH_TARGET_USER", "deploy".to_owned()), ("SSH_TARGET_CA", self.host_authority())]);
+            place.extend([
+                ("SSH_TARGET", "web-1".to_owned()),
+                ("SSH_TARGET_USER", "deploy".to_owned()),
+                ("SSH_TARGET_CA", self.host_authority()),
+            ]);
         }
         place
     }
@@ -200,7 +206,8 @@ fn config(sshd: &Sshd, kv: &Kv<'_>, alice: &SshKey, password: &str, plan: &SshPl
         }
         (body + &inside(more)).replace("DEPLOY", &deploy).replace("OPS", &ops)
     };
-    let connections = format!("connections:\n  web-1: {{ {} }}\n  payroll: {{ {} }}\n{}", body(&plan.connection), body(""), plan.connections);
+    let connections =
+        format!("connections:\n  web-1: {{ {} }}\n  payroll: {{ {} }}\n{}", body(&plan.connection), body(""), plan.connections);
     let users = format!(
         "users:\n  alice: {{ password: \"{}\", public_keys: [\"{} alice@laptop\"]{} }}\n  bob: {{ password: \"{}\" }}\n{}",
         verifier(password, &[]),

@@ -57,11 +57,18 @@ impl SshTools {
         let folder = self.folder.display();
         fs::write(self.folder.join("known_hosts"), known_hosts).unwrap();
         let mut text = format!("{}\n", places.options);
-        let (keyward, program) = (format!("HostName 127.0.0.1\nPort {}\nIdentityFile {}", places.keyward, places.alice.display()), self.program.display());
-        let (direct, login) = (format!("HostName 127.0.0.1\nPort {}\nIdentityFile {}", places.direct, places.around.display()), places.login);
-        writeln!(text, "Host direct\n{direct}\nUser {login}\nHost plus\n{keyward}\nUser alice+web-1+deploy\nHost jump\n{keyward}\nUser alice").unwrap();
+        let (keyward, program) =
+            (format!("HostName 127.0.0.1\nPort {}\nIdentityFile {}", places.keyward, places.alice.display()), self.program.display());
+        let (direct, login) =
+            (format!("HostName 127.0.0.1\nPort {}\nIdentityFile {}", places.direct, places.around.display()), places.login);
+        writeln!(
+            text,
+            "Host direct\n{direct}\nUser {login}\nHost plus\n{keyward}\nUser alice+web-1+deploy\nHost jump\n{keyward}\nUser alice"
+        )
+        .unwrap();
         // What `ProxyJump jump` stands for, spelt out since it would not take our other `ssh`.
-        writeln!(text, "Host web-1 web-2\nUser deploy\nIdentityFile none\nProxyCommand {program} -F {folder}/config -W [%h]:%p jump").unwrap();
+        writeln!(text, "Host web-1 web-2\nUser deploy\nIdentityFile none\nProxyCommand {program} -F {folder}/config -W [%h]:%p jump")
+            .unwrap();
         writeln!(
             text,
             "Host *\nIdentitiesOnly yes\nIdentityAgent none\nBatchMode yes\nStrictHostKeyChecking yes\nUserKnownHostsFile {folder}/known_hosts\n\
@@ -107,15 +114,4 @@ impl SshTools {
         command.envs(variables.iter().copied());
         command
     }
-}
-
-#[cfg(test)]
-pub fn bed_only(client: &str) -> SshTools {
-    let sshd = super::sshd::sshd();
-    let key = super::ssh_keys::SshKey::new();
-    sshd.authorize("deploy", &key.public());
-    let tools = SshTools { folder: super::process::scratch("ssh"), program: PathBuf::from("ssh") };
-    let places = Places { keyward: 1, direct: sshd.port(), login: &sshd.login("deploy").name, alice: key.file(), around: key.file(), options: client };
-    tools.write(&places, &format!("[127.0.0.1]:{} {}\n", sshd.port(), sshd.host_key()));
-    tools
 }
