@@ -8,6 +8,7 @@
 pub(crate) mod host;
 mod jump;
 mod login;
+mod pace;
 mod record;
 mod refuse;
 mod relay;
@@ -38,6 +39,7 @@ use crate::stream::Stream;
 use crate::upstream::{Preface, Security};
 use host::Host;
 use login::Who;
+use pace::Pace;
 use relay::{Leg, Relay};
 use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit};
 use upstream::{Login, Reached};
@@ -199,8 +201,8 @@ async fn relay(link: &Link, client: &mut Stream, wire: &mut Wire, up: Up) -> Res
     let policy = Policy::new(allowed(Arc::clone(&link.proxy), grant));
     let mut record = |event: &_| session.record(&record::channel(event));
     let relay = Relay {
-        client: Leg { wire, stream: client },
-        upstream: Leg { wire: &mut upstream, stream: &mut stream },
+        client: Leg { wire, stream: client, pace: Pace::default() },
+        upstream: Leg { wire: &mut upstream, stream: &mut stream, pace: Pace::default() },
         policy,
         traffic: session.traffic(),
         record: &mut record,

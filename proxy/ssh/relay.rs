@@ -14,6 +14,7 @@ use keyward_ssh_transport::pump::{self, Broken, Gate, Pumped, Verdict, pump};
 use keyward_ssh_transport::{Fatal, Side, reason};
 use tokio::time::Sleep;
 
+use super::pace::Pace;
 use super::refuse;
 use super::wire::{Heard, Wire};
 use crate::refusal::Reason;
@@ -35,6 +36,8 @@ pub(super) struct Leg<'a> {
     pub(super) wire: &'a mut Wire,
     /// Its stream.
     pub(super) stream: &'a mut Stream,
+    /// How fast it asks for what goes on record.
+    pub(super) pace: Pace,
 }
 
 /// What one session relays with.
@@ -100,8 +103,9 @@ impl Relay<'_> {
 
     /// Moves what can be moved; whether anything was.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
-        let up = self.pass(Side::Client)?;
-        let down = self.pass(Side::Server)?;
+        let now = Instant::now();
+        let up = self.pass(Side::Client, now)?;
+        let down = self.pass(Side::Server, now)?;
         let mut moved = up || down;
         // The other side's output first: what it takes makes room for what is read.
         for side in [Side::Server, Side::Client] {
@@ -113,7 +117,7 @@ impl Relay<'_> {
             }
         }
         for side in [Side::Client, Side::Server] {
-            if self.gate(side) != Gate::Open {
+            if self.gate(side) != Gate::Open || self.due(side, now).is_some() {
                 continue;
             }
             let (wire, stream) = self.parts(side);
@@ -127,11 +131,18 @@ impl Relay<'_> {
     }
 
     /// Passes on what one side has said.
-    fn pass(&mut self, from: Side) -> Result<bool, Over> {
+    fn pass(&mut self, from: Side, now: Instant) -> Result<bool, Over> {
+        if self.due(from, now).is_some() {
+            return Ok(false);
+        }
         let Self { client, upstream, policy, traffic, record, .. } = self;
         let mut tell: Vec<(ChannelId, &'static str)> = Vec::new();
-        let mut unrecorded = false;
+        let (mut unrecorded, mut recorded) = (false, 0_u32);
         let mut look = |message: &[u8]| {
+            // Nothing passes behind what cannot be recorded.
+            if unrecorded {
+                return Verdict::Drop;
+            }
             if let Some(&(DATA | EXTENDED_DATA)) = message.first() {
                 match from {
                     Side::Client => traffic.add_up(message.len()),
@@ -140,9 +151,10 @@ impl Relay<'_> {
             }
             let looked = policy.look(from, message);
             if let Some(event) = &looked.event {
+                recorded = recorded.saturating_add(1);
                 if !record(event) {
                     unrecorded = true;
-                    return Verdict::Broken("what it asks for cannot be recorded");
+                    return Verdict::Drop;
                 }
                 if event.decision == Decision::Refused {
                     tell.extend(event.tell.map(|channel| (channel, event.what.name())));
@@ -155,6 +167,14 @@ impl Relay<'_> {
             Side::Server => (&mut upstream.wire.conn, &mut client.wire.conn),
         };
         let pumped = pump(source, target, &mut look);
+        let pace = match from {
+            Side::Client => &mut client.pace,
+            Side::Server => &mut upstream.pace,
+        };
+        pace.count(recorded, now);
+        if unrecorded {
+            return Err(self.ended(Reason::AuditUnavailable));
+        }
         for (channel, what) in tell {
             let line = refuse::sentence(&format!("{what} is not allowed here"), self.id);
             if let Some(message) = self.policy.tell(channel, &line) {
@@ -167,7 +187,6 @@ impl Relay<'_> {
                 Side::Client => Over { end: End::Client, told: None },
                 Side::Server => Over { end: End::Upstream, told: Some((reason, text)) },
             }),
-            Err(_) if unrecorded => Err(self.ended(Reason::AuditUnavailable)),
             Err(Broken::From(fatal)) => Err(broken(from, fatal)),
             Err(Broken::To(fatal)) => Err(broken(beyond(from), fatal)),
         }
@@ -195,7 +214,7 @@ impl Relay<'_> {
         }
         for side in [Side::Client, Side::Server] {
             let due = self.parts(side).0.conn.tick(now).map_err(|fatal| broken(side, fatal))?;
-            next = next.into_iter().chain(due).min();
+            next = next.into_iter().chain(due).chain(self.due(side, now)).min();
         }
         let due = tokio::time::Instant::from_std(next.or_else(|| now.checked_add(LAST_WORDS)).unwrap_or(now));
         if clock.deadline() != due {
@@ -232,6 +251,14 @@ impl Relay<'_> {
         match from {
             Side::Client => pump::between(client, upstream),
             Side::Server => pump::between(upstream, client),
+        }
+    }
+
+    /// When this side is heard again; `None`: now.
+    fn due(&mut self, side: Side, now: Instant) -> Option<Instant> {
+        match side {
+            Side::Client => self.client.pace.due(now),
+            Side::Server => self.upstream.pace.due(now),
         }
     }
 
