@@ -88,7 +88,8 @@ fn a_rule_names_the_group_and_none_of_its_servers() {
     let said = scene.keyward.cli(&["check", "--offline"]);
     assert!(said.ok().contains("it is a host of the connection \"farm\", which is what a rule names"), "{said:?}");
     for way in SshWay::THROUGH {
-        let said = Caller::new(&scene, "alice").key(scene.alice.file()).to("127.0.0.2", Some("only")).with(&["-oLogLevel=INFO"]).is_out(way);
+        let said =
+            Caller::new(&scene, "alice").key(scene.alice.file()).to("127.0.0.2", Some("only")).with(&["-oLogLevel=INFO"]).is_out(way);
         assert!(said.contains("no such connection, or it is not open to you"), "{way:?}: {said}");
     }
 }

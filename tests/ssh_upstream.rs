@@ -6,9 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::bed::{
-    Asyncssh, Caller, Release, SOON, SshKey, SshPlan, SshScene, SshWay, Sshd, bao, canary, eventually, run, scratch, sshd,
-};
+use crate::bed::{Asyncssh, Caller, Release, SOON, SshKey, SshPlan, SshScene, SshWay, Sshd, bao, canary, eventually, run, scratch, sshd};
 use crate::ssh_login::opened;
 
 /// alice by her key.
@@ -154,10 +152,7 @@ fn own_authority_is_another(own: &Sshd, scene: &SshScene<'_>, mount: &str) {
 fn a_one_time_password_lets_in_once_and_is_given_back() {
     let engine = bao().ssh_engine("ubuntu");
     let server = Asyncssh::start("once", &engine.verify_url());
-    let accounts = format!(
-        ", otp: {{ username: {{ literal: ubuntu }}, credential: {0} }}, otp2: {{ credential: {0} }}",
-        engine.otp()
-    );
+    let accounts = format!(", otp: {{ username: {{ literal: ubuntu }}, credential: {0} }}, otp2: {{ credential: {0} }}", engine.otp());
     let rules = "  - { allow: [alice], connections: [web-1], accounts: [otp, otp2] }\n".to_owned();
     let plan = SshPlan { connection: server.place(), accounts, rules, paths: vec![engine.otp()], ..SshPlan::default() };
     let scene = SshScene::with(sshd(), plan);
@@ -222,6 +217,7 @@ fn a_server_is_known_by_every_form_that_ssh_knows_it_by() {
         ("one of several pinned keys", format!("host_keys: [\"{}\", \"{own} web-1\"]", SshKey::new().public()), "host_key"),
         ("known_hosts", known_hosts(&format!("# ours\n[127.0.0.1]:{port} {own}\n")).1, "host_key"),
         ("known_hosts, a pattern", known_hosts(&format!("[127.0.*]:{port},!elsewhere {own}\n")).1, "host_key"),
+        ("known_hosts, which says nothing of ports, as ssh takes it", known_hosts(&format!("127.0.0.1 {own}\n")).1, "host_key"),
         ("known_hosts, hashed", hashed(&format!("[127.0.0.1]:{port} {own}\n")), "host_key"),
         ("known_hosts, an authority", known_hosts(&format!("@cert-authority [127.0.0.?]:* {ca}\n")).1, "host_certificate"),
         ("host_ca", format!("host_ca: [\"{ca}\"]"), "host_certificate"),
@@ -242,7 +238,8 @@ fn a_server_that_is_not_known_is_told_nothing() {
     let rows = [
         ("another key is pinned", format!("host_keys: [\"{other}\"]")),
         ("another key is in known_hosts", known_hosts(&format!("[127.0.0.1]:{port} {other}\n")).1),
-        ("the key is known of another port", known_hosts(&format!("127.0.0.1 {own}\n[127.0.0.1]:1 {own}\n")).1),
+        ("the key is known of another port", known_hosts(&format!("[127.0.0.1]:1 {own}\n")).1),
+        ("another key is known of this port", known_hosts(&format!("127.0.0.1 {own}\n[127.0.0.1]:{port} {other}\n")).1),
         ("the key is known of another host", known_hosts(&format!("[127.0.0.2]:{port},web-1 {own}\n")).1),
         ("nothing is known", known_hosts("# nothing\n").1),
         ("a name is taken out", known_hosts(&format!("[127.0.0.*]:{port},![127.0.0.1]:{port} {own}\n")).1),
