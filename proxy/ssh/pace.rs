@@ -35,7 +35,7 @@ impl Pace {
 
     fn left(&self, now: Instant) -> u32 {
         let Some((counted, since)) = self.counted else { return 0 };
-        let forgotten = now.saturating_duration_since(since).as_millis() / EACH.as_millis();
+        let forgotten = now.saturating_duration_since(since).as_millis().checked_div(EACH.as_millis()).unwrap_or(0);
         counted.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 }
