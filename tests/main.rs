@@ -48,6 +48,7 @@ mod ssh_jump;
 mod ssh_life;
 mod ssh_login;
 mod ssh_refusals;
+mod ssh_login_limits;
 mod ssh_rules;
 mod ssh_session;
 mod ssh_upstream;

@@ -4,11 +4,17 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::{Caller, REFUSED, SOON, SecurityKey, SshKey, SshPlan, SshScene, SshWay, TOUCHED, revocation_list, run, scratch, sshd};
+use crate::bed::{
+    Caller, REFUSED, SOON, SecurityKey, SshKey, SshPlan, SshRunning, SshScene, SshWay, TOUCHED, VERIFIED, eventually, revocation_list, run,
+    scratch, sshd,
+};
 use crate::ssh_login::{opened, with_user};
+
+const LONG: Duration = Duration::from_secs(60);
 
 /// A listener that trusts this authority, and has a file of revoked keys.
 fn trusting(authority: &SshKey, revoked: Option<&PathBuf>) -> SshPlan {
@@ -153,6 +159,10 @@ fn a_certificate_takes_from_what_the_rules_allow_and_adds_nothing() {
             assert_eq!(said.stderr.contains("PTY allocation request failed"), !counts, "{way:?}: {said:?}");
             let said = with(&["-A", &socket]).run(way, "echo agent:$SSH_AUTH_SOCK");
             assert_eq!(said.ok() != "agent:", counts, "{way:?}: {said:?}");
+            let mut screen = with(&["-Y"]).ssh(way);
+            screen.env("DISPLAY", "127.0.0.1:99").arg("echo display:$DISPLAY");
+            let said = run(screen, "", LONG);
+            assert_eq!(said.ok() != "display:", counts, "{way:?}: {said:?}");
             let said = with(&["-oExitOnForwardFailure=yes", "-R", "0:127.0.0.1:9"]).run(way, "echo forwarded");
             assert_eq!(said.stdout.contains("forwarded"), counts, "{way:?}: {said:?}");
             let mut forward = with(&[&to, "-oLogLevel=INFO"]).ssh(way);
@@ -197,7 +207,7 @@ fn a_certified_security_key_is_touched_unless_its_certificate_waives_it() {
     row(&[], 0, false);
     row(&["-O", "no-touch-required"], 0, true);
     row(&["-O", "verify-required"], TOUCHED, false);
-    row(&["-O", "verify-required"], TOUCHED | crate::bed::VERIFIED, true);
+    row(&["-O", "verify-required"], TOUCHED | VERIFIED, true);
 }
 
 /// A revocation list by what `ssh-keygen` reads of it (`serial: 1-5`), for certificates of this authority.
@@ -269,4 +279,61 @@ fn where_the_file_of_revoked_keys_cannot_be_read_no_key_counts() {
     fs::write(&file, "").unwrap();
     own.is_in(SshWay::Plus);
     opened(&scene, 5);
+}
+
+#[test]
+fn a_jump_does_not_outlive_what_proved_it() {
+    let (authority, key) = (SshKey::new(), SshKey::new());
+    key.certified_by(&authority, "alice", &["-z", "42"]);
+    let file = scratch("revoked").join("revoked");
+    fs::write(&file, "").unwrap();
+    let scene = SshScene::with(sshd(), trusting(&authority, Some(&file)));
+    let socket = scratch("master").join("socket");
+    let path = format!("-oControlPath={}", socket.display());
+    let alice = Caller::new(&scene, "alice").key(key.file());
+    // `ssh -J` with this in it goes through the link that is there already.
+    let through = || Caller::new(&scene, "alice").with(&[&path, "-oPubkeyAuthentication=no"]);
+    assert!(through().is_out(SshWay::Jump).contains(REFUSED), "there is none yet");
+    let running = SshRunning::start(&alice.with(&[&path, "-oControlMaster=yes", "-N"]).link());
+    eventually("the master is there", || socket.exists().then_some(()));
+    through().is_in(SshWay::Jump);
+    fs::write(&file, list_of(&authority, "serial: 42")).unwrap();
+    assert!(through().is_out(SshWay::Jump).contains(REFUSED), "what proved the link counts no more");
+    through().inside(&["-i", scene.alice.file().to_str().unwrap()]).is_in(SshWay::Jump);
+    fs::write(&file, "").unwrap();
+    through().is_in(SshWay::Jump);
+    assert!(!running.is_over());
+    opened(&scene, 3);
+}
+
+/// The way through a load balancer that tells who comes: `bash way PORT HEADER`.
+const BALANCER: &str = "exec 3<>/dev/tcp/127.0.0.1/$1
+printf '%s 4711 22\\r\\n' \"$2\" >&3
+cat <&3 &
+trap 'kill $!' EXIT HUP
+cat >&3
+";
+
+#[test]
+fn a_certificate_counts_from_the_address_that_the_proxy_in_front_tells() {
+    let (authority, key) = (SshKey::new(), SshKey::new());
+    key.certified_by(&authority, "alice", &["-O", "source-address=192.0.2.0/24,2001:db8::/64"]);
+    let mut plan = trusting(&authority, None);
+    plan.listener += ", proxy_protocol: [\"127.0.0.1/32\"]";
+    let scene = SshScene::with(sshd(), plan);
+    let way = scratch("proxy").join("way");
+    fs::write(&way, BALANCER).unwrap();
+    let from = |header: &str| {
+        let proxy = format!("ProxyCommand=bash {} {} '{header}'", way.display(), scene.port());
+        Caller::new(&scene, "alice").key(key.file()).with(&["-o", &proxy]).run(SshWay::Plus, "echo in")
+    };
+    for header in ["PROXY TCP4 192.0.2.9 127.0.0.1", "PROXY TCP6 2001:db8::7 ::1", "PROXY TCP6 ::ffff:192.0.2.9 ::1"] {
+        assert_eq!(from(header).ok(), "in", "{header}");
+    }
+    for header in ["PROXY TCP4 198.51.100.1 127.0.0.1", "PROXY TCP4 127.0.0.1 127.0.0.1", "PROXY TCP6 2001:db8:1::7 ::1"] {
+        let said = from(header);
+        assert!(said.refused().contains(REFUSED), "{header}: {said:?}");
+    }
+    let sources: Vec<Value> = opened(&scene, 3).iter().map(|record| record["source"].clone()).collect();
+    assert!(sources[0].as_str().unwrap().contains("192.0.2.9"), "{sources:?}");
 }

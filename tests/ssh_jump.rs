@@ -124,7 +124,8 @@ fn a_target_is_a_name_with_its_port_or_the_address_itself() {
     let scene = SshScene::new(sshd());
     let port = sshd().port();
     let shows = |target: &str| {
-        let said = run(forward(&scene, target), "", SOON);
+        let by_hand = Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-oLogLevel=INFO", &format!("-W{target}")]);
+        let said = run(by_hand.link(), "", SOON);
         (said.stdout.starts_with("SSH-2.0-"), without_session(&said.stderr))
     };
     for target in ["web-1:22".to_owned(), format!("web-1:{port}"), format!("127.0.0.1:{port}")] {
@@ -136,16 +137,6 @@ fn a_target_is_a_name_with_its_port_or_the_address_itself() {
         let (open, said) = shows(&target);
         assert!(!open && said.contains("no such connection, or it is not open to you"), "{target}: {said}");
     }
-}
-
-/// A jump by hand: `ssh -W target alice@keyward`; the first that the other side says is on its stdout.
-fn forward(scene: &SshScene<'_>, target: &str) -> Command {
-    let mut ssh = Command::new("ssh");
-    let files = scene.tools.folder();
-    ssh.args(["-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oIdentitiesOnly=yes", "-oIdentityAgent=none"]);
-    ssh.arg(format!("-oUserKnownHostsFile={}", files.join("known_hosts").display())).arg("-i").arg(scene.alice.file());
-    ssh.args(["-p", &scene.port().to_string(), &format!("-W{target}"), "alice@127.0.0.1"]);
-    ssh
 }
 
 #[test]

@@ -300,3 +300,21 @@ fn insecure_does_not_let_a_changed_key_pass() {
     assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
     assert!(!own.log().contains("userauth-request"), "{}", own.log());
 }
+
+#[test]
+fn the_newest_sshd_is_logged_in_to_by_every_kind_of_credential() {
+    let Some(server) = crate::bed::sshd10() else { return };
+    let login = server.login("app").name.clone();
+    let engine = bao().ssh_engine(&login);
+    server.trust(&engine.authority());
+    let accounts = format!(", app: {{ username: {{ literal: {login} }}, credential: {} }}", engine.sign());
+    let rules = "  - { allow: [alice], connections: [web-1], accounts: [app] }\n".to_owned();
+    let scene = SshScene::with(server, SshPlan { accounts, rules, paths: vec![engine.sign()], ..SshPlan::default() });
+    for account in ["deploy", "ops", "app"] {
+        for way in SshWay::THROUGH {
+            let said = alice(&scene).to("web-1", Some(account)).run(way, "id -un");
+            assert_eq!(said.ok(), server.login(account).name, "{account} by {way:?}");
+        }
+    }
+    scene.nothing_is_left();
+}

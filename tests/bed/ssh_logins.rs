@@ -113,17 +113,30 @@ impl Caller {
         self
     }
 
+    /// An `SSH_ASKPASS` that nobody answers.
+    pub fn never_types(&self) -> PathBuf {
+        let script = self.folder.join("never");
+        fs::write(&script, "#!/bin/sh\nexec sleep 60\n").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        script
+    }
+
     /// What he was asked so far.
     pub fn prompts(&self) -> Vec<String> {
         fs::read_to_string(self.folder.join("prompts")).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
+    /// `ssh` to Keyward itself, naming no connection: the outer link of a jump.
+    pub fn link(&self) -> Command {
+        let mut command = self.bare();
+        command.args(self.options(&self.outer)).args(["-p", &self.port.to_string(), "-l", &self.user, "127.0.0.1"]);
+        command
+    }
+
     /// `ssh` with all of it up to the destination; the caller adds the command.
     pub fn ssh(&self, way: SshWay) -> Command {
-        let known = format!("[127.0.0.1]:{} {}\n@cert-authority {2},[{2}]:* {3}\n", self.port, self.host_key, self.target, self.authority);
-        fs::write(self.folder.join("known_hosts"), known).unwrap();
         let account = self.account.as_deref();
-        let mut command = Command::new(&self.program);
+        let mut command = self.bare();
         match way {
             SshWay::Direct => panic!("a caller comes to Keyward"),
             SshWay::Plus => {
@@ -140,7 +153,6 @@ impl Caller {
                 command.args(["-l", account.unwrap_or(&self.user), &self.target]);
             }
         }
-        command.env_remove("SSH_AUTH_SOCK").env_remove("DISPLAY").env("SSH_ASKPASS", self.askpass()).env("SSH_ASKPASS_REQUIRE", "force");
         command
     }
 
@@ -164,6 +176,15 @@ impl Caller {
     #[track_caller]
     pub fn is_out(&self, way: SshWay) -> String {
         without_session(self.run(way, "echo in").refused())
+    }
+
+    fn bare(&self) -> Command {
+        let authority = format!("@cert-authority {0},[{0}]:* {1}", self.target, self.authority);
+        let known = format!("[127.0.0.1]:{} {}\n{authority}\n", self.port, self.host_key);
+        fs::write(self.folder.join("known_hosts"), known).unwrap();
+        let mut command = Command::new(&self.program);
+        command.env_remove("SSH_AUTH_SOCK").env_remove("DISPLAY").env("SSH_ASKPASS", self.askpass()).env("SSH_ASKPASS_REQUIRE", "force");
+        command
     }
 
     fn askpass(&self) -> PathBuf {
