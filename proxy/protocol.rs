@@ -11,9 +11,9 @@ use crate::error::SessionError;
 use crate::link::Link;
 use crate::mysql;
 use crate::postgres;
-use crate::ssh;
 use crate::relay::End;
 use crate::server::Proxy;
+use crate::ssh;
 use crate::stream::Stream;
 use crate::upstream::Preface;
 
