@@ -101,7 +101,8 @@ fn what_a_killed_keyward_left_open_ends_there_and_is_closed_in_the_record_at_the
 fn a_killed_session_says_why_whatever_it_is_doing() {
     let scene = SshScene::new(sshd());
     for way in SshWay::THROUGH {
-        for (options, program) in [(&["-tt"][..], "bash --norc"), (&["-T"], "cat"), (&["-T"], "yes some text"), (&["-tt"], "yes some text")] {
+        for (options, program) in [(&["-tt"][..], "bash --norc"), (&["-T"], "cat"), (&["-T"], "yes some text"), (&["-tt"], "yes some text")]
+        {
             let (client, there) = scene.begin(way, options, program);
             let id = scene.sessions().pop().unwrap();
             scene.kill_sessions();
@@ -119,7 +120,7 @@ fn a_killed_session_says_why_whatever_it_is_doing() {
 fn every_session_of_one_connection_says_why_it_ends() {
     let scene = SshScene::new(sshd());
     for way in SshWay::THROUGH {
-        let script = "cd $HOME; $SSH -MNf -S ./control $HOST; for n in 1 2 3; do $SSH -S ./control $HOST 'echo begun; cat' 2>err-$n >out-$n & W=\"$W $!\"; done
+        let script = "cd $HOME; $SSH -MNf -S ./control $HOST; for n in 1 2 3; do $SSH -S ./control $HOST 'echo begun; sleep 20' 2>err-$n >out-$n & W=\"$W $!\"; done
             for n in 1 2 3; do while [ ! -s out-$n ]; do sleep 0.05; done; done; echo ready; read line
             wait $W; cat err-1 err-2 err-3";
         let client = SshRunning::start(&scene.tools.script(way, script, &[]));
@@ -261,4 +262,67 @@ fn a_reload_that_withdraws_a_user_or_a_rule_ends_those_sessions_and_no_others() 
         assert_eq!(outcomes, ["client", "client", "withdrawn"]);
         scene.tools.run(SshWay::Plus, &options, "echo in").refused();
     }
+}
+
+#[test]
+fn a_key_that_is_withdrawn_opens_nothing_new() {
+    let carol = Carol(SshKey::new());
+    let scene = SshScene::with(sshd(), carol.plan());
+    let options = carol.options();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let (hers, _) = scene.begin(SshWay::Plus, &options, "cat");
+    scene.reload(|plan| {
+        plan.users = format!("  carol: {{ public_keys: [\"{}\"] }}\n", SshKey::new().public());
+    });
+    scene.tools.run(SshWay::Plus, &options, "echo in").refused();
+    // Who is in stays in: what he may do is as it was.
+    hers.say("still here");
+    hers.until_printed("still here");
+    hers.close_stdin();
+    assert_eq!(hers.ended().code, Some(0));
+}
+
+#[test]
+fn sessions_are_limited_per_user_and_per_connection_and_so_are_jumps() {
+    for (rest, connection) in [("sessions_per_user: 1", ""), ("sessions: 1", ""), ("sessions: 100", "limits: { max_sessions: 1 }")] {
+        let scene = SshScene::with(sshd(), SshPlan { connection: connection.to_owned(), ..limited(rest) });
+        let mut ended = 0;
+        for way in SshWay::THROUGH {
+            let (client, _) = scene.begin(way, &[], "cat");
+            for second in SshWay::THROUGH {
+                let said = scene.tools.run(second, &[], "echo in");
+                assert!(said.refused().contains(BUSY), "{rest} {connection} {second:?}: {said:?}");
+            }
+            client.close_stdin();
+            assert_eq!(client.ended().code, Some(0));
+            ended += 1;
+            scene.until_ended(ended);
+            eventually("there is a place again", || (scene.tools.run(way, &[], "echo in").code == Some(0)).then_some(()));
+            ended += 1;
+        }
+    }
+}
+
+#[test]
+fn a_jump_is_idle_when_nothing_goes_through_it() {
+    let scene = SshScene::with(sshd(), limited("idle_timeout: 2s"));
+    let jump = SshRunning::start(scene.tools.ssh().args(["-N", "-v", "-M", "-o", "ServerAliveInterval=1", "-S"]).arg(scene.tools.folder().join("jump")).arg("jump"));
+    jump.until_complained("Entering interactive session");
+    let inside = format!(
+        "ProxyCommand={} -F {} -S {} -W [%h]:%p jump",
+        scene.tools.program.display(),
+        scene.tools.config().display(),
+        scene.tools.folder().join("jump").display()
+    );
+    let (works, _) = scene.begin(SshWay::Jump, &["-o", &inside], "cat");
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_secs(4) {
+        works.say("still here");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!works.is_over() && !jump.is_over(), "{works:?} {jump:?}");
+    }
+    works.close_stdin();
+    assert_eq!(works.ended().code, Some(0));
+    let said = jump.ended();
+    assert!(said.stderr.contains("keyward: the session was idle for too long (session "), "{said:?}");
 }

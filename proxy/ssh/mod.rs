@@ -207,6 +207,7 @@ async fn relay(link: &Link, client: &mut Stream, wire: &mut Wire, up: Up) -> Res
         traffic: session.traffic(),
         record: &mut record,
         id: link.id,
+        showing: None,
     };
     let outcome = relay.run(session.ends()).await;
     Ok(Served::Session(session.finish(outcome, stream).await))

@@ -27,7 +27,7 @@ const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
 /// After its upstream has gone, a client that takes nothing for this long gets nothing more.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
-/// A client has so long to show its user why his sessions end.
+/// A client has so long to show its user what we told it.
 const SHOWN: Duration = Duration::from_secs(1);
 
 /// One side: the transport and its stream.
@@ -54,6 +54,8 @@ pub(super) struct Relay<'a> {
     pub(super) record: &'a mut (dyn FnMut(&Event) -> bool + Send),
     /// The session, for what its client is told.
     pub(super) id: SessionId,
+    /// The client was told something and asked whether it has shown it; until when it is waited for. `None` to begin with.
+    pub(super) showing: Option<Instant>,
 }
 
 /// How it ended, and what the client is told.
@@ -135,7 +137,7 @@ impl Relay<'_> {
         if self.due(from, now).is_some() {
             return Ok(false);
         }
-        let Self { client, upstream, policy, traffic, record, .. } = self;
+        let Self { client, upstream, policy, traffic, record, showing, .. } = self;
         let mut tell: Vec<(ChannelId, &'static str)> = Vec::new();
         let (mut unrecorded, mut recorded) = (false, 0_u32);
         let mut look = |message: &[u8]| {
@@ -148,6 +150,9 @@ impl Relay<'_> {
                     Side::Client => traffic.add_up(message.len()),
                     Side::Server => traffic.add_down(message.len()),
                 }
+            }
+            if from == Side::Client && is_answer(message) && showing.take().is_some() {
+                return Verdict::Drop;
             }
             let looked = policy.look(from, message);
             if let Some(event) = &looked.event {
@@ -179,6 +184,7 @@ impl Relay<'_> {
             let line = refuse::sentence(&format!("{what} is not allowed here"), self.id);
             if let Some(message) = self.policy.tell(channel, &line) {
                 self.client.wire.conn.send(&message).map_err(|fatal| broken(Side::Client, fatal))?;
+                self.let_it_show(now)?;
             }
         }
         match pumped {
@@ -242,6 +248,16 @@ impl Relay<'_> {
         Over { end: End::Ended(reason), told: Some((code, text)) }
     }
 
+    /// ssh ends at the refusal of what it was started for, and what it has not written by then is lost: until it has shown why, the server is
+    /// not heard.
+    fn let_it_show(&mut self, now: Instant) -> Result<(), Over> {
+        if self.showing.is_none() {
+            self.client.wire.conn.send(&ask()).map_err(|fatal| broken(Side::Client, fatal))?;
+            self.showing = now.checked_add(SHOWN);
+        }
+        Ok(())
+    }
+
     fn gone(&self) -> String {
         refuse::sentence("the server closed the connection", self.id)
     }
@@ -258,7 +274,10 @@ impl Relay<'_> {
     fn due(&mut self, side: Side, now: Instant) -> Option<Instant> {
         match side {
             Side::Client => self.client.pace.due(now),
-            Side::Server => self.upstream.pace.due(now),
+            Side::Server => {
+                self.showing = self.showing.filter(|until| *until > now);
+                self.upstream.pace.due(now).max(self.showing)
+            }
         }
     }
 
@@ -274,16 +293,24 @@ impl Relay<'_> {
 /// Waits until the client has shown what it was told. ssh throws away what it has not written yet when it hears a DISCONNECT; a request it
 /// answers behind that.
 async fn shown(client: &mut Leg<'_>) {
-    let ask = Message::GlobalRequest { name: KEEPALIVE, wants_reply: true, rest: b"" };
-    if client.wire.conn.send(&ask.write()).is_err() {
+    if client.wire.conn.send(&ask()).is_err() {
         return;
     }
     while let Ok(heard) = client.wire.hear(client.stream).await {
         match heard {
-            Heard::Message(message) if matches!(message.first(), Some(&(REQUEST_SUCCESS | REQUEST_FAILURE))) => return,
+            Heard::Message(message) if is_answer(&message) => return,
             Heard::Message(_) | Heard::Ready | Heard::HostKey(_) => {}
         }
     }
+}
+
+/// What tells when a client has taken in all that it was told before.
+fn ask() -> Vec<u8> {
+    Message::GlobalRequest { name: KEEPALIVE, wants_reply: true, rest: b"" }.write()
+}
+
+fn is_answer(message: &[u8]) -> bool {
+    matches!(message.first(), Some(&(REQUEST_SUCCESS | REQUEST_FAILURE)))
 }
 
 fn beyond(side: Side) -> Side {
