@@ -2,8 +2,8 @@
 //! session's.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use keyward_auth::{SessionId, Source};
@@ -26,6 +26,19 @@ pub struct Doorway {
     pub identity: Option<ServerIdentity>,
     /// The listener settings type of its protocol.
     pub settings: keyward_config::Settings,
+    /// What a reload has put in its place.
+    pub(crate) next: OnceLock<Arc<Doorway>>,
+}
+
+impl Doorway {
+    /// The listener as the file says it now; as it was last, if it is gone.
+    pub(crate) fn now(self: &Arc<Self>) -> Arc<Self> {
+        let mut now = self;
+        while let Some(next) = now.next.get() {
+            now = next;
+        }
+        Arc::clone(now)
+    }
 }
 
 /// One client transport before and while it becomes a session.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -203,7 +203,11 @@ impl Server {
         for (address, door, socket) in prepared.0 {
             let Some(socket) = socket else {
                 if let Some(listener) = open.get(&address) {
-                    listener.door.store(Arc::new(door));
+                    let way = Arc::clone(&door.way);
+                    let before = listener.door.swap(Arc::new(door));
+                    if before.way.protocol == way.protocol {
+                        let _ = before.way.next.set(way);
+                    }
                 }
                 continue;
             };
@@ -234,6 +238,7 @@ impl Door {
             connection: listener.connection.as_ref().map(|name| name.value.clone()),
             identity,
             settings: Arc::clone(&listener.settings),
+            next: OnceLock::new(),
         });
         Ok(Self { kind, way, balancers: listener.proxy_protocol.clone() })
     }
@@ -280,7 +285,8 @@ where
         turned_away(proxy, outer.door.protocol);
         return false;
     };
-    let mut link = Link::new(proxy, &outer.door);
+    // What a reload changed of the listener counts for those who begin now.
+    let mut link = Link::new(proxy, &outer.door.now());
     link.handshake = Some(handshake);
     (link.source, link.peer, link.local) = (outer.source, outer.peer.clone(), outer.local);
     drop(proxy.links.spawn(attend(link, stream, serve)));

@@ -54,6 +54,25 @@ fn a_jump_opens_nothing_new_once_the_key_that_let_it_in_is_revoked() {
 }
 
 #[test]
+fn a_jump_opens_nothing_new_once_the_listener_does_not_trust_the_authority_that_let_it_in() {
+    let (authority, key) = (SshKey::new(), SshKey::new());
+    let listener = format!("trusted_user_ca_keys: [\"{}\"]", authority.public());
+    let scene = SshScene::with(sshd(), SshPlan { listener, ..SshPlan::default() });
+    key.certified_by(&authority, "alice", &[]);
+    let (proof, inner) = (format!("key:{}", key.file().display()), "inner:web-1:deploy");
+    let jump = says(&scene, &[&proof, inner, "wait", inner, "wait", inner]);
+    assert_eq!(lines(&jump), ["in", "in", "said in", "waiting"]);
+    scene.rewrite(|plan| plan.listener.clear());
+    scene.keyward.cli(&["reload"]).ok();
+    jump.go_on();
+    assert_eq!(lines(&jump), ["out", "waiting"]);
+    scene.rewrite(|_| {});
+    scene.keyward.cli(&["reload"]).ok();
+    jump.go_on();
+    assert_eq!(jump.rest(), "in\nsaid in", "it is trusted again");
+}
+
+#[test]
 fn where_revoked_keys_cannot_be_read_a_client_that_tries_its_key_first_may_give_its_password() {
     let file = scratch("revoked").join("revoked");
     fs::write(&file, "").unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use keyward_auth::{Connection, Gate, Observer, Secret, SessionId, Source, Verifier};
@@ -78,7 +78,8 @@ impl Bench {
         let ca = LocalCa::open(state.path()).unwrap();
         let address = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 3306).into());
         let identity = ServerIdentity::open(None, &address, &ca, &[]).unwrap();
-        let door = Doorway { protocol: NAME, connection: None, identity: Some(identity), settings: Arc::new(ListenerSettings { login }) };
+        let settings = Arc::new(ListenerSettings { login });
+        let door = Doorway { protocol: NAME, connection: None, identity: Some(identity), settings, next: OnceLock::new() };
         let link = Link {
             id: SessionId::random(),
             source: Source::tcp(IpAddr::V4(Ipv4Addr::LOCALHOST)),
