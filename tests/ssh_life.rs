@@ -306,7 +306,9 @@ fn sessions_are_limited_per_user_and_per_connection_and_so_are_jumps() {
 #[test]
 fn a_jump_is_idle_when_nothing_goes_through_it() {
     let scene = SshScene::with(sshd(), limited("idle_timeout: 2s"));
-    let jump = SshRunning::start(scene.tools.ssh().args(["-N", "-v", "-M", "-o", "ServerAliveInterval=1", "-S"]).arg(scene.tools.folder().join("jump")).arg("jump"));
+    let jump = SshRunning::start(
+        scene.tools.ssh().args(["-N", "-v", "-M", "-o", "ServerAliveInterval=1", "-S"]).arg(scene.tools.folder().join("jump")).arg("jump"),
+    );
     jump.until_complained("Entering interactive session");
     let inside = format!(
         "ProxyCommand={} -F {} -S {} -W [%h]:%p jump",

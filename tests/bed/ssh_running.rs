@@ -147,6 +147,12 @@ impl There {
         processes().find(|(_, words)| words.split('\0').next() == Some(&self.0)).map(|(pid, _)| pid)
     }
 
+    /// Waits until it is there.
+    #[track_caller]
+    pub fn until_there(&self) -> i32 {
+        eventually("the program runs", || self.pid())
+    }
+
     /// Waits until it has gone.
     #[track_caller]
     pub fn until_gone(&self) {
@@ -190,7 +196,7 @@ impl SshScene<'_> {
         let there = There::new();
         let running = self.start(way, options, &there.command(program));
         running.until_printed("begun");
-        eventually("the program runs", || there.pid());
+        there.until_there();
         (running, there)
     }
 
@@ -219,6 +225,13 @@ impl SshScene<'_> {
     pub fn until_ended(&self, count: usize) -> Vec<String> {
         eventually(&format!("{count} sessions have ended"), || (self.outcomes().len() >= count).then_some(()));
         self.outcomes()
+    }
+
+    /// Bytes that the sessions have moved so far, both ways.
+    pub fn relayed(&self) -> u64 {
+        let listed = self.keyward.cli(&["sessions", "--format", "json"]);
+        let rows: Vec<serde_json::Value> = serde_json::from_str(listed.ok()).unwrap();
+        rows.iter().flat_map(|row| [&row["bytes_up"], &row["bytes_down"]]).map(|bytes| bytes.as_u64().unwrap()).sum()
     }
 
     /// Puts another plan in force.
