@@ -39,6 +39,8 @@ fn a_client_that_stops_in_the_middle_of_a_login_is_let_go() {
     let _running = SshRunning::start(&ssh);
     let wanted = "refusal=\"too_slow\",party=\"client\",stage=\"login\"} 1\n";
     eventually(wanted, || scene.keyward.http("/metrics").body.contains(wanted).then_some(()));
+    let denied = &scene.keyward.until_audit("denied", 1)[0];
+    assert_eq!((&denied["refusal"], &denied["user"]), (&"too_slow".into(), &"alice".into()), "who says who he is, is on record");
     Caller::new(&scene, "alice").key(scene.alice.file()).is_in(SshWay::Plus);
 }
 

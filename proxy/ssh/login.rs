@@ -104,6 +104,10 @@ impl Proof<'_> {
     /// What the machine makes of a message, with all that it asks about it answered.
     async fn receive(&mut self, message: &[u8]) -> Result<Answer, SessionError> {
         let mut step = self.machine.receive(message);
+        // Also of one who only asks what there is, and then waits until the time is over.
+        if let Some(login) = self.machine.user().filter(|_| self.link.claimed.user.is_none()).map(ToOwned::to_owned) {
+            self.user(&login);
+        }
         loop {
             match step.map_err(|ended| self.ended(ended))? {
                 Step::Nothing => return Ok(Answer::Say(Vec::new())),

@@ -192,6 +192,12 @@ impl Server {
         }
     }
 
+    /// Who the client says to be, from its first request on.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Some clients ask before each of their requests.
     fn service(&mut self, message: &[u8]) -> Result<Step, Ended> {
         self.count(message)?;
