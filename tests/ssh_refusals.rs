@@ -220,7 +220,8 @@ fn a_client_without_our_algorithms_sees_that_there_are_none_in_common() {
         ("-oCiphers=aes128-ctr", "no matching cipher found"),
         ("-oHostKeyAlgorithms=ssh-rsa", "no matching host key type found"),
     ] {
-        let said = without_session(&Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-oLogLevel=INFO", option]).is_out(SshWay::Plus));
+        let said =
+            without_session(&Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-oLogLevel=INFO", option]).is_out(SshWay::Plus));
         assert!(said.contains(what), "{said}");
     }
 }
