@@ -82,12 +82,59 @@ fn the_newest_ssh_comes_in_by_every_way() {
 }
 
 #[test]
-fn openssh_binds_its_signature_to_our_host_key() {
+fn openssh_binds_its_signature_to_our_host_key_and_to_our_certificate() {
+    let rule = format!("jump_login: key, {}", crate::bed::ALL_CHANNELS);
+    let scene = SshScene::with(sshd(), SshPlan { rule, ..SshPlan::default() });
+    let (alice, file) = (Caller::new(&scene, "alice").key(scene.alice.file()), scene.alice.file().to_str().unwrap());
+    for (way, verbose) in [(SshWay::Plus, alice.clone().with(&["-vvv"])), (SshWay::Jump, alice.inside(&["-vvv", "-i", file]))] {
+        let said = verbose.run(way, "echo in");
+        assert!(
+            said.ok() == "in" && said.stderr.contains("sign_and_send_pubkey: using publickey-hostbound-v00@openssh.com"),
+            "{way:?}: {said:?}"
+        );
+    }
+    opened(&scene, 2);
+}
+
+#[test]
+fn behind_a_listener_that_leads_to_one_connection_nobody_needs_its_name() {
+    let key = SshKey::new();
+    let plan = SshPlan { listener: "connection: web-1".to_owned(), ..SshPlan::default() };
+    let scene = SshScene::with(sshd(), with_user(plan, "carol", &[&key.public()]));
+    let run = |user: &str, key: &SshKey| {
+        let mut ssh = Caller::new(&scene, user).key(key.file()).with(&["-oLogLevel=INFO"]).link();
+        ssh.arg("id -un");
+        run(ssh, "", crate::bed::SOON)
+    };
+    for (user, key, account) in [
+        ("carol", &key, "deploy"),
+        ("carol+web-1", &key, "deploy"),
+        ("alice+web-1+ops", &scene.alice, "ops"),
+        ("carol+web-1+deploy", &key, "deploy"),
+    ] {
+        assert_eq!(run(user, key).ok(), sshd().login(account).name, "{user}");
+    }
+    for (user, key) in [("carol+payroll", &key), ("carol+web-2", &key), ("carol+web-1+ops", &key)] {
+        let said = run(user, key);
+        assert!(said.refused().contains("keyward: no such connection, or it is not open to you"), "{user}: {said:?}");
+    }
+    let choice = run("alice", &scene.alice);
+    assert!(choice.refused().contains("you may reach: web-1+deploy, web-1+ops"), "{choice:?}");
+}
+
+#[test]
+fn whoever_names_nothing_is_told_what_there_is_for_him() {
     let scene = SshScene::new(sshd());
-    let alice = Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-vvv"]);
-    let said = run(alice.ssh(SshWay::Plus), "exit\n", crate::bed::SOON).stderr;
-    assert!(said.contains("sign_and_send_pubkey: using publickey-hostbound-v00@openssh.com"), "{said}");
-    opened(&scene, 1);
+    let alice = Caller::new(&scene, "alice").key(scene.alice.file());
+    let mut command = alice.link();
+    command.arg("echo in");
+    for ssh in [command, alice.link(), alice.with(&["-tt"]).link()] {
+        let said = run(ssh, "", crate::bed::SOON);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{said:?}");
+        assert!(said.stderr.contains("keyward: name what you want to reach: ssh alice+NAME@"), "{said:?}");
+        assert!(said.stderr.contains("web-1") && !said.stderr.contains("payroll"), "{said:?}");
+    }
+    assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"));
 }
 
 #[test]

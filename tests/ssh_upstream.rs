@@ -318,3 +318,42 @@ fn the_newest_sshd_is_logged_in_to_by_every_kind_of_credential() {
     }
     scene.nothing_is_left();
 }
+
+#[test]
+fn a_client_is_not_told_that_it_is_in_before_the_server_let_us_in() {
+    let password = canary();
+    let server = Asyncssh::start("password", &password);
+    let scene = SshScene::with(sshd(), SshPlan { connection: server.place(), ..SshPlan::default() });
+    scene.keyward.expect_log("it refused the credential");
+    let client = |way| {
+        let alice = alice(&scene);
+        // The outer link of a jump is let in for itself.
+        if way == SshWay::Jump { alice.inside(&["-oLogLevel=VERBOSE"]) } else { alice.with(&["-oLogLevel=VERBOSE"]) }
+    };
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &password), ("key", "")]);
+    for way in SshWay::THROUGH {
+        let said = client(way).run(way, "anything");
+        assert!(said.ok() == "in as robot" && said.stderr.contains("Authenticated to"), "{way:?}: {said:?}");
+    }
+    server.change(&canary());
+    for way in SshWay::THROUGH {
+        let said = client(way).is_out(way);
+        assert!(said.contains("refused the login") && !said.contains("Authenticated to"), "{way:?}: {said}");
+    }
+}
+
+#[test]
+fn what_a_server_wants_its_users_to_read_reaches_them_without_its_control_characters() {
+    let file = scratch("banner").join("banner");
+    fs::write(&file, "Tres\u{e9} private.\u{1b}]0;owned\u{7}\nSecond\u{9b}2J line.\n").unwrap();
+    let own = Sshd::own(&format!("Banner {}", file.display()));
+    let scene = SshScene::new(&own);
+    for way in SshWay::THROUGH {
+        let level = "-oLogLevel=INFO";
+        let said = alice(&scene).with(&[level]).inside(&[level]).run(way, "echo in");
+        assert_eq!(said.ok(), "in", "{way:?}");
+        assert_eq!(said.stderr.matches("private.").count(), 1, "{way:?}: {said:?}");
+        assert!(said.stderr.contains("line."), "{way:?}: {said:?}");
+        assert!(!said.stderr.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{way:?}: {said:?}");
+    }
+}
