@@ -29,7 +29,7 @@ pub(crate) struct Host {
 
 /// What an inner link is served with.
 pub(super) struct ActingAs {
-    /// With the certificate as its only host key.
+    /// With the certificate; and, for clients that know of no certificates, with our own key behind it, which they pin under each name.
     pub(super) config: Arc<ServerConfig>,
     /// The certificate's number, for the record.
     pub(super) serial: u64,
@@ -86,7 +86,7 @@ impl Host {
         };
         let blob = mint_host(&*self.ca, &wanted, &mut SystemRandom).map_err(|error| error.to_string())?;
         let certified = Certified::new(Arc::clone(&self.key), &blob).map_err(|error| error.to_string())?;
-        let config = ServerConfig { limits, ..ServerConfig::new(vec![Arc::new(certified)]) };
+        let config = ServerConfig { limits, ..ServerConfig::new(vec![Arc::new(certified), Arc::clone(&self.key)]) };
         Ok(ActingAs { config: Arc::new(config), serial })
     }
 }

@@ -10,8 +10,10 @@ use crate::key::SIGNATURE_ALGORITHMS;
 use crate::negotiate::{Offer, Side};
 use crate::sign::Signer;
 
-/// The line by which we say who we are (RFC 4253 section 4.2); without a version that would tell which holes to try.
-pub const IDENT: &str = "SSH-2.0-Keyward";
+/// The line by which we say who we are (RFC 4253 section 4.2). OpenSSH's two ends use `eow@openssh.com` only with a peer whose name begins like
+/// theirs, and without it `ssh host yes | head -1` never ends; other clients keep forwarding of sockets from peers with another name. What we
+/// relay is between them, so the name has to be one that lets them speak; 10.0 is one in whose name nobody knows a bug to work around.
+pub const IDENT: &str = "SSH-2.0-OpenSSH_10.0 Keyward";
 
 /// Which end we are.
 #[derive(Clone, Debug)]
