@@ -185,8 +185,8 @@ impl Gate {
         session: SessionId,
     ) -> Result<Grant, Denied> {
         let current = self.current.load();
-        // A link may open sessions for long, and its key may have been taken from the user since.
-        if !current.users.still_has_key_of(identity) {
+        // A link may open sessions for long, and its key may have been taken from the user since, or his password changed.
+        if !current.users.still_has_proof_of(identity) {
             return Err(Denied::NotPermitted);
         }
         current.policy.authorise(identity, protocol, connection, account, session)

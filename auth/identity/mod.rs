@@ -120,15 +120,25 @@ pub struct Identity {
     proof: Proof,
     source: Source,
     key: Option<Arc<UserKey>>,
+    verifier: Option<Arc<Verifier>>,
 }
 
 impl Identity {
     const fn new(user: Name, groups: Arc<[Name]>, proof: Proof, source: Source) -> Self {
-        Self { user, groups, proof, source, key: None }
+        Self { user, groups, proof, source, key: None, verifier: None }
     }
 
     fn by_key(self, key: UserKey) -> Self {
         Self { key: Some(Arc::new(key)), ..self }
+    }
+
+    fn by_password(self, verifier: Arc<Verifier>) -> Self {
+        Self { verifier: Some(verifier), ..self }
+    }
+
+    /// The stored form of the password that proved it, where one did.
+    fn verifier(&self) -> Option<&Verifier> {
+        self.verifier.as_deref()
     }
 
     /// The operator of this machine, who needs no proof: he can read the file and the store's login.

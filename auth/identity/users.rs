@@ -67,7 +67,7 @@ impl Users {
         let fake = fake_scram(shape.copied().unwrap_or(USUAL), salts, user);
         let known = self.users.get_key_value(user).and_then(|(name, user)| {
             let scram = user.verifier.as_ref()?.scram()?.clone();
-            Some((scram, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
+            Some((scram, user.candidate(name, By::Password)))
         });
         known.map_or((fake, None), |(scram, candidate)| (scram, Some(candidate)))
     }
@@ -77,7 +77,7 @@ impl Users {
         let decoy = salts.choose(user, &self.decoys, Verifier::cost);
         let known = self.users.get_key_value(user).and_then(|(name, user)| {
             let verifier = user.verifier.clone()?;
-            Some((verifier, Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }))
+            Some((verifier, user.candidate(name, By::Password)))
         });
         match known {
             Some((verifier, candidate)) => (verifier, Some(candidate)),
@@ -88,13 +88,16 @@ impl Users {
     /// The user and his keys.
     pub(super) fn with_keys(&self, user: &str) -> Option<(Candidate, &[AuthorizedKey])> {
         let (name, user) = self.users.get_key_value(user)?;
-        Some((Candidate { name: name.clone(), groups: Arc::clone(&user.groups) }, &user.keys))
+        Some((user.candidate(name, By::Key), &user.keys))
     }
 
-    /// Whether the key that proved him is still one of the user's; that of a certificate never was.
-    pub(crate) fn still_has_key_of(&self, identity: &Identity) -> bool {
-        let own = identity.key().filter(|key| key.certificate().is_none());
-        own.is_none_or(|key| self.users.get(identity.user()).is_some_and(|user| is_one_of(&user.keys, key.key())))
+    /// Whether the password or the key that proved him is still the user's; the key of a certificate never was.
+    pub(crate) fn still_has_proof_of(&self, identity: &Identity) -> bool {
+        let user = self.users.get(identity.user());
+        let key = identity.key().filter(|key| key.certificate().is_none());
+        let has_key = key.is_none_or(|key| user.is_some_and(|user| is_one_of(&user.keys, key.key())));
+        let password = identity.verifier();
+        has_key && password.is_none_or(|verifier| user.is_some_and(|user| user.verifier.as_ref() == Some(verifier)))
     }
 
     /// The names, sorted.
@@ -116,12 +119,22 @@ impl Users {
 pub(crate) struct Candidate {
     name: Name,
     groups: Arc<[Name]>,
+    /// The stored form of the password by which he may prove it.
+    verifier: Option<Arc<Verifier>>,
+}
+
+/// By what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Password,
+    Key,
 }
 
 impl Candidate {
     /// He has proven it.
     pub(super) fn proven(self, proof: Proof, source: Source) -> Identity {
-        Identity::new(self.name, self.groups, proof, source)
+        let identity = Identity::new(self.name, self.groups, proof, source);
+        if let Some(verifier) = self.verifier { identity.by_password(verifier) } else { identity }
     }
 }
 
@@ -137,6 +150,11 @@ impl User {
             }
         });
         Self { groups: entry.groups.clone().into(), verifier, keys: owners.read(name, &entry.public_keys, problems) }
+    }
+
+    fn candidate(&self, name: &Name, by: By) -> Candidate {
+        let verifier = self.verifier.clone().filter(|_| by == By::Password).map(Arc::new);
+        Candidate { name: name.clone(), groups: Arc::clone(&self.groups), verifier }
     }
 
     fn same_as(&self, other: &Self) -> bool {
