@@ -28,7 +28,7 @@ const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
 /// A client has so long to show its user what we told it.
-const SHOWN: Duration = Duration::from_secs(1);
+const SHOWN: Duration = Duration::from_secs(5);
 
 /// One side: the transport and its stream.
 pub(super) struct Leg<'a> {
