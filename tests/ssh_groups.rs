@@ -1,6 +1,8 @@
 //! Groups: several servers under one entry, as a list and as a pattern, by both ways in.
 
-use crate::bed::{Caller, SshKey, SshPlan, SshScene, SshWay, Sshd};
+use std::fs;
+
+use crate::bed::{Caller, Release, SshKey, SshPlan, SshScene, SshWay, Sshd, scratch};
 use crate::ssh_login::opened;
 
 /// alice may reach the group `farm` as `only`: a server at 127.0.0.2, one at 127.0.0.3, and whatever is called `localh…`.
@@ -77,6 +79,36 @@ fn a_name_of_a_pattern_that_leads_nowhere_is_unreachable_and_not_forbidden() {
         let said = Caller::new(&scene, "alice").key(scene.alice.file()).to("nowhere-7.invalid", Some("only")).is_out(way);
         assert!(said.contains("keyward: the server behind this connection cannot be reached"), "{way:?}: {said}");
     }
+}
+
+#[test]
+fn a_server_of_a_group_is_known_by_its_own_name() {
+    let (authority, host, key) = (SshKey::new(), SshKey::new(), SshKey::new());
+    host.certified_as_host_by(&authority, "127.0.0.2", &[]);
+    let own = Sshd::of(Release::Debian, host, "ListenAddress 127.0.0.2\nListenAddress 127.0.0.3");
+    let known = scratch("known").join("known_hosts");
+    fs::write(&known, format!("[127.0.0.2]:{} {}\n", own.port(), own.host_key())).unwrap();
+    let pinned = format!("host_keys: [\"{}\"]", own.host_key());
+    for (keys, by) in [
+        (format!("known_hosts: \"{}\"", known.display()), "host_key"),
+        (format!("host_ca: [\"{}\"]", authority.public()), "host_certificate"),
+    ] {
+        let mut plan = farm(&own, &key);
+        plan.connections = plan.connections.replace(&pinned, &keys);
+        let scene = SshScene::with(&own, plan);
+        scene.keyward.expect_log("upstream_unverified");
+        for way in SshWay::THROUGH {
+            let alice = Caller::new(&scene, "alice").key(scene.alice.file());
+            alice.clone().to("127.0.0.2", Some("only")).is_in(way);
+            let said = alice.to("127.0.0.3", Some("only")).is_out(way);
+            assert!(said.contains("keyward: the server behind this connection could not be verified"), "{keys} by {way:?}: {said}");
+        }
+        assert!(opened(&scene, 2).iter().all(|record| record["verified_by"] == by));
+    }
+    let log = own.log();
+    // `none`, which asks for the methods, and the key; nothing of the server at the other address.
+    assert_eq!(log.matches("userauth-request for user").count(), 8, "{log}");
+    assert_eq!(log.matches("Accepted publickey for").count(), 4, "{log}");
 }
 
 #[test]

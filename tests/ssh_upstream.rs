@@ -230,6 +230,17 @@ fn a_server_is_known_by_every_form_that_ssh_knows_it_by() {
 }
 
 #[test]
+fn of_a_server_with_several_host_keys_the_one_that_is_known_is_asked_for() {
+    let (ecdsa, rsa) = (SshKey::of(&["-t", "ecdsa", "-b", "521"], ""), SshKey::of(&["-t", "rsa", "-b", "2048"], ""));
+    let own = Sshd::own(&format!("HostKey {}\nHostKey {}", ecdsa.file().display(), rsa.file().display()));
+    for key in [own.host_key(), ecdsa.public(), rsa.public()] {
+        let scene = SshScene::with(&own, known_by(&own, &format!("host_keys: [\"{key}\"]")));
+        alice(&scene).is_in(SshWay::Plus);
+        assert_eq!(opened(&scene, 1)[0]["verified_by"], "host_key", "{key}");
+    }
+}
+
+#[test]
 fn a_server_that_is_not_known_is_told_nothing() {
     let (authority, key) = (SshKey::new(), SshKey::new());
     key.certified_as_host_by(&authority, "elsewhere,web-1", &[]);
