@@ -63,8 +63,10 @@ ended() {
   exit "$1"
 }
 
-# One run of all test programs, so that a failure in one does not hide those of the others.
+# One run of all test programs, so that a failure in one does not hide those of the others. Most tests wait for a client or a server of
+# somebody else's: more of them than there are cores keep the cores busy.
 test_workspace() {
+  local -x RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
   cargo test --workspace --no-fail-fast 2>&1 | tee "$results"
 }
 
