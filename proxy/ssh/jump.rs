@@ -75,8 +75,16 @@ struct Inner {
     ended: Told,
     /// The client is through with the channel.
     closed: bool,
-    /// The inner link sends nothing more.
-    finished: bool,
+    /// Since when the inner link has sent nothing more.
+    finished: Option<Instant>,
+}
+
+impl Inner {
+    /// When the channel ends though its client is not through with it; `None`: not yet. ssh does not read why its link is over if it cannot
+    /// write to it any more, and `ssh -W` takes nothing more from it once the channel has an end.
+    fn due(&self) -> Option<Instant> {
+        self.finished.and_then(|since| since.checked_add(refuse::PATIENCE))
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -140,7 +148,8 @@ impl Jump<'_> {
                     }
                     next = next.into_iter().chain(due).min();
                 }
-                next = next.into_iter().chain(self.until.filter(|until| *until > now)).min();
+                let finished = self.inner.values().filter_map(Inner::due);
+                next = next.into_iter().chain(self.until.filter(|until| *until > now)).chain(finished).min();
                 // What `tick` began has to be written.
                 if !self.wire.conn.output().is_empty() && self.wire.poll_flush(cx, self.client).is_ready() {
                     continue;
@@ -211,7 +220,7 @@ impl Jump<'_> {
                 }
                 Action::Open { id, target } => match visit(self.link, &self.who, &target) {
                     Ok(pipe) => {
-                        self.inner.insert(id, Inner { pipe, ended: Told::Open, closed: false, finished: false });
+                        self.inner.insert(id, Inner { pipe, ended: Told::Open, closed: false, finished: None });
                         Reply::Send(self.channels.confirm(id).into_iter().collect())
                     }
                     Err(text) => {
@@ -282,28 +291,26 @@ impl Jump<'_> {
             inner.ended = Told::Done;
             moved = true;
         }
-        while !inner.finished && pump::gate(false, conn.backlog()) == Gate::Open {
+        while inner.finished.is_none() && pump::gate(false, conn.backlog()) == Gate::Open {
             let room = self.channels.room(id).min(self.chunk.len());
             let Some(chunk) = self.chunk.get_mut(..room).filter(|chunk| !chunk.is_empty()) else { break };
             let mut buffer = ReadBuf::new(chunk);
             let Poll::Ready(read) = Pin::new(&mut inner.pipe).poll_read(cx, &mut buffer) else { break };
             moved = true;
             if read.is_err() || buffer.filled().is_empty() {
-                inner.finished = true;
-                if let Some(eof) = self.channels.eof(id) {
-                    conn.send(&eof)?;
-                }
+                inner.finished = Some(Instant::now());
                 break;
             }
             let mut message = Vec::with_capacity(buffer.filled().len().saturating_add(16));
             let _all = self.channels.data(id, buffer.filled(), &mut message);
             conn.send(&message)?;
         }
-        if inner.finished || inner.closed && read_all {
+        let over = inner.finished.is_some() && inner.ended == Told::Done || inner.due().is_some_and(|due| due <= Instant::now());
+        if over || inner.closed && read_all {
             // The inner link is over, or nobody listens to it: dropping our end of the pipe tells it.
             self.inner.remove(&id);
-            if let Some(close) = self.channels.close(id) {
-                conn.send(&close)?;
+            for message in [self.channels.eof(id), self.channels.close(id)].into_iter().flatten() {
+                conn.send(&message)?;
             }
             moved = true;
         }
