@@ -1,6 +1,6 @@
 //! Files by SSH: sftp, scp of both kinds, rsync, git; through Keyward, by either way, as directly, and with new keys every 5 MB.
 
-use crate::bed::{SshScene, Sshd, sshd, sshd10};
+use crate::bed::{SshPlan, SshScene, Sshd, openssh10, sshd, sshd10};
 use crate::ssh_session::{Row, rekeying, same};
 
 const FILES: &[Row] = &[
@@ -11,21 +11,21 @@ const FILES: &[Row] = &[
                  | grep -v -- -rw; cmp big back && md5sum back",
         says: "  back",
     },
-    Row { name: "sftp of what is not there", script: "echo 'get nothing' | sftp -q -F $CONFIG -b - $HOST 2>&1", says: "not found" },
+    Row { name: "sftp of what is not there", script: "echo 'get nothing' | sftp -q -S $PROGRAM -F $CONFIG -b - $HOST 2>&1", says: "not found" },
     Row {
         name: "scp",
-        script: "seq 1500000 > big; scp -q -F $CONFIG big $HOST:$HOME_THERE/ && scp -q -F $CONFIG $HOST:$HOME_THERE/big back; cmp big back && md5sum back",
+        script: "seq 1500000 > big; scp -q -S $PROGRAM -F $CONFIG big $HOST:$HOME_THERE/ && scp -q -S $PROGRAM -F $CONFIG $HOST:$HOME_THERE/big back; cmp big back && md5sum back",
         says: "  back",
     },
     Row {
         name: "scp of the old kind",
-        script: "seq 1500000 > big; scp -O -p -q -F $CONFIG big $HOST:$HOME_THERE/ && scp -O -q -F $CONFIG $HOST:$HOME_THERE/big back; cmp big back && md5sum back",
+        script: "seq 1500000 > big; scp -O -p -q -S $PROGRAM -F $CONFIG big $HOST:$HOME_THERE/ && scp -O -q -S $PROGRAM -F $CONFIG $HOST:$HOME_THERE/big back; cmp big back && md5sum back",
         says: "  back",
     },
     Row {
         name: "scp of a tree",
-        script: "mkdir tree; for n in $(seq 40); do seq $((n * 99)) > \"tree/file $n\"; done; scp -rq -F $CONFIG tree $HOST:$HOME_THERE/ && \
-                 scp -rq -F $CONFIG $HOST:$HOME_THERE/tree back; diff -r tree back && find back -type f | wc -l",
+        script: "mkdir tree; for n in $(seq 40); do seq $((n * 99)) > \"tree/file $n\"; done; scp -rq -S $PROGRAM -F $CONFIG tree $HOST:$HOME_THERE/ && \
+                 scp -rq -S $PROGRAM -F $CONFIG $HOST:$HOME_THERE/tree back; diff -r tree back && find back -type f | wc -l",
         says: "40",
     },
     Row { name: "rsync", script: RSYNC, says: "the same twice" },
@@ -59,6 +59,6 @@ fn files_come_and_go_while_every_end_makes_new_keys() {
 
 #[test]
 fn files_come_and_go_with_openssh_10_on_both_ends() {
-    let Some(server) = sshd10() else { return };
-    same(&SshScene::with(server, rekeying("")), FILES);
+    let Some((server, program)) = sshd10().zip(openssh10("ssh")) else { return };
+    same(&SshScene::with(server, SshPlan { program, ..rekeying("") }), FILES);
 }

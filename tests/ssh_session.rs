@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bed::{SshPlan, SshScene, SshTools, SshWay, Sshd, run, sshd};
+use crate::bed::{SshPlan, SshScene, SshTools, SshWay, Sshd, openssh10, run, sshd, sshd10};
 
 const LONG: Duration = Duration::from_secs(120);
 
@@ -43,9 +43,10 @@ pub fn same(scene: &SshScene<'_>, rows: &[Row]) {
     scene.nothing_is_left();
 }
 
-/// A scene in which every transport has new keys whenever 5 MB have passed.
+/// A scene in which the client and both of Keyward's ends make new keys whenever 5 MB have passed; the server does by its own config.
 pub fn rekeying(client: &str) -> SshPlan {
-    SshPlan { client: format!("RekeyLimit 5M\n{client}"), ..SshPlan::default() }
+    let limit = || "rekey_limit: 5MiB".to_owned();
+    SshPlan { client: format!("RekeyLimit 5M\n{client}"), listener: limit(), connection: limit(), ..SshPlan::default() }
 }
 
 const SESSION: &[Row] = &[
@@ -150,4 +151,22 @@ python3 resize.py";
 #[test]
 fn a_session_through_keyward_is_the_session_that_it_is_directly() {
     same(&SshScene::new(sshd()), SESSION);
+}
+
+/// OpenSSH says which methods it agreed on, and to which of its extensions; with us as with its own.
+const AGREED: Row = Row {
+    name: "what was agreed",
+    script: "$SSH -vv $HOST true 2>&1 | grep -oE 'kex: algorithm: .*|kex: server->client cipher: [^ ]*|will use strict KEX ordering' | sort -u",
+    says: "kex: algorithm: mlkem768x25519-sha256\nkex: server->client cipher: ",
+};
+
+#[test]
+fn a_session_with_openssh_10_on_both_ends_is_the_session_that_it_is_directly() {
+    let Some((server, program)) = sshd10().zip(openssh10("ssh")) else { return };
+    let scene = SshScene::with(server, SshPlan { program, ..rekeying("") });
+    same(&scene, SESSION);
+    for way in SshWay::THROUGH {
+        let agreed = said(server, &scene.tools, way, &AGREED);
+        assert!(agreed.contains(AGREED.says), "{agreed}");
+    }
 }

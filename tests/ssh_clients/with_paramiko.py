@@ -26,9 +26,10 @@ def connect(key_file=None, password=None):
     if not env("SSH_TARGET"):
         return outer
     channel = outer.get_transport().open_channel("direct-tcpip", (env("SSH_TARGET"), 22), ("127.0.0.1", 0))
-    # paramiko knows nothing of certificates of hosts: whom the inner link leads to, the other clients look at.
+    # It verifies no certificates of hosts: Keyward's own key is what it expects there.
     inner, transport = paramiko.SSHClient(), paramiko.Transport(channel)
     transport.start_client(timeout=20)
+    assert transport.get_remote_server_key() == known
     transport.auth_none(env("SSH_TARGET_USER"))
     inner._transport = transport
     inner.outer = outer
