@@ -28,11 +28,7 @@ fn moves(scene: &SshScene<'_>) {
     for way in SshWay::THROUGH {
         let before = scene.keyward.peak_memory();
         let there = scene.sshd.folder_of("deploy");
-        let said = run(
-            scene.tools.script(way, MOVE, &[("HOME_THERE", there.to_str().unwrap()), ("BYTES", &size.to_string())]),
-            "",
-            limit,
-        );
+        let said = run(scene.tools.script(way, MOVE, &[("HOME_THERE", there.to_str().unwrap()), ("BYTES", &size.to_string())]), "", limit);
         assert_eq!(said.ok(), "down\nup\nboth\nagain\nsame", "{way:?}: {said:?}");
         let grown = scene.keyward.peak_memory().saturating_sub(before);
         assert!(grown < 24 * 1024, "{way:?}: Keyward grew by {grown} KiB for {size} bytes at a time");

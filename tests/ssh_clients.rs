@@ -178,7 +178,7 @@ const DBCLIENT: Program = Program {
 RUN=\"dbclient -p $SSH_PORT -i key $SSH_USER@$SSH_HOST\"",
     jump: "dropbearconvert openssh dropbear $SSH_KEY key 2>/dev/null; mkdir .ssh
 printf '%s\\n' \"$SSH_HOST $SSH_HOST_KEY\" \"$SSH_TARGET $SSH_HOST_KEY\" > .ssh/known_hosts
-RUN=\"dbclient -i key $SSH_USER@$SSH_HOST^$SSH_PORT,$SSH_TARGET_USER@$SSH_TARGET\"",
+RUN=\"$(command -v dbclient) -i key $SSH_USER@$SSH_HOST^$SSH_PORT,$SSH_TARGET_USER@$SSH_TARGET\"",
 };
 
 const THERE: &str = "
@@ -216,8 +216,7 @@ fn program_sees_no_difference(program: &Program) {
         format!("{}{}\ncode {:?}", output.stdout, output.stderr, output.code)
     };
     let direct = said(SshWay::Direct, program.straight);
-    for wanted in
-        ["code 3\nerr\n", "from here\nend\n", "01b2a23e74272b44e6745c851c2462da  -\n01b2a23e74272b44e6745c851c2462da  -\nsignal "]
+    for wanted in ["code 3\nerr\n", "from here\nend\n", "01b2a23e74272b44e6745c851c2462da  -\n01b2a23e74272b44e6745c851c2462da  -\nsignal "]
     {
         assert!(direct.contains(wanted), "{} directly: {direct}", program.name);
     }

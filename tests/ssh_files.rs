@@ -11,7 +11,11 @@ const FILES: &[Row] = &[
                  | grep -v -- -rw; cmp big back && md5sum back",
         says: "  back",
     },
-    Row { name: "sftp of what is not there", script: "echo 'get nothing' | sftp -q -S $PROGRAM -F $CONFIG -b - $HOST 2>&1", says: "not found" },
+    Row {
+        name: "sftp of what is not there",
+        script: "echo 'get nothing' | sftp -q -S $PROGRAM -F $CONFIG -b - $HOST 2>&1",
+        says: "not found",
+    },
     Row {
         name: "scp",
         script: "seq 1500000 > big; scp -q -S $PROGRAM -F $CONFIG big $HOST:$HOME_THERE/ && scp -q -S $PROGRAM -F $CONFIG $HOST:$HOME_THERE/big back; cmp big back && md5sum back",

@@ -156,7 +156,7 @@ fn a_session_through_keyward_is_the_session_that_it_is_directly() {
 /// OpenSSH says which methods it agreed on, and to which of its extensions; with us as with its own.
 const AGREED: Row = Row {
     name: "what was agreed",
-    script: "$SSH -vv $HOST true 2>&1 | grep -oE 'kex: algorithm: .*|kex: server->client cipher: [^ ]*|will use strict KEX ordering' | sort -u",
+    script: "$SSH -vv $HOST true 2>&1 | tr -d '\\r' | grep -oE 'kex: algorithm: .*|kex: server->client cipher: [^ ]*|will use strict KEX ordering' | sort -u",
     says: "kex: algorithm: mlkem768x25519-sha256\nkex: server->client cipher: ",
 };
 

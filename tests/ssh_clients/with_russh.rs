@@ -114,7 +114,8 @@ pub async fn act(scene: &SshScene<'_>, step: &str, way: SshWay) -> String {
             said.extend(all.into_iter().map(text));
         }
         "forward" => {
-            let mut stream = ssh.inner.channel_open_direct_tcpip("127.0.0.1", scene.sshd.port().into(), "127.0.0.1", 0).await.unwrap().into_stream();
+            let mut stream =
+                ssh.inner.channel_open_direct_tcpip("127.0.0.1", scene.sshd.port().into(), "127.0.0.1", 0).await.unwrap().into_stream();
             let mut greeting = [0; 8];
             stream.read_exact(&mut greeting).await.unwrap();
             stream.write_all(b"SSH-2.0-hello\r\n").await.unwrap();
