@@ -2,10 +2,11 @@
 //! session's.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use keyward_auth::{SessionId, Source};
 use keyward_config::Name;
 use tokio_util::sync::CancellationToken;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::budget::Handshake;
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::Refusal;
-use crate::server::Proxy;
+use crate::server::{Door, Proxy};
 use crate::tls::ServerIdentity;
 
 /// What a listener gives to every link that it accepts.
@@ -26,19 +27,6 @@ pub struct Doorway {
     pub identity: Option<ServerIdentity>,
     /// The listener settings type of its protocol.
     pub settings: keyward_config::Settings,
-    /// What a reload has put in its place.
-    pub(crate) next: OnceLock<Arc<Doorway>>,
-}
-
-impl Doorway {
-    /// The listener as the file says it now; as it was last, if it is gone.
-    pub(crate) fn now(self: &Arc<Self>) -> Arc<Self> {
-        let mut now = self;
-        while let Some(next) = now.next.get() {
-            now = next;
-        }
-        Arc::clone(now)
-    }
 }
 
 /// One client transport before and while it becomes a session.
@@ -63,6 +51,8 @@ pub struct Link {
     pub deadline: Instant,
     /// Its place in the budget of handshakes, until the user is proven and has a place among the sessions.
     pub handshake: Option<Handshake>,
+    /// The listener as the file says it now, for links that begin inside this one; as it was last, if it is gone.
+    pub(crate) listener: Option<Arc<ArcSwap<Door>>>,
     /// What its protocol adds to the session's record: a name and what goes with it, no secret.
     pub noted: Vec<(&'static str, String)>,
 }
@@ -91,6 +81,7 @@ impl Link {
             claimed: Claimed::default(),
             deadline,
             handshake: None,
+            listener: None,
             noted: Vec::new(),
         }
     }

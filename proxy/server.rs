@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -154,7 +154,7 @@ struct Open {
 }
 
 /// What may change of a listener while its socket stays.
-struct Door {
+pub(crate) struct Door {
     kind: &'static Kind,
     way: Arc<Doorway>,
     /// Sources that must send a PROXY protocol header, and the only ones that may.
@@ -203,11 +203,7 @@ impl Server {
         for (address, door, socket) in prepared.0 {
             let Some(socket) = socket else {
                 if let Some(listener) = open.get(&address) {
-                    let way = Arc::clone(&door.way);
-                    let before = listener.door.swap(Arc::new(door));
-                    if before.way.protocol == way.protocol {
-                        let _ = before.way.next.set(way);
-                    }
+                    listener.door.store(Arc::new(door));
                 }
                 continue;
             };
@@ -238,7 +234,6 @@ impl Door {
             connection: listener.connection.as_ref().map(|name| name.value.clone()),
             identity,
             settings: Arc::clone(&listener.settings),
-            next: OnceLock::new(),
         });
         Ok(Self { kind, way, balancers: listener.proxy_protocol.clone() })
     }
@@ -251,7 +246,7 @@ async fn accept(proxy: Arc<Proxy>, socket: Socket, door: Arc<ArcSwap<Door>>, sto
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => drop(proxy.links.spawn(link(Arc::clone(&proxy), door.load_full(), stream, peer))),
+            Ok((stream, peer)) => drop(proxy.links.spawn(link(Arc::clone(&proxy), Arc::clone(&door), stream, peer))),
             // The connection itself failed: the next one may be fine.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
@@ -264,10 +259,11 @@ async fn accept(proxy: Arc<Proxy>, socket: Socket, door: Arc<ArcSwap<Door>>, sto
 }
 
 /// One link from its first byte to its last.
-async fn link(proxy: Arc<Proxy>, door: Arc<Door>, mut stream: Stream, peer: Option<SocketAddr>) {
-    let protocol = door.way.protocol;
-    proxy.metrics.link(protocol);
-    let Some(link) = enter(&proxy, &door, &mut stream, peer).await else { return };
+async fn link(proxy: Arc<Proxy>, listener: Arc<ArcSwap<Door>>, mut stream: Stream, peer: Option<SocketAddr>) {
+    let door = listener.load_full();
+    proxy.metrics.link(door.way.protocol);
+    let Some(mut link) = enter(&proxy, &door, &mut stream, peer).await else { return };
+    link.listener = Some(listener);
     attend(link, stream, door.kind.serve).await;
 }
 
@@ -286,8 +282,11 @@ where
         return false;
     };
     // What a reload changed of the listener counts for those who begin now.
-    let mut link = Link::new(proxy, &outer.door.now());
+    let present = outer.listener.as_ref().map(|listener| Arc::clone(&listener.load().way));
+    let door = present.filter(|way| way.protocol == outer.door.protocol).unwrap_or_else(|| Arc::clone(&outer.door));
+    let mut link = Link::new(proxy, &door);
     link.handshake = Some(handshake);
+    link.listener.clone_from(&outer.listener);
     (link.source, link.peer, link.local) = (outer.source, outer.peer.clone(), outer.local);
     drop(proxy.links.spawn(attend(link, stream, serve)));
     true

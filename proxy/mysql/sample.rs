@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyward_auth::{Connection, Gate, Observer, Secret, SessionId, Source, Verifier};
@@ -79,7 +79,7 @@ impl Bench {
         let address = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 3306).into());
         let identity = ServerIdentity::open(None, &address, &ca, &[]).unwrap();
         let settings = Arc::new(ListenerSettings { login });
-        let door = Doorway { protocol: NAME, connection: None, identity: Some(identity), settings, next: OnceLock::new() };
+        let door = Doorway { protocol: NAME, connection: None, identity: Some(identity), settings };
         let link = Link {
             id: SessionId::random(),
             source: Source::tcp(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -91,6 +91,7 @@ impl Bench {
             claimed: Claimed::default(),
             deadline: Instant::now().checked_add(Duration::from_secs(30)).unwrap(),
             handshake: None,
+            listener: None,
             noted: Vec::new(),
         };
         let mut roots = RootCertStore::empty();

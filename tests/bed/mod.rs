@@ -95,5 +95,5 @@ pub use ssh_running::{SshRunning, There, kill_one, processes};
 pub use ssh_scene::{ALL_CHANNELS, SshPlan, SshScene};
 pub use ssh_ways::{SshTools, SshWay};
 pub use ssh_wilful::SshWilful;
-pub use sshd::{ACCOUNTS, Release, Sshd, openssh10, sshd, sshd10};
+pub use sshd::{Release, Sshd, openssh10, sshd, sshd10};
 pub use stage::Stage;
