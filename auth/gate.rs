@@ -171,8 +171,8 @@ impl Gate {
         self.lockout.missed(source).await;
     }
 
-    /// Grants or denies what was asked for, by the names as they came: a connection, or a host of a group. `protocol` is the listener's: a connection of another
-    /// protocol does not exist there. Without an account: `default` if that is allowed, else the only one that is.
+    /// Grants or denies what was asked for, by the names as they came: a connection, or a host of a group. `protocol` is the listener's: a
+    /// connection of another protocol does not exist there. Without an account: `default` if that is allowed, else the only one that is.
     ///
     /// # Errors
     /// `NotPermitted`, the same for unknown and forbidden; `Choose` with the accounts that this user may name.
@@ -225,13 +225,13 @@ impl Gate {
         current.policy.connections().values().filter(|connection| connection.protocol() == protocol).map(Arc::clone).collect()
     }
 
-    /// Whether the same (user, connection, account) would be granted now. Asked for every live session after a reload.
+    /// Whether the same (user, connection, host of a group, account) would be granted now. Asked for every live session after a reload.
     #[must_use]
     pub fn still_allowed(&self, grant: &Grant) -> bool {
         self.current.load().policy.still_allows(grant)
     }
 
-    /// A grant for every account of every connection, as the user `operator`: what `keyward check` tries.
+    /// A grant for every account of every connection, of a group for each host that is written out, as the user `operator`: what `keyward check` tries.
     #[must_use]
     pub fn operator_grants(&self) -> Vec<Grant> {
         self.current.load().policy.operator_grants()

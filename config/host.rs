@@ -1,6 +1,7 @@
 //! Servers of a group: each a host name, or a pattern of names.
 
 use std::borrow::Cow;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -11,9 +12,9 @@ use crate::access::fits;
 
 /// One line of `hosts`: `web-2.internal`, `10.0.0.7:2222`, `[fd00::2]:22`, or a pattern: `web-*.prod.internal`.
 ///
-/// In a pattern `*` stands for any run of letters, digits and `-` within one label, also none: never for a dot. One of the last two labels
-/// has a letter or a digit of its own, so that neither `*` nor `*.*` is a pattern: whoever may reach a group could have a credential of it
-/// sent to a machine of his own.
+/// In a pattern `*` stands for any run of letters, digits and `-` within one label, also none: never for a dot. The last label has a letter of
+/// its own, and of an address the first two numbers are written out: names are given away from the right, addresses from the left, and whoever
+/// may reach a group could else have a credential of it sent to a machine of his own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// In lower case, without port and brackets.
@@ -22,7 +23,8 @@ pub struct Host {
 }
 
 const FORM: &str = "a host (web-2.internal, 10.0.0.7:2222, [IPv6]:port) or a pattern of names, in which * stands for letters, digits and - \
-                    within one label, and one of the last two labels has a letter or a digit: web-*.prod.internal";
+                    within one label, and the last label has a letter, or the first two numbers of an address are there: \
+                    web-*.prod.internal, 10.0.0.*";
 
 impl Host {
     /// The longest name, in bytes (RFC 1035 section 2.3.4).
@@ -65,6 +67,10 @@ impl Host {
             return false;
         }
         let host = host.to_ascii_lowercase();
+        // Resolvers take `0x7f000001`, `2130706433` and `127.1` for addresses: of those a pattern means only what it spells as one.
+        if host.rsplit('.').next().is_some_and(is_number) && host.parse::<Ipv4Addr>().is_err() {
+            return false;
+        }
         let (mut own, mut asked) = (self.name.split('.'), host.split('.'));
         loop {
             match (own.next(), asked.next()) {
@@ -87,13 +93,27 @@ fn is_label(label: &str) -> bool {
     inner && !label.is_empty() && label.len() <= Host::LABEL_MAX && !label.starts_with('-')
 }
 
+/// What `inet_aton` takes for a number of an address.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
 fn is_pattern(name: &str) -> bool {
     let label = |label: &str| {
         let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'*'));
         inner && !label.is_empty() && label.len() <= Host::LABEL_MAX && !label.starts_with('-')
     };
-    let written = |label: &str| label.bytes().any(|byte| byte.is_ascii_alphanumeric());
-    name.len() <= Host::MAX && name.split('.').all(label) && name.rsplit('.').take(2).any(written)
+    let labels: Vec<&str> = name.split('.').collect();
+    let digits = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    let anchored = match labels.as_slice() {
+        [first, second, _, last] if last.bytes().all(|byte| byte.is_ascii_digit() || byte == b'*') => digits(first) && digits(second),
+        [.., last] => last.bytes().any(|byte| byte.is_ascii_alphabetic()),
+        [] => false,
+    };
+    name.len() <= Host::MAX && labels.iter().all(|part| label(part)) && anchored
 }
 
 impl FromStr for Host {
@@ -187,6 +207,9 @@ mod tests {
             ("*.prod.internal", "prod.internal"),
             ("*.prod.internal", &long),
             ("web-*", "web-1.internal"),
+            ("*db", "0xc0a801db"),
+            ("10.0.*.7", "10.0.0x12.7"),
+            ("10.0.*.7", "10.0.012.7"),
         ] {
             assert!(!host(pattern).matches(name), "{pattern} {name}");
         }
@@ -198,6 +221,12 @@ mod tests {
             "",
             "*",
             "*.*",
+            "*01",
+            "web.*",
+            "*.prod.*",
+            "*.*.*.7",
+            "10.*.0.7",
+            "1*.*",
             "-.*",
             "*.-",
             "**",
@@ -244,7 +273,7 @@ mod tests {
             if let Ok(pattern) = pattern.parse::<Host>() {
                 prop_assert_eq!(pattern.matches(&name), naive(pattern.as_str().as_bytes(), name.as_bytes()));
             } else {
-                prop_assert!(!pattern.rsplit('.').take(2).any(|label| label.contains(['a', 'b'])));
+                prop_assert!(!pattern.rsplit('.').take(1).any(|label| label.contains(['a', 'b'])));
             }
         }
 

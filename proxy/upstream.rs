@@ -239,7 +239,7 @@ impl Unverified {
 
     /// Whether it may be given a secret even if nobody knows who it is.
     #[must_use]
-    pub fn is_insecure(&self) -> bool {
+    pub(crate) fn is_insecure(&self) -> bool {
         self.endpoint.inner.insecure
     }
 
@@ -276,7 +276,7 @@ impl Unverified {
 
     /// The server has just proven, on this very stream, that it has the host key that it is known by. Whoever calls this has checked both.
     #[must_use]
-    pub fn known_by(self, known: HostKnown) -> Verified {
+    pub(crate) fn known_by(self, known: HostKnown) -> Verified {
         let by = match known {
             HostKnown::Key => VerifiedBy::HostKey,
             HostKnown::Certificate => VerifiedBy::HostCertificate,
@@ -289,7 +289,7 @@ impl Unverified {
     ///
     /// # Errors
     /// `UpstreamUnverified`.
-    pub fn unknown(self) -> Result<Verified, SessionError> {
+    pub(crate) fn unknown(self) -> Result<Verified, SessionError> {
         let by = exemption(false, self.endpoint.inner.insecure)?;
         Ok(Verified { endpoint: self.endpoint, stream: self.stream, by, binding: None })
     }
@@ -306,7 +306,7 @@ impl Unverified {
 
 /// How a server's host key is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostKnown {
+pub(crate) enum HostKnown {
     /// By itself.
     Key,
     /// By a certificate of an authority.

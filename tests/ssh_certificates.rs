@@ -35,7 +35,7 @@ fn a_certificate_lets_in_the_user_whom_it_names_and_the_record_has_its_number() 
         let shown = &record["certificate"];
         assert_eq!(
             (&shown["key_id"], &shown["serial"], &shown["authority"]),
-            (&Value::from("of the tests"), &Value::from(4711), &Value::from(authority.fingerprint())),
+            (&Value::from("of the tests"), &Value::from("4711"), &Value::from(authority.fingerprint())),
             "{record}"
         );
     }

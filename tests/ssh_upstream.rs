@@ -129,7 +129,7 @@ fn an_authority_in_the_store_certifies_a_key_for_each_session() {
     let log = own.log();
     let accepted: Vec<&str> = log.lines().filter(|line| line.contains(&format!("Accepted publickey for {login} "))).collect();
     assert_eq!(accepted.len(), 2, "{log}");
-    let serials: Vec<String> = opened(&scene, 2).iter().map(|record| record["signed_certificate"].to_string()).collect();
+    let serials: Vec<String> = opened(&scene, 2).iter().map(|record| record["signed_certificate"].as_str().unwrap().to_owned()).collect();
     for (line, serial) in accepted.iter().zip(&serials) {
         assert!(line.contains(&format!("(serial {serial}) CA ED25519")), "{serial}: {line}");
     }

@@ -37,8 +37,12 @@ impl Target {
         if let Some(target) = own.and_then(Self::of) {
             return Some(target);
         }
-        let spoken = connections.values().filter(|connection| connection.protocol() == protocol);
-        let lines = spoken.flat_map(|connection| connection.hosts().iter().map(move |host| (connection, host)));
+        let spoken = || connections.values().filter(|connection| connection.protocol() == protocol);
+        // In other letters it is still that connection's name, and no host that a pattern makes of it.
+        if spoken().any(|connection| connection.address().is_some() && connection.name().as_str().eq_ignore_ascii_case(name)) {
+            return None;
+        }
+        let lines = spoken().flat_map(|connection| connection.hosts().iter().map(move |host| (connection, host)));
         let fitting = lines.filter(|(_, host)| host.matches(name));
         // The first of several that say as much: their order is that of the names.
         let (connection, host) = fitting.min_by_key(|(_, host)| (host.is_pattern(), Reverse(host.literals())))?;

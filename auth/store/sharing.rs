@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::keeper::until;
 use super::lease::{Source, Standing};
 use super::named::Named;
-use super::{Credential, Lease, Leases, Provenance, StoreError, StoreErrorKind, Use, Wanted};
+use super::{Credential, Lease, Leases, Provenance, SecretPath, StoreError, StoreErrorKind, Use, Wanted};
 use crate::policy::Connection;
 use crate::{Grant, Proof};
 
@@ -133,11 +133,10 @@ impl Sharing {
         let sharing = Arc::downgrade(self);
         let answer = async move {
             let mut own = leases.issue(from, &grant, &wanted).await?;
-            let malformed = |what: &str| StoreError::new(StoreErrorKind::Malformed, format!("{}: {what}", wanted.path));
             if own.used() == Use::Login {
-                return Err(malformed("a one-time password opens one session: leave `lease:` away, or write `lease: per_session`"));
+                return Err(opens_one_session(&wanted.path));
             }
-            let none = || malformed("a lease without a credential");
+            let none = || StoreError::new(StoreErrorKind::Malformed, format!("{}: a lease without a credential", wanted.path));
             let credential = own.credential().ok_or_else(none)?;
             own.forget_credential();
             let shared = Arc::new(SharedLease { own, credential: Mutex::new(None), joined: AtomicBool::new(false) });
@@ -171,6 +170,12 @@ impl Drop for Sharing {
     fn drop(&mut self) {
         self.entries().values().for_each(Entry::close);
     }
+}
+
+/// A one-time password cannot be shared.
+pub(super) fn opens_one_session(path: &SecretPath) -> StoreError {
+    let message = format!("{path}: a one-time password opens one session: leave `lease:` away, or write `lease: per_session`");
+    StoreError::new(StoreErrorKind::Malformed, message)
 }
 
 impl Circle {

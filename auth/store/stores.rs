@@ -11,10 +11,10 @@ use super::cache::{Cache, Read};
 use super::lease::Source;
 use super::named::Named;
 use super::plan::{Part, Parts};
-use super::sharing::Sharing;
+use super::sharing::{Sharing, opens_one_session};
 use super::{
     Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
-    Wanted, signing,
+    Use, Wanted, signing,
 };
 use crate::policy::Connection;
 use crate::{Grant, Secret};
@@ -114,7 +114,12 @@ impl Stores {
                 if !self.shared.get(connection.name()).is_some_and(|current| current.same_as(connection)) {
                     return self.leases.issue(opened.named.clone(), grant, &wanted).await;
                 }
-                opened.sharing.lease(&self.leases, &opened.named, grant, &wanted).await
+                let lease = opened.sharing.lease(&self.leases, &opened.named, grant, &wanted).await?;
+                // Of the operator, who shares nothing: `check` says what users would hear.
+                if lease.used() == Use::Login && connection.sharing() != LeaseSharing::PerSession {
+                    return Err(opens_one_session(&role.path));
+                }
+                Ok(lease)
             }
             CredentialPlan::Signed(role) => {
                 let opened = self.of(grant)?;
@@ -127,8 +132,9 @@ impl Stores {
 
     /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if others
     /// have it too, or had it. Neither for a one-time password nor for a certificate that was made for this login: another one would be
-    /// refused as well, by a server whose clock differs, who does not trust the authority, or that has no such account. A shared lease that was rejected is joined by nobody from now on: who can change the password of the
-    /// account must not keep the others out. `None`: it has not changed, or the lease is this session's own; the upstream's answer stands.
+    /// refused as well, by a server whose clock differs, who does not trust the authority, or that has no such account. A shared lease that was
+    /// rejected is joined by nobody from now on: who can change the password of the account must not keep the others out. `None`: it has not
+    /// changed, or the lease is this session's own; the upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
         if let Source::Shared(_) = rejected.source() {
             rejected.close();

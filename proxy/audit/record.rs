@@ -53,7 +53,7 @@ impl Opened<'_> {
             "secrets": from.paths,
             "version": from.version,
             "lease": from.lease,
-            "signed_certificate": from.certificate,
+            "signed_certificate": from.certificate.map(decimal),
             "store_request": from.request_id,
             "cached": from.cached,
             "joined": from.joined,
@@ -157,10 +157,12 @@ pub(super) fn checked(grant: &Grant, outcome: &'static str, provenance: Option<&
         "user": grant.user().as_str(),
         "connection": grant.connection().name().as_str(),
         "account": grant.account().name().as_str(),
+        "host": grant.host(),
         "outcome": outcome,
         "store": provenance.map(|from| &from.store),
         "secrets": provenance.map(|from| &from.paths),
         "lease": provenance.map(|from| &from.lease),
+        "signed_certificate": provenance.and_then(|from| from.certificate).map(decimal),
         "store_request": provenance.map(|from| &from.request_id),
     }))
 }
@@ -172,9 +174,14 @@ fn note(record: &mut Value, noted: &[(&'static str, String)]) {
     }
 }
 
+/// A certificate's number as sshd logs it. A text: many programs that read JSON know no whole numbers of 64 bits.
+fn decimal(serial: u64) -> String {
+    serial.to_string()
+}
+
 /// A user's certificate, as its authority knows it.
 fn certificate(shown: &UserCertificate) -> Value {
-    json!({ "key_id": shown.key_id().as_str(), "serial": shown.serial(), "authority": shown.authority() })
+    json!({ "key_id": shown.key_id().as_str(), "serial": decimal(shown.serial()), "authority": shown.authority() })
 }
 
 fn line(value: &impl Serialize) -> Vec<u8> {

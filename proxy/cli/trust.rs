@@ -41,9 +41,11 @@ pub(super) fn trust(path: &Path, asked: &str) -> u8 {
 
 /// Where that is: a connection of the file, a host of a group, or what was typed.
 fn place(config: Option<&Config>, asked: &str) -> Result<(String, u16), String> {
-    // As people type it for ssh.
+    let find = |name: &str| config.map(|config| known(config, name)).transpose().map(Option::flatten);
+    let written = find(asked)?;
+    // As people type it for ssh; a connection may have an @ in its name, too.
     let asked = asked.rsplit_once('@').map_or(asked, |(_, host)| host);
-    let address = match config.map(|config| known(config, asked)).transpose()?.flatten() {
+    let address = match written.map_or_else(|| find(asked), |address| Ok(Some(address)))? {
         Some(address) => address,
         None if asked.parse::<Ipv6Addr>().is_ok() => UpstreamAddress::Tcp { host: asked.to_owned(), port: None },
         None => asked.parse().map_err(|_| format!("{asked:?}: expected HOST, HOST:PORT or [IPv6]:PORT"))?,

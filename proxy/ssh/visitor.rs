@@ -71,7 +71,7 @@ impl Visitor {
     /// What the record says of it.
     pub(super) fn noted(&self) -> Vec<(&'static str, String)> {
         let (name, serial) = &self.certified;
-        vec![("jump", self.outer.to_string()), ("host_certificate", format!("{name} {serial:016x}"))]
+        vec![("jump", self.outer.to_string()), ("host_certificate", format!("{name} {serial}"))]
     }
 }
 

@@ -147,6 +147,9 @@ access: [{ allow: [alice], connections: [group] }, { allow: [bob], connections: 
     assert_eq!(policy.target(&who("alice"), "ssh", "A.internal", 22, 22), None);
     assert_eq!(policy.target(&who("bob"), "ssh", "A.internal", 22, 22).as_deref(), Some("a.internal"));
     assert_eq!(policy.target(&who("alice"), "ssh", "B.internal", 22, 22).as_deref(), Some("b.internal"));
+    for user in ["alice", "bob"] {
+        assert!(grant(&policy, user, "A.internal", None).is_err(), "{user}: nor does a login that names it");
+    }
 }
 
 #[test]
