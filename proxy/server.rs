@@ -40,6 +40,8 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Sessions that were told to end have this long: to finish a message, to tell the client, and to stop what runs upstream.
 const LAST_WORDS: Duration = Duration::from_secs(16);
+/// A client has this long to close, once it was told why we do.
+const PARTING: Duration = Duration::from_secs(2);
 /// Leases that are to be given back have this long; the rest is left to the next start.
 const GIVE_BACK: Duration = Duration::from_secs(10);
 
@@ -316,6 +318,14 @@ where
             Ok(Err(error)) => refused(&link, &link.claimed, &error),
             // The panic's own message is on standard error already; it holds no text from a peer.
             Err(_) => tracing::error!("a session panicked; only this link is lost"),
+        }
+        // What the client still says is read and thrown away until it closes too: a socket that is closed with bytes in it resets the
+        // connection, and the client would lose what it has not read yet, which is why we close.
+        let mut nobody = tokio::io::sink();
+        let unheard = tokio::io::copy(&mut stream, &mut nobody);
+        tokio::select! {
+            _ = tokio::time::timeout(PARTING, unheard) => {}
+            () = proxy.cut.cancelled() => {}
         }
     }
     .instrument(span)

@@ -35,13 +35,11 @@ pub(super) async fn tell(client: &mut Stream, wire: &mut Wire, id: SessionId, er
     close(client, wire).await;
 }
 
-/// Sends what waits, and closes. What the peer still says is read and thrown away until it closes too: a socket that is closed with bytes in it
-/// resets the connection, and the peer would lose what it has not read yet, which is why we close.
+/// Sends what waits, and closes.
 pub(super) async fn close(stream: &mut Stream, wire: &mut Wire) {
     let _ = tokio::time::timeout(PATIENCE, async {
         wire.flush(stream).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(stream, &mut tokio::io::sink()).await
+        stream.shutdown().await
     })
     .await;
 }
