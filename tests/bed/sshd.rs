@@ -193,6 +193,8 @@ fn spawn(folder: &Path, release: Release, apart: bool) -> Server {
         // All that a session leaves behind is in the namespace of processes, and ends with it.
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", ENTER, "sh"]).arg(folder).arg(program);
     } else {
+        // As root sshd wants this folder, which is made at boot where it is a service; for anybody else it is nothing.
+        let _ = fs::create_dir("/run/sshd");
         command = Command::new(program);
         command.args(["-D", "-e", "-f"]).arg(folder.join("sshd_config"));
     }
