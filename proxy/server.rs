@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, Source};
 use keyward_config::{Config, Limits, ListenAddress, Listener, Settings};
+use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -40,8 +41,10 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Sessions that were told to end have this long: to finish a message, to tell the client, and to stop what runs upstream.
 const LAST_WORDS: Duration = Duration::from_secs(16);
-/// A client has this long to close, once it was told why we do.
+/// A client has this long to close, once it was told why we do, and so much may be under way from it: twice the window that sshd gives. One
+/// that goes on for longer is reset.
 const PARTING: Duration = Duration::from_secs(2);
+const UNHEARD: u64 = 4 * 1024 * 1024;
 /// Leases that are to be given back have this long; the rest is left to the next start.
 const GIVE_BACK: Duration = Duration::from_secs(10);
 
@@ -322,7 +325,8 @@ where
         // What the client still says is read and thrown away until it closes too: a socket that is closed with bytes in it resets the
         // connection, and the client would lose what it has not read yet, which is why we close.
         let mut nobody = tokio::io::sink();
-        let unheard = tokio::io::copy(&mut stream, &mut nobody);
+        let mut unheard = AsyncReadExt::take(&mut stream, UNHEARD);
+        let unheard = tokio::io::copy(&mut unheard, &mut nobody);
         tokio::select! {
             _ = tokio::time::timeout(PARTING, unheard) => {}
             () = proxy.cut.cancelled() => {}
