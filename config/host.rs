@@ -1,6 +1,7 @@
 //! Servers of a group: each a host name, or a pattern of names.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
@@ -50,10 +51,11 @@ impl Host {
         self.name.contains('*')
     }
 
-    /// How much of it is written out, in bytes: of two patterns that fit, the one with more of it says more.
+    /// Of several that mean a server, the least counts: one that is written out comes before a pattern, and a pattern with more that is written
+    /// out, in bytes, before one with less.
     #[must_use]
-    pub fn literals(&self) -> usize {
-        self.name.bytes().filter(|byte| *byte != b'*').count()
+    pub fn rank(&self) -> impl Ord + use<> {
+        (self.is_pattern(), Reverse(self.name.bytes().filter(|byte| *byte != b'*').count()))
     }
 
     /// Whether it means this server, whose name is compared in lower case. What a pattern stands for is a host name: labels of letters,
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(at("web-*.internal", "web-1.internal").as_deref(), Some("web-1.internal"));
         assert_eq!(at("[fd00::2]", "fd00::2").as_deref(), Some("[fd00::2]"));
         assert_eq!(at("web-*.internal", "db-1.internal"), None);
-        assert!(host("web-*.internal").literals() > host("*.internal").literals());
+        assert!(host("web-*.internal").rank() < host("*.internal").rank());
     }
 
     proptest! {

@@ -51,4 +51,5 @@ pub mod ssh;
 pub mod state;
 pub mod stream;
 pub mod tls;
+pub mod told;
 pub mod upstream;

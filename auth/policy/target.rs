@@ -1,6 +1,5 @@
 //! Which server a name means: a connection that is one, or a host of a group.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,7 +44,7 @@ impl Target {
         let lines = spoken().flat_map(|connection| connection.hosts().iter().map(move |host| (connection, host)));
         let fitting = lines.filter(|(_, host)| host.matches(name));
         // The first of several that say as much: their order is that of the names.
-        let (connection, host) = fitting.min_by_key(|(_, host)| (host.is_pattern(), Reverse(host.literals())))?;
+        let (connection, host) = fitting.min_by_key(|(_, host)| host.rank())?;
         Self::host_of(connection, host, name)
     }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use keyward_config::{Config, Host, UpstreamAddress};
+use keyward_config::{Config, UpstreamAddress};
 use keyward_ssh_transport::key::PublicKey;
 
 use super::{DONE, WRONG, failed, runtime};
@@ -69,8 +69,8 @@ fn known(config: &Config, asked: &str) -> Result<Option<UpstreamAddress>, String
     }
     let groups = config.connections.values().filter(|connection| connection.protocol == ssh::NAME);
     let hosts = groups.flat_map(|connection| connection.place.hosts()).map(|host| &host.value);
-    // As a login finds it: a host that is written out comes before a pattern.
-    let best = hosts.filter(|host| host.matches(asked)).min_by_key(|host: &&Host| (host.is_pattern(), std::cmp::Reverse(host.literals())));
+    // As a login finds it.
+    let best = hosts.filter(|host| host.matches(asked)).min_by_key(|host| host.rank());
     Ok(best.and_then(|host| host.address_of(asked)))
 }
 

@@ -29,6 +29,7 @@ use crate::refusal::Refusal;
 use crate::relay::{Decide, End};
 use crate::server;
 use crate::stream::Stream;
+use crate::told;
 
 /// Who does not read what he is told is not waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -108,7 +109,7 @@ impl Commands<'_> {
 
     /// What makes the server say this error.
     fn error(&self, code: u16, state: &str, text: &str) -> Vec<u8> {
-        statement::signal(code, state, &refuse::sentence(text, self.link.id), self.agreed)
+        statement::signal(code, state, &told::sentence(text, self.link.id), self.agreed)
     }
 
     /// A new login of the same user, on both sides: his proof, and a fresh session of the server's in the place of the old one, so that

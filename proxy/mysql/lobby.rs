@@ -14,6 +14,7 @@ use crate::link::{Bounds, Link};
 use crate::protocol::Served;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
+use crate::told;
 
 /// The longest command that is read here.
 const COMMAND_MAX: usize = 16 * 1024;
@@ -62,7 +63,7 @@ async fn answer_all(
                 Some(kill) => match kill::run(&link.proxy, identity.user(), kill).await {
                     Killed::Done => wire::ok(),
                     Killed::Unknown => wire::error(1094, "HY000", &kill::unknown(kill)),
-                    Killed::Failed => wire::error(1105, "HY000", &refuse::sentence("the query could not be stopped", link.id)),
+                    Killed::Failed => wire::error(1105, "HY000", &told::sentence("the query could not be stopped", link.id)),
                 },
                 None => which(link, identity),
             },
@@ -73,7 +74,7 @@ async fn answer_all(
 
 /// A client that does not read what it asked for is not waited for.
 async fn say(client: &mut Stream, packets: &mut Packets, answer: &[u8]) -> Result<(), SessionError> {
-    let said = tokio::time::timeout(refuse::PATIENCE, packets.write(client, answer)).await;
+    let said = tokio::time::timeout(told::PATIENCE, packets.write(client, answer)).await;
     said.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(|error| SessionError::client_io(Stage::Authorise, &error))
 }
 
@@ -81,5 +82,5 @@ async fn say(client: &mut Stream, packets: &mut Packets, answer: &[u8]) -> Resul
 fn which(link: &Link, identity: &Identity) -> Vec<u8> {
     let names: Vec<String> = link.proxy.gate.reachable(identity, NAME).into_iter().map(|reachable| reachable.to_string()).collect();
     let text = "the login names no connection: name one as the database, or log in as user+connection";
-    wire::error(1046, "3D000", &refuse::sentence(&refuse::reachable(text, &names), link.id))
+    wire::error(1046, "3D000", &told::sentence(&told::reachable(text, &names, refuse::NAMES), link.id))
 }

@@ -1,7 +1,5 @@
 //! What a MySQL client is told: error numbers, SQLSTATE and fixed words with the session's id, in the place of the packet that it waits for.
 
-use std::time::Duration;
-
 use keyward_auth::SessionId;
 use tokio::io::AsyncWriteExt;
 
@@ -10,11 +8,10 @@ use super::wire;
 use crate::error::SessionError;
 use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
+use crate::told::{PATIENCE, reachable, sentence};
 
-/// A client that does not read its refusal is not waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Names that a user is told at the most.
-const NAMES: usize = 50;
+pub(super) const NAMES: usize = 50;
 
 /// Tells the client why, and closes. Before our greeting the client knows of no SQLSTATE yet.
 pub(super) async fn tell(client: &mut Stream, mut packets: Packets, id: SessionId, error: &SessionError) {
@@ -41,21 +38,7 @@ pub(super) fn farewell(sequence: u8, reason: Reason, id: SessionId) -> Vec<u8> {
 /// A refusal as an error packet; `choices` are names that an authenticated user may be told.
 pub(super) fn message(refusal: Refusal, id: SessionId, choices: &[String]) -> Vec<u8> {
     let (code, state, text) = words(refusal);
-    wire::error(code, state, &sentence(&reachable(text, choices), id))
-}
-
-/// The words that tell a user what he may reach.
-pub(super) fn reachable(text: &str, choices: &[String]) -> String {
-    if choices.is_empty() {
-        return text.to_owned();
-    }
-    let names: Vec<&str> = choices.iter().take(NAMES).map(String::as_str).collect();
-    format!("{text}; you may reach: {}", names.join(", "))
-}
-
-/// How every text of ours reads.
-pub(super) fn sentence(text: &str, id: SessionId) -> String {
-    format!("keyward: {text} (session {id})")
+    wire::error(code, state, &sentence(&reachable(text, choices, NAMES), id))
 }
 
 /// MySQL's error number, its SQLSTATE, and words ("MySQL Error Reference"). MariaDB has the same numbers below 1900; 3159 and 3955 are

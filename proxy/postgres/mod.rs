@@ -32,6 +32,7 @@ use crate::server::Proxy;
 use crate::session::{Live, LoggedIn, Session};
 use crate::settings::RelayMode;
 use crate::stream::Stream;
+use crate::told;
 use crate::upstream::{Preface, Security, Verified};
 use login::Proven;
 use opening::Opening;
@@ -82,7 +83,7 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
             Ok(Established::Probe) => Ok(Served::Probe),
             Ok(Established::Cancelled) => {
                 // libpq takes a TLS end without close_notify for a failed cancel.
-                let _ = tokio::time::timeout(refuse::PATIENCE, client.shutdown()).await;
+                let _ = tokio::time::timeout(told::PATIENCE, client.shutdown()).await;
                 Ok(Served::Request)
             }
             Ok(Established::Session(session)) => {

@@ -1,8 +1,6 @@
 //! What a PostgreSQL client is told: SQLSTATE and fixed words with the session's id, after TLS and the startup message, since libpq
 //! discards an error that answers an SSLRequest.
 
-use std::time::Duration;
-
 use keyward_auth::SessionId;
 use tokio::io::AsyncWriteExt;
 
@@ -11,9 +9,8 @@ use super::wire::Messages;
 use crate::error::SessionError;
 use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
+use crate::told::{PATIENCE, listed, sentence};
 
-/// A client that does not read its refusal is not waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Names that a user is told at the most.
 const NAMES: usize = 50;
 
@@ -22,10 +19,7 @@ pub(super) async fn tell(client: &mut Stream, id: SessionId, error: &SessionErro
     if error.left {
         return;
     }
-    let detail = (!error.choices.is_empty()).then(|| {
-        let names: Vec<&str> = error.choices.iter().take(NAMES).map(String::as_str).collect();
-        format!("You may reach: {}", names.join(", "))
-    });
+    let detail = (!error.choices.is_empty()).then(|| format!("You may reach: {}", listed(&error.choices, NAMES)));
     let message = message(error.refusal, id, detail.as_deref());
     let _ = tokio::time::timeout(PATIENCE, async {
         messages::write(client, &message).await?;
@@ -42,7 +36,7 @@ pub(super) fn farewell(reason: Reason, id: SessionId) -> Vec<u8> {
 fn message(refusal: Refusal, id: SessionId, detail: Option<&str>) -> Messages {
     let (code, text) = words(refusal);
     let mut message = Messages::default();
-    message.error("FATAL", code, &format!("keyward: {text} (session {id})"), detail);
+    message.error("FATAL", code, &sentence(text, id), detail);
     message
 }
 

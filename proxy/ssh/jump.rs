@@ -24,6 +24,7 @@ use crate::link::Link;
 use crate::protocol::Served;
 use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
+use crate::told;
 
 /// Bytes that are read of an inner link at once; no message of data is longer.
 const CHUNK: usize = 32 * 1024;
@@ -83,7 +84,7 @@ impl Inner {
     /// When the channel ends though its client is not through with it; `None`: not yet. ssh does not read why its link is over if it cannot
     /// write to it any more, and `ssh -W` takes nothing more from it once the channel has an end.
     fn due(&self) -> Option<Instant> {
-        self.finished.and_then(|since| since.checked_add(refuse::PATIENCE))
+        self.finished.and_then(|since| since.checked_add(told::PATIENCE))
     }
 }
 
@@ -214,7 +215,7 @@ impl Jump<'_> {
                 Action::Answer(message) => Reply::Answer(message),
                 Action::Unknown => Reply::Unknown,
                 Action::Open { id, .. } if too_old => {
-                    let text = refuse::sentence("this link has reached its longest lifetime; connect again", self.link.id);
+                    let text = told::sentence("this link has reached its longest lifetime; connect again", self.link.id);
                     let refused = self.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
                     refused.map_or(Reply::Nothing, Reply::Answer)
                 }
@@ -224,7 +225,7 @@ impl Jump<'_> {
                         Reply::Send(self.channels.confirm(id).into_iter().collect())
                     }
                     Err(text) => {
-                        let text = refuse::sentence(text, self.link.id);
+                        let text = told::sentence(text, self.link.id);
                         let refused = self.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
                         refused.map_or(Reply::Nothing, Reply::Answer)
                     }

@@ -1,8 +1,6 @@
 //! What an SSH client is told: before the user is proven only that a proof failed (RFC 4252 section 5.1); after that the reason, in a DISCONNECT
 //! (RFC 4253 section 11.1), which ssh prints.
 
-use std::time::Duration;
-
 use keyward_auth::SessionId;
 use tokio::io::AsyncWriteExt;
 
@@ -10,9 +8,8 @@ use super::wire::Wire;
 use crate::error::SessionError;
 use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
+use crate::told::{PATIENCE, reachable, sentence};
 
-/// A client that does not read its refusal is not waited for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Names that a user is told at the most: a DISCONNECT is one line.
 const NAMES: usize = 30;
 
@@ -31,7 +28,7 @@ pub(super) async fn tell(client: &mut Stream, wire: &mut Wire, id: SessionId, er
     }
     let (code, text) = words(error.refusal);
     // Where the transport has ended by itself, it has said so already, and this changes nothing.
-    wire.conn.disconnect(code, &sentence(&reachable(text, &error.choices), id));
+    wire.conn.disconnect(code, &sentence(&reachable(text, &error.choices, NAMES), id));
     close(client, wire).await;
 }
 
@@ -48,20 +45,6 @@ pub(super) async fn close(stream: &mut Stream, wire: &mut Wire) {
 pub(super) fn farewell(reason: Reason, id: SessionId) -> (u32, String) {
     let (code, text) = words(Refusal::SessionEnded(reason));
     (code, sentence(text, id))
-}
-
-/// The words that tell a user what he may reach.
-pub(super) fn reachable(text: &str, choices: &[String]) -> String {
-    if choices.is_empty() {
-        return text.to_owned();
-    }
-    let names: Vec<&str> = choices.iter().take(NAMES).map(String::as_str).collect();
-    format!("{text}; you may reach: {}", names.join(", "))
-}
-
-/// How every text of ours reads.
-pub(super) fn sentence(text: &str, id: SessionId) -> String {
-    format!("keyward: {text} (session {id})")
 }
 
 fn words(refusal: Refusal) -> (u32, &'static str) {

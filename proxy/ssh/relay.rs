@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use keyward_auth::SessionId;
-use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA, Message, REQUEST_FAILURE, REQUEST_SUCCESS};
+use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA, KEEPALIVE, Message, REQUEST_FAILURE, REQUEST_SUCCESS};
 use keyward_ssh_transport::policy::{ChannelId, Decision, Event, Policy};
 use keyward_ssh_transport::pump::{self, Broken, Gate, Pumped, Verdict, pump};
 use keyward_ssh_transport::{Fatal, Side, reason};
@@ -21,9 +21,8 @@ use crate::refusal::Reason;
 use crate::registry::Traffic;
 use crate::relay::{End, Outcome};
 use crate::stream::Stream;
+use crate::told;
 
-/// A request of OpenSSH's that every client answers, whatever it thinks of it (RFC 4254 section 4).
-const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
 /// After its upstream has gone, a client that takes nothing for this long gets nothing more.
 const LAST_WORDS: Duration = Duration::from_secs(30);
 
@@ -181,7 +180,7 @@ impl Relay<'_> {
             return Err(self.ended(Reason::AuditUnavailable));
         }
         for (channel, what) in tell {
-            let line = refuse::sentence(&format!("{what} is not allowed here"), self.id);
+            let line = told::sentence(&format!("{what} is not allowed here"), self.id);
             if let Some(message) = self.policy.tell(channel, &line) {
                 self.client.wire.conn.send(&message).map_err(|fatal| broken(Side::Client, fatal))?;
                 self.let_it_show(now)?;
@@ -194,7 +193,7 @@ impl Relay<'_> {
                 Side::Server => Over { end: End::Upstream, told: Some((reason, text)) },
             }),
             Err(Broken::From(fatal)) => Err(broken(from, fatal)),
-            Err(Broken::To(fatal)) => Err(broken(beyond(from), fatal)),
+            Err(Broken::To(fatal)) => Err(broken(from.other(), fatal)),
         }
     }
 
@@ -259,7 +258,7 @@ impl Relay<'_> {
     }
 
     fn gone(&self) -> String {
-        refuse::sentence("the server closed the connection", self.id)
+        told::sentence("the server closed the connection", self.id)
     }
 
     fn gate(&self, from: Side) -> Gate {
@@ -311,13 +310,6 @@ fn ask() -> Vec<u8> {
 
 fn is_answer(message: &[u8]) -> bool {
     matches!(message.first(), Some(&(REQUEST_SUCCESS | REQUEST_FAILURE)))
-}
-
-fn beyond(side: Side) -> Side {
-    match side {
-        Side::Client => Side::Server,
-        Side::Server => Side::Client,
-    }
 }
 
 /// A stream failed.

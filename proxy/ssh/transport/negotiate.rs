@@ -37,6 +37,17 @@ pub enum Side {
     Server,
 }
 
+impl Side {
+    /// The end that this one talks to.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
 /// Whether a key exchange is the first of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Which {

@@ -34,6 +34,8 @@ pub const SUCCESS: u8 = 99;
 /// SSH_MSG_CHANNEL_FAILURE.
 pub const FAILURE: u8 = 100;
 
+/// "Are you there": a request of OpenSSH's that every peer answers, whatever it thinks of it (section 4).
+pub const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
 /// The kind of extended data that is standard error (SSH_EXTENDED_DATA_STDERR, section 5.2).
 pub const STDERR: u32 = 1;
 /// Bytes of a data message besides its data, at most: number, channel, kind, length.

@@ -21,7 +21,7 @@ mod requests;
 mod table;
 mod window;
 
-use crate::connection::message::{DATA, EXTENDED_DATA, Message, STDERR};
+use crate::connection::message::{DATA, EXTENDED_DATA, KEEPALIVE, Message, STDERR};
 use crate::message::USERAUTH;
 use crate::negotiate::Side;
 use crate::pump::Verdict;
@@ -31,15 +31,14 @@ pub use event::{ChannelId, Decision, Event, What};
 pub use permission::{Channels, Permission};
 
 use forwards::Forwards;
-use table::{Channel, Kind, Said, Table, Terminal, beyond};
+use table::{Channel, Kind, Said, Table, Terminal};
 
 /// Under this name a request goes on that is to be refused.
 const DENIED: &[u8] = b"denied@keyward";
 /// Bytes of a line of ours; of a longer one, the first of them. Two fit into a reserve.
 const LINE_MAX: usize = 500;
-/// Requests of OpenSSH's that either side may make, of any channel: "nobody reads any more", and "are you there".
+/// A request of OpenSSH's that either side may make, as [`KEEPALIVE`], of any channel: "nobody reads any more".
 const EOW: &[u8] = b"eow@openssh.com";
-const KEEPALIVE: &[u8] = b"keepalive@openssh.com";
 
 /// A peer did what it must not; the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +155,7 @@ impl Policy {
             return Ok(Verdict::Drop);
         }
         *channel.said.of_mut(by) = said;
-        if said == Said::Close && *channel.said.of(beyond(by)) == Said::Close {
+        if said == Said::Close && *channel.said.of(by.other()) == Said::Close {
             self.table.forget(id);
         }
         Ok(Verdict::Pass)

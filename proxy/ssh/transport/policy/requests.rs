@@ -68,7 +68,7 @@ impl Policy {
     /// The answer to the oldest request of the other side. One that nobody waits for ends here: OpenSSH's ends throw it away too.
     pub(super) fn answer(&mut self, by: Side, recipient: u32) -> Verdict {
         let Some(channel) = self.speaks(by, recipient) else { return Verdict::Drop };
-        let unanswered = channel.unanswered.of_mut(super::beyond(by));
+        let unanswered = channel.unanswered.of_mut(by.other());
         match unanswered.checked_sub(1) {
             Some(left) => {
                 *unanswered = left;

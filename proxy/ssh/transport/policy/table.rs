@@ -33,14 +33,6 @@ impl<T> Both<T> {
     }
 }
 
-/// The other one.
-pub(super) fn beyond(side: Side) -> Side {
-    match side {
-        Side::Client => Side::Server,
-        Side::Server => Side::Client,
-    }
-}
-
 /// What a channel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -88,7 +80,7 @@ pub(super) struct Channel {
 impl Channel {
     /// What this side calls it, once both have a number.
     pub(super) fn open(&self, side: Side) -> Option<u32> {
-        self.numbers.of(beyond(side)).and(*self.numbers.of(side))
+        self.numbers.of(side.other()).and(*self.numbers.of(side))
     }
 }
 
@@ -143,14 +135,14 @@ impl Table {
 
     /// The channel that this side has yet to take or refuse.
     fn opening(&self, by: Side, recipient: u32) -> Result<u64, Broken> {
-        let id = self.numbers.of(beyond(by)).get(&recipient).copied();
+        let id = self.numbers.of(by.other()).get(&recipient).copied();
         id.filter(|id| self.channels.get(id).is_some_and(|channel| channel.opener != by && channel.open(by).is_none()))
             .ok_or(Broken("an answer to a channel that nobody opens"))
     }
 
     /// The channel that a message of this side is about, if it is open.
     pub(super) fn heard(&mut self, by: Side, recipient: u32) -> Option<(ChannelId, &mut Channel)> {
-        let id = *self.numbers.of(beyond(by)).get(&recipient)?;
+        let id = *self.numbers.of(by.other()).get(&recipient)?;
         let channel = self.channels.get_mut(&id).filter(|channel| channel.open(by).is_some())?;
         Some((ChannelId(id), channel))
     }
