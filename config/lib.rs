@@ -61,5 +61,6 @@ pub use schema::schema;
 pub use scope::FilePath;
 pub use stamp::Stamp;
 pub use store::Store;
+pub use text_file::read_file;
 pub use upstream_tls::{TlsMode, UpstreamTls};
 pub use user::User;

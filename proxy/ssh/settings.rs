@@ -1,12 +1,10 @@
 //! The keys of SSH in the file, beside the generic ones of a listener, a connection and a rule.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use keyward_auth::{Grant, KeyTrust};
-use keyward_config::{Bytes, Config, Connection, FilePath, Listener, Problems};
+use keyward_config::{Bytes, Config, Connection, FilePath, Listener, Problems, read_file};
 use keyward_ssh_transport::Limits;
 use keyward_ssh_transport::key::PublicKey;
 use keyward_ssh_transport::known_hosts::{KnownHosts, Trusted};
@@ -251,26 +249,15 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T, String> + 
     tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err("the read was cut off".to_owned()))
 }
 
-fn bounded(key: &str, path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |text: &dyn std::fmt::Display| format!("{key} {}: {text}", path.display());
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| failed(&error))?;
-    file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAX) {
-        return Err(failed(&format_args!("larger than {FILE_MAX} bytes")));
-    }
-    Ok(bytes)
-}
-
 fn revocations(path: &Path) -> Result<Revocations, String> {
-    let bytes = bounded("revoked_keys", path)?;
+    let bytes = read_file(path, FILE_MAX).map_err(|text| format!("revoked_keys: {text}"))?;
     Revocations::parse(&bytes).map_err(|bad| format!("revoked_keys {}: {bad}", path.display()))
 }
 
 fn known_hosts(path: &Path) -> Result<KnownHosts, String> {
-    let bytes = bounded("known_hosts", path)?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("known_hosts {}: not UTF-8", path.display()))?;
-    KnownHosts::parse(&text).map_err(|bad| {
+    let bytes = read_file(path, FILE_MAX).map_err(|text| format!("known_hosts: {text}"))?;
+    let text = str::from_utf8(&bytes).map_err(|_| format!("known_hosts {}: not UTF-8", path.display()))?;
+    KnownHosts::parse(text).map_err(|bad| {
         let lines: Vec<String> = bad.iter().take(5).map(ToString::to_string).collect();
         format!("known_hosts {}: {}", path.display(), lines.join("; "))
     })
