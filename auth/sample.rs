@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::Observer;
+use crate::store::Outer;
 
 #[derive(Deserialize, JsonSchema)]
 pub(crate) struct Settings {
@@ -63,4 +64,9 @@ pub(crate) fn nobody() -> Arc<dyn Observer> {
         fn lease(&self, _: &str, _: &'static str) {}
     }
     Arc::new(Nobody)
+}
+
+/// No other store that a store's own credentials could be in.
+pub(crate) fn nowhere() -> Arc<dyn Outer> {
+    Arc::new(crate::store::input::Nowhere)
 }

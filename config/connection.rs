@@ -23,6 +23,8 @@ pub struct Connection {
     pub place: Place,
     /// The store of its references, where they name none.
     pub store: Option<Spanned<Name>>,
+    /// Which of the logins of `store` fetches its secrets. `None`: the store's own.
+    pub runner: Option<Spanned<Name>>,
     /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets.
     pub tls: Option<Spanned<UpstreamTls>>,
     /// Why an upstream that cannot be verified may still be given a secret.
@@ -116,7 +118,7 @@ impl TryFrom<AccountKeys> for Account {
 }
 
 /// One part of a credential: a plain string is a reference into the store (`prod_db/data/mysql?username`); anything else says
-/// what it is: `{ literal: … }`, `{ file: … }` or `{ env: … }`.
+/// what it is: `{ literal: … }`, `{ file: … }` or `{ env: … }`; `{ secret: … }` is the plain string.
 pub enum CredentialField {
     /// A reference, not yet parsed: its grammar is the store's.
     Reference(String),
@@ -157,8 +159,10 @@ pub(crate) struct ConnectionKeys {
     _protocol: String,
     /// Where the asset is: host:port, \[IPv6\]:port, or the absolute path of a unix socket. A missing port is the protocol's own.
     address: Option<Spanned<UpstreamAddress>>,
-    /// The store of the references.
+    /// The store of the references that name none.
     store: Option<Spanned<Name>>,
+    /// Which of the logins of `store` fetches the secrets, where the store has several (`auth.runners`). Default: the store's own.
+    runner: Option<Spanned<Name>>,
     /// How the server is verified: a mode, or a mapping. Default: `verify-full`; `disable` on loopback and unix sockets.
     tls: Option<Spanned<TlsInput>>,
     /// Why an upstream that cannot be verified may still be given a secret.
@@ -209,6 +213,7 @@ impl Connection {
             assets: row.assets,
             place: place?,
             store: keys.store,
+            runner: keys.runner,
             tls: keys.tls.map(|tls| Spanned::new(tls.value.0, tls.span)),
             insecure: keys.insecure,
             lease: keys.lease,
@@ -275,7 +280,10 @@ impl<'de> Deserialize<'de> for CredentialField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match TextOr::<GivenKeys>::deserialize(deserializer)? {
             TextOr::Text(text) => Ok(Self::Reference(text.as_str().to_owned())),
-            TextOr::Map(keys) => keys.try_into().map(Self::Given).map_err(D::Error::custom),
+            TextOr::Map(keys) => match keys.try_into().map_err(D::Error::custom)? {
+                SecretInput::Reference(text) => Ok(Self::Reference(text)),
+                input => Ok(Self::Given(input)),
+            },
         }
     }
 }

@@ -33,7 +33,7 @@ impl fmt::Debug for Protected {
     }
 }
 
-/// A secret that Keyward itself needs: a plain string is the value; or `{ literal: … }`, `{ file: … }`, `{ env: … }`.
+/// A secret that Keyward itself needs: a plain string is the value; or `{ literal: … }`, `{ file: … }`, `{ env: … }`, `{ secret: … }`.
 #[derive(Debug)]
 pub enum SecretInput {
     /// The value itself.
@@ -42,6 +42,14 @@ pub enum SecretInput {
     File(PathBuf),
     /// The environment variable that holds it.
     Env(String),
+    /// A reference into a store, not yet parsed: its grammar is the stores'.
+    Reference(String),
+}
+
+/// Whether a plain text is one of the spellings of other products for a reference, closed or not: it is never a value.
+pub(crate) fn is_reference(text: &str) -> bool {
+    let text = text.trim_start();
+    text.starts_with("{{") || text.starts_with("vault.secret")
 }
 
 impl SecretInput {
@@ -69,6 +77,7 @@ impl SecretInput {
                 })?;
                 (Zeroizing::new(text), source)
             }
+            Self::Reference(_) => return Err("a reference is read by its store".to_owned()),
         };
         if text.is_empty() { Err(format!("{source} is empty")) } else { Ok(Protected(text)) }
     }
@@ -84,6 +93,8 @@ pub(crate) struct GivenKeys {
     file: Option<scope::FilePath>,
     /// The environment variable that holds it.
     env: Option<String>,
+    /// A reference into a store that is not the one that needs it: `store:mount/data/path?key`.
+    secret: Option<String>,
 }
 
 impl TryFrom<GivenKeys> for SecretInput {
@@ -91,13 +102,14 @@ impl TryFrom<GivenKeys> for SecretInput {
 
     fn try_from(keys: GivenKeys) -> Result<Self, Self::Error> {
         match keys {
-            GivenKeys { literal: Some(value), file: None, env: None } => Ok(Self::Literal(value)),
-            GivenKeys { literal: None, file: Some(path), env: None } => Ok(Self::File(path.into_path())),
-            GivenKeys { literal: None, file: None, env: Some(name) } if is_variable(&name) => Ok(Self::Env(name)),
-            GivenKeys { literal: None, file: None, env: Some(_) } => {
+            GivenKeys { literal: Some(value), file: None, env: None, secret: None } => Ok(Self::Literal(value)),
+            GivenKeys { literal: None, file: Some(path), env: None, secret: None } => Ok(Self::File(path.into_path())),
+            GivenKeys { literal: None, file: None, env: None, secret: Some(text) } => Ok(Self::Reference(text)),
+            GivenKeys { literal: None, file: None, env: Some(name), secret: None } if is_variable(&name) => Ok(Self::Env(name)),
+            GivenKeys { literal: None, file: None, env: Some(_), secret: None } => {
                 Err("expected the name of an environment variable (letters, digits and _)")
             }
-            _ => Err("expected exactly one of literal, file, env"),
+            _ => Err("expected exactly one of literal, file, env, secret"),
         }
     }
 }
@@ -119,6 +131,7 @@ impl<'de> Deserialize<'de> for SecretInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match TextOr::<GivenKeys>::deserialize(deserializer)? {
             TextOr::Map(keys) => keys.try_into().map_err(D::Error::custom),
+            TextOr::Text(text) if is_reference(&text) => Ok(Self::Reference(text.as_str().to_owned())),
             TextOr::Text(text) => {
                 scope::saw_secret();
                 Ok(Self::Literal(Protected(text)))

@@ -16,6 +16,12 @@ pub struct Store {
     pub enabled: bool,
     /// How long a secret without a lease is kept in memory. 0: not at all. Default 60 s.
     pub cache_ttl: Period,
+    /// For how long after that it may still be used while the store cannot be asked. 0: not at all. Default 10 min.
+    pub max_stale: Period,
+    /// Put before the paths of `vault.secret(store:path.key)`.
+    pub mount: Option<Spanned<String>>,
+    /// The secret that `{{secrets.store.key}}` means.
+    pub path: Option<Spanned<String>>,
     /// The settings type of its kind.
     pub settings: Settings,
     /// The entry itself: equal stores live on through a reload.
@@ -34,10 +40,22 @@ pub(crate) struct StoreKeys {
     /// How long a secret without a lease is kept in memory. 0: not at all. Default: 60s.
     #[serde(default = "cache_ttl")]
     cache_ttl: Period,
+    /// For how long after `cache_ttl` a secret may still be used while the store cannot be asked: not reached, sealed, overloaded. Never after
+    /// the store has said that there is no such secret, or that we may not have it. 0: not at all. Default: 10m.
+    #[serde(default = "max_stale")]
+    max_stale: Period,
+    /// Where the secrets engine is mounted that the spelling `vault.secret(store:path.key)` means: put before its path. Default: the path says it.
+    mount: Option<Spanned<String>>,
+    /// The one secret whose keys the spelling `{{secrets.store.key}}` means, such as `secret/data/example`. Default: none.
+    path: Option<Spanned<String>>,
 }
 
 fn enabled() -> bool {
     true
+}
+
+fn max_stale() -> Period {
+    Period::from_secs(600)
 }
 
 fn cache_ttl() -> Period {
@@ -53,7 +71,8 @@ impl Store {
         if !entry.finish(problems) {
             return None;
         }
-        let StoreKeys { enabled, cache_ttl, .. } = keys?;
-        Some(Self { name, kind: row.name, enabled, cache_ttl, settings: settings?, node: node.clone() })
+        let StoreKeys { enabled, cache_ttl, max_stale, mount, path, .. } = keys?;
+        let (kind, node) = (row.name, node.clone());
+        Some(Self { name, kind, enabled, cache_ttl, max_stale, mount, path, settings: settings?, node })
     }
 }

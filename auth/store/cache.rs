@@ -13,7 +13,7 @@ use moka::future::Cache as Entries;
 
 use super::named::Named;
 use super::{Document, SecretPath, StoreError, StoreErrorKind};
-use crate::Grant;
+use crate::SessionId;
 
 /// Entries per store.
 const MAX_ENTRIES: u64 = 10_000;
@@ -35,6 +35,28 @@ pub(crate) struct Read {
     pub(crate) serial: u64,
 }
 
+/// Where a read came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The store, just now.
+    Store,
+    /// The cache, within its time.
+    Cache,
+    /// The cache, after its time: the store cannot be asked.
+    Stale,
+}
+
+impl From {
+    /// A fixed word, for metric labels.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Store => "miss",
+            Self::Cache => "hit",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 struct Lifetime(Duration);
 
 impl Expiry<SecretPath, Read> for Lifetime {
@@ -54,22 +76,22 @@ impl Cache {
         Self { entries: (!ttl.is_zero()).then(|| build(ttl)), reread: build(REREAD_PACE), reads: Arc::default() }
     }
 
-    /// The secret, and whether it came from the cache.
-    pub(crate) async fn read(&self, from: &Named, grant: &Grant, path: &SecretPath) -> Result<(Read, bool), StoreError> {
+    /// The secret, and where it came from.
+    pub(crate) async fn read(&self, from: &Named, session: SessionId, path: &SecretPath) -> Result<(Read, From), StoreError> {
         match &self.entries {
-            Some(entries) => self.shared(entries, from, grant, path, false).await,
-            None => Ok((ask(from, grant, path, false, &self.reads).await?, false)),
+            Some(entries) => self.shared(entries, from, session, path, false).await,
+            None => Ok((ask(from, session, path, false, &self.reads).await?, From::Store)),
         }
     }
 
     /// The secret after an upstream rejected what the read number `rejected` gave: past the cache and past every replica's delay, unless
     /// a newer one is known. What comes of it is in the cache then. It is newer if its number is.
-    pub(crate) async fn reread(&self, from: &Named, grant: &Grant, path: &SecretPath, rejected: u64) -> Result<Read, StoreError> {
-        let Some(entries) = &self.entries else { return Ok(self.shared(&self.reread, from, grant, path, true).await?.0) };
+    pub(crate) async fn reread(&self, from: &Named, session: SessionId, path: &SecretPath, rejected: u64) -> Result<Read, StoreError> {
+        let Some(entries) = &self.entries else { return Ok(self.shared(&self.reread, from, session, path, true).await?.0) };
         if let Some(held) = entries.get(path).await.filter(|held| held.serial > rejected) {
             return Ok(held);
         }
-        let (read, _) = self.shared(&self.reread, from, grant, path, true).await?;
+        let (read, _) = self.shared(&self.reread, from, session, path, true).await?;
         if entries.get(path).await.is_none_or(|held| held.serial < read.serial) {
             entries.insert(path.clone(), read.clone()).await;
         }
@@ -81,28 +103,28 @@ impl Cache {
         &self,
         entries: &Entries<SecretPath, Read>,
         from: &Named,
-        grant: &Grant,
+        session: SessionId,
         path: &SecretPath,
         fresh: bool,
-    ) -> Result<(Read, bool), StoreError> {
+    ) -> Result<(Read, From), StoreError> {
         if let Some(held) = entries.get(path).await {
-            return Ok((held, true));
+            return Ok((held, From::Cache));
         }
-        let (entries, from, grant, path, reads) = (entries.clone(), from.clone(), grant.clone(), path.clone(), Arc::clone(&self.reads));
+        let (entries, from, path, reads) = (entries.clone(), from.clone(), path.clone(), Arc::clone(&self.reads));
         // All of it: a request that ended with the client who began it would leave the others without one.
         let task = tokio::spawn(async move {
-            let entry = entries.entry_by_ref(&path).or_try_insert_with(ask(&from, &grant, &path, fresh, &reads)).await;
+            let entry = entries.entry_by_ref(&path).or_try_insert_with(ask(&from, session, &path, fresh, &reads)).await;
             let entry = entry.map_err(|error: Arc<StoreError>| (*error).clone())?;
-            let cached = !entry.is_fresh();
-            Ok((entry.into_value(), cached))
+            let came = if entry.is_fresh() { From::Store } else { From::Cache };
+            Ok((entry.into_value(), came))
         });
         task.await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unavailable, "the read of the secret was cut off")))
     }
 }
 
-async fn ask(from: &Named, grant: &Grant, path: &SecretPath, fresh: bool, reads: &AtomicU64) -> Result<Read, StoreError> {
+async fn ask(from: &Named, session: SessionId, path: &SecretPath, fresh: bool, reads: &AtomicU64) -> Result<Read, StoreError> {
     let _turn = from.turn_to_read().await?;
     let serial = reads.fetch_add(1, Ordering::Relaxed);
-    let document = from.store.read(grant, path, fresh).await?;
+    let document = from.store.read(session, path, fresh).await?;
     Ok(Read { document: Arc::new(document), serial })
 }

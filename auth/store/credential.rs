@@ -133,6 +133,8 @@ pub struct Provenance {
     pub certificate: Option<u64>,
     /// Whether it came from the cache.
     pub cached: bool,
+    /// Whether it was older than its time: the store could not be asked.
+    pub stale: bool,
     /// Whether the lease is one that another session asked for, in use together with it. The request id is then of that session's request.
     pub joined: bool,
 }

@@ -95,6 +95,7 @@ impl Keeper {
             lease: Some(returned.lease.hash()),
             certificate: None,
             cached: false,
+            stale: false,
             joined: false,
         };
         drop(document);

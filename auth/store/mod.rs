@@ -11,6 +11,7 @@
 mod cache;
 mod credential;
 mod error;
+pub(crate) mod input;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod journal;
@@ -29,15 +30,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use keyward_config::StoreSettings;
 use tokio::sync::watch;
 
-use crate::Grant;
+use crate::{Grant, SessionId};
 
 pub(crate) use credential::Document;
 pub use credential::{Credential, Provenance};
 pub use error::{StoreError, StoreErrorKind};
+pub(crate) use input::{Input, Outer};
 pub(crate) use lease::LeaseId;
 pub use lease::{Lease, LeaseEnd};
 pub use leases::LeaseStats;
@@ -59,7 +61,18 @@ pub struct Kind {
     pub(crate) files: fn(&keyward_config::Store) -> Vec<PathBuf>,
 }
 
-type Open = fn(&keyward_config::Store, Arc<dyn Observer>) -> Result<Arc<dyn Store>, String>;
+type Open = fn(&Opening<'_>) -> Result<Arc<dyn Store>, String>;
+
+/// What a store is opened with.
+pub(crate) struct Opening<'a> {
+    /// The entry of the file.
+    pub(crate) store: &'a keyward_config::Store,
+    /// Which of its logins. `None`: its own.
+    pub(crate) runner: Option<&'a str>,
+    pub(crate) observer: Arc<dyn Observer>,
+    /// The stores that its own credentials may be in.
+    pub(crate) outer: Arc<dyn Outer>,
+}
 
 /// What the stores tell those who count. No value, no token, no path ever goes here: labels are the store's name and fixed words.
 pub trait Observer: Send + Sync {
@@ -76,33 +89,49 @@ pub trait Observer: Send + Sync {
 
 /// A secret store. Object safe: connections name it in the file.
 pub(crate) trait Store: Send + Sync {
-    /// Reads a secret that has no lease (a KV version, a static role's password). `fresh` goes past every replica's delay.
-    fn read<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>>;
+    /// Reads a secret that has no lease (a KV version, a static role's password) for this session. `fresh` goes past every replica's delay.
+    fn read<'a>(&'a self, session: SessionId, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>>;
 
     /// Issues a leased credential. Not idempotent: each call makes an account. The caller runs it where nobody cancels it.
-    fn issue<'a>(&'a self, grant: &'a Grant, wanted: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>>;
+    fn issue<'a>(&'a self, _grant: &'a Grant, wanted: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>> {
+        Box::pin(ready(Err(no_roles(&wanted.path))))
+    }
 
     /// Has a role sign a certificate that lets the owner of this key in as `principal`, for as long as a login takes. `key` is
     /// `type base64`. Nobody has checked what comes back.
     fn certify<'a>(
         &'a self,
-        grant: &'a Grant,
+        _grant: &'a Grant,
         role: &'a SecretPath,
-        key: &'a str,
-        principal: &'a str,
-    ) -> BoxFuture<'a, Result<Signed, StoreError>>;
+        _key: &'a str,
+        _principal: &'a str,
+    ) -> BoxFuture<'a, Result<Signed, StoreError>> {
+        Box::pin(ready(Err(no_roles(role))))
+    }
 
     /// Asks that the lease live for `increment` from now. The answer says how long it does.
-    fn renew<'a>(&'a self, lease_id: &'a str, increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>>;
+    fn renew<'a>(&'a self, _lease_id: &'a str, _increment: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
+        Box::pin(ready(Err(no_leases())))
+    }
 
     /// Gives a lease back. Idempotent: an unknown lease is a success.
-    fn revoke<'a>(&'a self, lease_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
+    fn revoke<'a>(&'a self, _lease_id: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(ready(Err(no_leases())))
+    }
 
     /// Reachable, logged in, how long the token lives. Logs in if need be. For `check` and readiness.
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>>;
 
     /// What the file said of where it is, without a secret, so that a journal entry finds its store again after a restart.
     fn identity(&self) -> &str;
+}
+
+fn no_roles(path: &SecretPath) -> StoreError {
+    StoreError::new(StoreErrorKind::Malformed, format!("{path}: a store of this kind has secrets, and no roles that make credentials"))
+}
+
+fn no_leases() -> StoreError {
+    StoreError::new(StoreErrorKind::LeaseLost, "a store of this kind issues no leases")
 }
 
 /// What [`Store::issue`] is asked for.

@@ -245,6 +245,7 @@ pub(crate) fn copy(input: &SecretInput) -> SecretInput {
         SecretInput::Literal(text) => SecretInput::Literal(Protected::new(text.expose().to_owned())),
         SecretInput::File(path) => SecretInput::File(path.clone()),
         SecretInput::Env(name) => SecretInput::Env(name.clone()),
+        SecretInput::Reference(text) => SecretInput::Reference(text.clone()),
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 use keyward_config::{Config, LeaseSharing, Name, Node, Problems, Spanned, Stamp};
 
-use super::cache::{Cache, Read};
+use super::cache::{Cache, From, Read};
 use super::lease::Source;
 use super::named::Named;
 use super::plan::{Part, Parts};
 use super::sharing::{Sharing, opens_one_session};
 use super::{
-    Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
+    Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Opening, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
     Use, Wanted, signing,
 };
 use crate::policy::Connection;
@@ -144,8 +144,8 @@ impl Stores {
         let opened = self.of(grant)?;
         let born = Instant::now();
         let again = reads.iter().map(|(path, serial)| async move {
-            let read = opened.cache.reread(&opened.named, grant, path, *serial).await?;
-            Ok::<_, StoreError>((path, read, false))
+            let read = opened.cache.reread(&opened.named, grant.session(), path, *serial).await?;
+            Ok::<_, StoreError>((path, read, From::Store))
         });
         let again = try_join_all(again).await?;
         let lease = put_together(grant, Some(opened), &again, born).await?;
@@ -224,9 +224,9 @@ impl Stores {
         paths.dedup();
         let opened = if paths.is_empty() { None } else { Some(self.of(grant)?) };
         let reads = paths.into_iter().filter_map(|path| Some((opened?, path))).map(|(opened, path)| async move {
-            let (read, cached) = opened.cache.read(&opened.named, grant, path).await?;
-            opened.named.observer.cache(&opened.named.name, if cached { "hit" } else { "miss" });
-            Ok::<_, StoreError>((path, read, cached))
+            let (read, came) = opened.cache.read(&opened.named, grant.session(), path).await?;
+            opened.named.observer.cache(&opened.named.name, came.word());
+            Ok::<_, StoreError>((path, read, came))
         });
         Ok((opened, try_join_all(reads).await?))
     }
@@ -247,7 +247,7 @@ fn stamps(store: &keyward_config::Store) -> Vec<Option<Stamp>> {
 
 fn open_one(store: &keyward_config::Store, files: Vec<Option<Stamp>>, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
     let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
-    let named = Named::new(store.name.value.to_string(), (kind.open)(store, Arc::clone(observer))?, Arc::clone(observer));
+    let named = Named::new(store.name.value.to_string(), (kind.open)(&Opening { store, runner: None, observer: Arc::clone(observer), outer: Arc::new(super::input::Nowhere) })?, Arc::clone(observer));
     let (cache, sharing) = (Cache::new(store.cache_ttl.get()), Arc::default());
     Ok(Opened { named, cache, sharing, kind: kind.settings.name, node: store.node.clone(), files })
 }
@@ -267,7 +267,7 @@ async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &[ReadOf<'_
             return Err(StoreError::new(StoreErrorKind::Malformed, "a role's credential is issued, not read"));
         }
     };
-    let cached = reads.iter().any(|(_, _, cached)| *cached);
+    let cached = reads.iter().any(|(_, _, came)| *came != From::Store);
     let provenance = Provenance {
         store: opened.map(|opened| opened.named.name.clone()).unwrap_or_default(),
         paths: plan.shown(),
@@ -276,14 +276,15 @@ async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &[ReadOf<'_
         lease: None,
         certificate: None,
         cached,
+        stale: reads.iter().any(|(_, _, came)| *came == From::Stale),
         joined: false,
     };
     let reads = reads.iter().map(|(path, read, _)| ((*path).clone(), read.serial)).collect();
     Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
 }
 
-/// A secret, what came of reading it, and whether that came from the cache.
-type ReadOf<'a> = (&'a SecretPath, Read, bool);
+/// A secret, what came of reading it, and where that came from.
+type ReadOf<'a> = (&'a SecretPath, Read, From);
 
 fn find<'a>(reads: &'a [ReadOf<'_>], path: &SecretPath) -> Result<&'a Read, StoreError> {
     let read = reads.iter().find(|(read, _, _)| *read == path).map(|(_, read, _)| read);

@@ -102,12 +102,14 @@ impl Audit {
     /// Records what a live session is used for, or is refused. Never waits. `false`: there is no place for it, or what was written last could
     /// not be written, and the file says `on_failure: refuse`.
     pub fn used(&self, session: SessionId, used: &Use) -> bool {
+        // What was known before this one: whether it is on disk itself is not waited for.
+        let well = self.writer.is_well();
         let offered = self.writer.offer(record::used(session, used));
         if !offered {
             self.metrics.audit_failure();
         }
         // Offered all the same: it is how the next one learns that the disk has room again.
-        offered && self.writer.is_well() || self.on_failure != OnFailure::Refuse
+        offered && well || self.on_failure != OnFailure::Refuse
     }
 
     /// Opens the file anew, after it was moved away.

@@ -70,7 +70,7 @@ impl Fake {
 }
 
 impl Store for Fake {
-    fn read<'a>(&'a self, _: &'a Grant, _: &'a SecretPath, _: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
+    fn read<'a>(&'a self, _: crate::SessionId, _: &'a SecretPath, _: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
         unreachable!("leases are not read")
     }
 

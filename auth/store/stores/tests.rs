@@ -86,7 +86,7 @@ struct Rotating {
 }
 
 impl Store for Rotating {
-    fn read<'a>(&'a self, _: &'a Grant, _: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
+    fn read<'a>(&'a self, _: crate::SessionId, _: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
         Box::pin(async move {
             self.reads.lock().unwrap().push(fresh);
             let fields = serde_json::json!({"username": "app", "password": *self.password.lock().unwrap()});

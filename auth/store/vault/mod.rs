@@ -37,8 +37,8 @@ use self::mount::Mounts;
 use self::settings::Settings;
 use self::token::{Token, Tokens};
 use super::reference::Form;
-use super::{Document, Issued, Kind, Observer, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
-use crate::Grant;
+use super::{Document, Issued, Kind, Opening, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
+use crate::{Grant, SessionId};
 
 /// The row of this kind.
 pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>() }, open, files };
@@ -51,11 +51,12 @@ struct Vault {
     identity: String,
 }
 
-fn open(store: &keyward_config::Store, observer: Arc<dyn Observer>) -> Result<Arc<dyn Store>, String> {
+fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
+    let Opening { store, runner: _, observer, outer } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
     let name = store.name.value.as_str();
-    let login = login::Login::from_settings(&settings.auth)?;
-    let client = Arc::new(Client::new(name, settings, observer)?);
+    let login = login::Login::from_settings(&settings.auth, outer)?;
+    let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
     if let Some(reason) = &settings.insecure {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
@@ -87,11 +88,11 @@ impl Vault {
 }
 
 impl Store for Vault {
-    fn read<'a>(&'a self, grant: &'a Grant, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
+    fn read<'a>(&'a self, session: SessionId, path: &'a SecretPath, fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
         Box::pin(async move {
             match path.form() {
-                Form::Kv => self.read_kv(grant.session(), path, fresh).await,
-                Form::StaticRole => self.read_static_role(grant.session(), path, fresh).await,
+                Form::Kv => self.read_kv(session, path, fresh).await,
+                Form::StaticRole => self.read_static_role(session, path, fresh).await,
                 Form::Dynamic | Form::Sign => {
                     Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: a role's credential is issued, not read")))
                 }

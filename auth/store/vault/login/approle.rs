@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_config::SecretInput;
 use reqwest::Method;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Granted, granted, mount, read};
+use super::{Granted, granted, mount};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::{Call, Client, Retry};
 use crate::store::vault::errors::explain;
 use crate::store::vault::settings::Auth;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Input, Outer, StoreError, StoreErrorKind};
 
 /// The server gives up after 90 s (its `max_request_duration`). A login that we gave up before may have used the secret id up.
 const LOGIN: Duration = Duration::from_secs(95);
@@ -21,8 +20,8 @@ const LOGIN: Duration = Duration::from_secs(95);
 /// The login of a role.
 pub(in crate::store::vault) struct AppRole {
     mount: String,
-    role_id: Arc<SecretInput>,
-    secret_id: Option<Arc<SecretInput>>,
+    role_id: Input,
+    secret_id: Option<Input>,
 }
 
 /// The ids as they are now.
@@ -32,24 +31,24 @@ pub(in crate::store::vault) struct Proof {
 }
 
 impl AppRole {
-    pub(super) fn from_settings(auth: &Auth) -> Result<Self, String> {
+    pub(super) fn from_settings(auth: &Auth, outer: &Arc<dyn Outer>) -> Result<Self, String> {
         if auth.token.is_some() {
             return Err("auth.token belongs to `method: token`".to_owned());
         }
         let role_id = auth.role_id.as_ref().ok_or("auth.role_id is missing")?;
         Ok(Self {
             mount: mount(auth.mount.as_deref().unwrap_or("approle"))?,
-            role_id: Arc::new(crate::store::plan::copy(role_id)),
-            secret_id: auth.secret_id.as_ref().map(|input| Arc::new(crate::store::plan::copy(input))),
+            role_id: Input::new("auth.role_id", role_id, outer),
+            secret_id: auth.secret_id.as_ref().map(|input| Input::new("auth.secret_id", input, outer)),
         })
     }
 
     pub(super) async fn prepare(&self) -> Result<Proof, StoreError> {
         let secret_id = match &self.secret_id {
-            Some(input) => Some(read(input, "auth.secret_id").await?),
+            Some(input) => Some(input.read().await?),
             None => None,
         };
-        Ok(Proof { role_id: read(&self.role_id, "auth.role_id").await?, secret_id })
+        Ok(Proof { role_id: self.role_id.read().await?, secret_id })
     }
 
     pub(super) async fn perform(&self, client: &Client, proof: &Proof) -> Result<Granted, StoreError> {

@@ -6,14 +6,13 @@ mod token;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyward_config::SecretInput;
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::answer::Answer;
 use super::client::Client;
 use super::settings::{Auth, Method};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Outer, StoreError, StoreErrorKind};
 
 /// A way to prove who we are, ready to be used again and again.
 pub(super) enum Login {
@@ -41,10 +40,10 @@ pub(super) struct Granted {
 impl Login {
     /// # Errors
     /// A key that the method needs is missing, or one is there that it does not know.
-    pub(super) fn from_settings(auth: &Auth) -> Result<Self, String> {
+    pub(super) fn from_settings(auth: &Auth, outer: &Arc<dyn Outer>) -> Result<Self, String> {
         match auth.method {
-            Method::Token => token::StaticToken::from_settings(auth).map(Self::Token),
-            Method::Approle => approle::AppRole::from_settings(auth).map(Self::AppRole),
+            Method::Token => token::StaticToken::from_settings(auth, outer).map(Self::Token),
+            Method::Approle => approle::AppRole::from_settings(auth, outer).map(Self::AppRole),
         }
     }
 
@@ -83,16 +82,6 @@ impl Ready {
         }
         context.finish().as_ref().try_into().unwrap_or_default()
     }
-}
-
-/// Reads a secret of our own away from the runtime's threads.
-async fn read(input: &Arc<SecretInput>, what: &str) -> Result<Zeroizing<String>, StoreError> {
-    let input = Arc::clone(input);
-    let text = tokio::task::spawn_blocking(move || input.read()).await.unwrap_or_else(|_| Err("the read was cut off".to_owned()));
-    let text = text.map_err(|message| StoreError::new(StoreErrorKind::LoginFailed, format!("{what}: {message}")))?;
-    // Exposed: it is sent to the store that it is for.
-    let text = Zeroizing::new(text.expose().trim().to_owned());
-    if text.is_empty() { Err(StoreError::new(StoreErrorKind::LoginFailed, format!("{what}: it is empty"))) } else { Ok(text) }
 }
 
 /// The token as a header that is never shown.

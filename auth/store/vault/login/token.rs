@@ -3,31 +3,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_config::SecretInput;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::{Granted, header, read};
+use super::{Granted, header};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::{Call, Client, Retry};
 use crate::store::vault::errors::{TokenHint, explain, token_hint};
 use crate::store::vault::settings::Auth;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Input, Outer, StoreError, StoreErrorKind};
 
 /// Where the token is.
-pub(in crate::store::vault) struct StaticToken(Arc<SecretInput>);
+pub(in crate::store::vault) struct StaticToken(Input);
 
 impl StaticToken {
-    pub(super) fn from_settings(auth: &Auth) -> Result<Self, String> {
+    pub(super) fn from_settings(auth: &Auth, outer: &Arc<dyn Outer>) -> Result<Self, String> {
         if auth.role_id.is_some() || auth.secret_id.is_some() || auth.mount.is_some() {
             return Err("auth.mount, role_id and secret_id belong to `method: approle`".to_owned());
         }
         let token = auth.token.as_ref().ok_or("auth.token is missing")?;
-        Ok(Self(Arc::new(crate::store::plan::copy(token))))
+        Ok(Self(Input::new("auth.token", token, outer)))
     }
 
     pub(super) async fn prepare(&self) -> Result<Zeroizing<String>, StoreError> {
-        read(&self.0, "auth.token").await
+        self.0.read().await
     }
 }
 

@@ -18,7 +18,7 @@ fn refusal(status: &str, error: &str) -> String {
 async fn tokens(answers: &[String]) -> (Server, Arc<Tokens>) {
     let server = Server::answering(answers).await;
     let auth: Auth = serde_json::from_value(json!({"method": "approle", "role_id": "r", "secret_id": "s"})).unwrap();
-    let tokens = Tokens::new(Arc::new(server.client()), Login::from_settings(&auth).unwrap());
+    let tokens = Tokens::new(Arc::new(server.client()), Login::from_settings(&auth, &crate::sample::nowhere()).unwrap());
     (server, tokens)
 }
 
