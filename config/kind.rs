@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
-use crate::Node;
+use crate::{FromEnvironment, Node};
 use crate::read::{self, Reading};
 
 /// A settings type of some kind, as the entry carries it. Whoever owns the type downcasts it.
@@ -53,6 +53,8 @@ pub struct StoreSettings {
     pub name: &'static str,
     /// Its keys in a store.
     pub settings: Section,
+    /// What it takes from the environment of the process. `None`: nothing.
+    pub from_environment: Option<FromEnvironment>,
 }
 
 /// A settings type: how to read it from a node, and its JSON Schema.

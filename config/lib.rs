@@ -14,9 +14,11 @@
 mod access;
 mod address;
 mod audit;
+mod by_key;
 mod connection;
 mod dangling;
 mod entry;
+mod environment;
 mod failure;
 mod host;
 mod kind;
@@ -43,7 +45,9 @@ mod user;
 
 pub use access::{Access, Pattern};
 pub use address::{ListenAddress, UpstreamAddress};
+pub use by_key::{ByKey, Keys, by_key};
 pub use audit::{Audit, Log, LogFormat, OnFailure};
+pub use environment::{Declared, FromEnvironment, Given, Origin, Taken, Variables};
 pub use connection::{Account, Connection, ConnectionLimits, CredentialField, LeaseSharing, Place};
 pub use host::Host;
 pub use kind::{Assets, Kinds, ProtocolSettings, Section, Settings, StoreSettings};

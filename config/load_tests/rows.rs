@@ -94,4 +94,5 @@ const fn database(name: &'static str) -> ProtocolSettings {
     ProtocolSettings { name, listener, connection, access: None, assets: Assets::Databases }
 }
 
-pub(super) const STORES: [StoreSettings; 1] = [StoreSettings { name: "vault", settings: Section::of::<VaultKeys>() }];
+pub(super) const STORES: [StoreSettings; 1] =
+    [StoreSettings { name: "vault", settings: Section::of::<VaultKeys>(), from_environment: None }];

@@ -32,6 +32,7 @@ const REDIRECTS: u32 = 2;
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
 const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const WRAP: HeaderName = HeaderName::from_static("x-vault-wrap-ttl");
 const INDEX: HeaderName = HeaderName::from_static("x-vault-index");
 const INCONSISTENT: HeaderName = HeaderName::from_static("x-vault-inconsistent");
 const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
@@ -45,6 +46,7 @@ pub(super) struct Client {
     /// The address as the file says it, whatever name is asked for there.
     origin: String,
     namespace: Option<HeaderValue>,
+    login_namespace: Option<HeaderValue>,
     first_byte: Duration,
     /// The newest state of the server that we saw. A read that must not be stale asks for at least that.
     index: Mutex<Option<HeaderValue>>,
@@ -62,6 +64,18 @@ pub(super) struct Call<'a> {
     pub(super) fresh: bool,
     /// How long the answer may take to begin. `None`: the store's own time.
     pub(super) limit: Option<Duration>,
+    pub(super) space: Space,
+    /// The answer comes wrapped, for this time as the server reads it: what it hides can be had once.
+    pub(super) wrap: Option<&'static str>,
+}
+
+/// Whose namespace a call is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Space {
+    /// That of the secrets.
+    Secrets,
+    /// That of our login, to which our token belongs.
+    Login,
 }
 
 /// How often a call may be tried.
@@ -76,7 +90,7 @@ pub(super) enum Retry {
 impl<'a> Call<'a> {
     /// A plain read.
     pub(super) const fn get(operation: &'static str, path: &'a str) -> Self {
-        Self { operation, method: Method::GET, path, query: None, body: None, session: None, fresh: false, limit: None }
+        Self { operation, method: Method::GET, path, query: None, body: None, session: None, fresh: false, limit: None, space: Space::Secrets, wrap: None }
     }
 }
 
@@ -84,7 +98,7 @@ impl Client {
     /// # Errors
     /// What of the settings cannot be used, without a secret.
     pub(super) fn new(name: &str, settings: &Settings, observer: Arc<dyn Observer>) -> Result<Self, String> {
-        let mut base = Url::parse(settings.address.trim()).map_err(|error| format!("address: {error}; write https://host:8200"))?;
+        let mut base = Url::parse(settings.addresses()?.first().map_or("", String::as_str)).map_err(|error| format!("address: {error}; write https://host:8200"))?;
         let host = base.host_str().ok_or("address: there is no host in it; write https://host:8200")?.to_owned();
         match base.scheme() {
             "https" => {}
@@ -110,14 +124,15 @@ impl Client {
             base.set_port(port).map_err(|()| "address: no port can be set")?;
             http = http.dns_resolver(Arc::new(LeadsTo(host)));
         }
-        let namespace = Some(settings.namespace()).filter(|namespace| !namespace.is_empty()).map(HeaderValue::from_str).transpose();
+        let namespace = |text: &str| Some(text).filter(|text| !text.is_empty()).map(HeaderValue::from_str).transpose();
         Ok(Self {
             name: name.to_owned(),
             observer,
             http: http.build().map_err(|error| error.to_string())?,
             base,
             origin,
-            namespace: namespace.map_err(|_| "namespace: a text without control characters")?,
+            namespace: namespace(settings.namespace()).map_err(|_| "namespace: a text without control characters")?,
+            login_namespace: namespace(settings.login_namespace()).map_err(|_| "auth.namespace: a text without control characters")?,
             first_byte: settings.timeout.map(keyward_config::Period::get).filter(|time| !time.is_zero()).unwrap_or(FIRST_BYTE),
             index: Mutex::new(None),
         })
@@ -206,8 +221,15 @@ impl Client {
             headers.insert(TOKEN, token.clone());
         }
         // The server's own endpoints are not in a namespace.
-        if let Some(namespace) = self.namespace.as_ref().filter(|_| call.path != "sys/health") {
+        let namespace = match call.space {
+            Space::Secrets => &self.namespace,
+            Space::Login => &self.login_namespace,
+        };
+        if let Some(namespace) = namespace.as_ref().filter(|_| call.path != "sys/health") {
             headers.insert(NAMESPACE, namespace.clone());
+        }
+        if let Some(time) = call.wrap {
+            headers.insert(WRAP, HeaderValue::from_static(time));
         }
         if let Some(session) = call.session.and_then(|session| HeaderValue::from_str(session.as_str()).ok()) {
             headers.insert(CORRELATION, session);

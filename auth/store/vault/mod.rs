@@ -41,7 +41,7 @@ use super::{Document, Issued, Kind, Opening, SecretPath, Signed, Store, StoreErr
 use crate::{Grant, SessionId};
 
 /// The row of this kind.
-pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>() }, open, files };
+pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>(), from_environment: None }, roles: true, open, files };
 
 /// One Vault or OpenBao, in one namespace, under one login.
 struct Vault {
@@ -55,7 +55,7 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     let Opening { store, runner: _, observer, outer } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
     let name = store.name.value.as_str();
-    let login = login::Login::from_settings(&settings.auth, outer)?;
+    let login = login::Login::from_settings(settings.auth()?, outer)?;
     let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
     if let Some(reason) = &settings.insecure {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
@@ -93,7 +93,7 @@ impl Store for Vault {
             match path.form() {
                 Form::Kv => self.read_kv(session, path, fresh).await,
                 Form::StaticRole => self.read_static_role(session, path, fresh).await,
-                Form::Dynamic | Form::Sign => {
+                Form::Dynamic | Form::Sign | Form::Name => {
                     Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: a role's credential is issued, not read")))
                 }
             }
