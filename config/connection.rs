@@ -31,7 +31,8 @@ pub struct Connection {
     pub insecure: Option<Spanned<Reason>>,
     /// Who uses a dynamic account together. `None`: nobody.
     pub lease: Option<Spanned<LeaseSharing>>,
-    /// How much of its lease a session that joins it later has at least. `None`: [`Connection::MIN_SESSION`].
+    /// How much of its lease a session has at least. `None`: one that joins it later [`Connection::MIN_SESSION`], one that asked for it
+    /// whatever there is.
     pub min_session: Option<Spanned<Period>>,
     /// Named logins, at least one. A connection that names none has `default`.
     pub accounts: BTreeMap<Name, Account>,
@@ -149,6 +150,22 @@ pub struct ConnectionLimits {
     pub idle_timeout: Option<Period>,
     /// A session is ended when it is this old.
     pub max_lifetime: Option<Period>,
+    /// How long before its end a session's client is told of it; an empty list: never.
+    pub end_warnings: Option<Vec<Period>>,
+    /// Dynamic accounts that one user has on this connection at one time: those that he uses, those that are being made, and those that the
+    /// store has not taken back yet. One that several sessions use together counts once, for who asked for it. 0: no limit. Default 20.
+    pub max_leases_per_user: Option<u32>,
+}
+
+impl ConnectionLimits {
+    /// What a person with several programs open needs, and far from what would wear out a store or its database.
+    const LEASES_PER_USER: u32 = 20;
+
+    /// The dynamic accounts that one user has at one time. `None`: no limit.
+    #[must_use]
+    pub fn leases_per_user(&self) -> Option<u32> {
+        Some(self.max_leases_per_user.unwrap_or(Self::LEASES_PER_USER)).filter(|most| *most > 0)
+    }
 }
 
 /// The generic keys of a connection.
@@ -170,8 +187,9 @@ pub(crate) struct ConnectionKeys {
     /// Who uses a dynamic account (`credential: mount/creds/role`) together while their sessions overlap: `per_session` (nobody),
     /// `per_user` (the sessions of one user) or `shared` (all sessions). Default `per_session`.
     lease: Option<Spanned<LeaseSharing>>,
-    /// A session joins the lease of others only if this much is left until it would be ended with that lease; else it gets a new one.
-    /// Those who wait for the same request use what it gives, however long that lives. Default 60s.
+    /// A session joins the lease of others only if this much is left until it would be ended with that lease; else it gets a new one. Where
+    /// it is written here, no session begins on a new lease either that is known to end sooner: the store is asked once for this much, and
+    /// what it gives less is given back. Default 60s, for joining alone.
     min_session: Option<Spanned<Period>>,
     /// Named logins. Instead of them, one login's keys stand in the connection itself; its name is then `default`.
     accounts: Option<Spanned<BTreeMap<Name, Account>>>,

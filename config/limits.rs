@@ -23,6 +23,10 @@ pub struct Limits {
     pub idle_timeout: Period,
     /// A session is ended when it is this old. 0: never.
     pub max_lifetime: Period,
+    /// How long before the moment at which a session will be ended, by its lifetime or by its credential's last end, its client is told so
+    /// (PostgreSQL and SSH; of MySQL only the record). What is longer than a session's whole life is left out, unless nothing else would be
+    /// told. An empty list: never.
+    pub end_warnings: Vec<Period>,
     /// How long a shutdown waits for sessions before it cuts them.
     pub drain_timeout: Period,
     /// Failed logins of one user from one address before that pair is locked. 0: it never is; the address is slowed all the same.
@@ -41,6 +45,7 @@ impl Default for Limits {
             sessions_per_user: 200,
             idle_timeout: Period::from_secs(0),
             max_lifetime: Period::from_secs(0),
+            end_warnings: vec![Period::from_secs(300), Period::from_secs(60)],
             drain_timeout: Period::from_secs(30),
             failed_logins: 10,
             lock_time: Period::from_secs(300),
