@@ -237,6 +237,20 @@ impl Gate {
         self.current.load().policy.operator_grants()
     }
 
+    /// The grant with what its connection has in a store instead of the file, such as its address. Of most connections: the grant as it is, and
+    /// nobody is asked.
+    ///
+    /// # Errors
+    /// What the store did not give, or gave in a form that is of no use.
+    pub async fn fill(&self, grant: Grant) -> Result<Grant, StoreError> {
+        if grant.connection().is_whole() {
+            return Ok(grant);
+        }
+        let values = self.current.load_full().stores.fields(&grant).await?;
+        let connection = grant.connection().filled(&values)?;
+        Ok(grant.with(connection))
+    }
+
     /// Gets the credential of a grant: from the cache, from its store, or, where the connection lets sessions share a lease, together with
     /// those who have it. Dropping the future loses nothing and takes nothing from others.
     ///
@@ -326,10 +340,11 @@ impl State {
         previous: Option<&Stores>,
         problems: &mut Problems,
     ) -> Option<Self> {
+        let policy = Policy::read(config, problems);
         let state = Self {
             users: Users::read(config, salts, problems),
-            policy: Policy::read(config, problems),
-            stores: Stores::open(config, leases, observer, previous, problems),
+            stores: Stores::open(config, policy.connections(), leases, observer, previous, problems),
+            policy,
             entries: config.stores.iter().map(|(name, store)| (name.clone(), store.node.clone())).collect(),
         };
         (!problems.has_errors()).then_some(state)

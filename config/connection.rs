@@ -9,7 +9,7 @@ use crate::entry::{Entry, joined, row};
 use crate::protected::{GivenKeys, given_schema};
 use crate::read::TextOr;
 use crate::upstream_tls::TlsInput;
-use crate::{Assets, Host, Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, UpstreamAddress, UpstreamTls};
+use crate::{Assets, Host, Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, Template, UpstreamAddress, UpstreamTls};
 
 /// A registered asset as the file declares it. The generic keys; those of its protocol are in `settings`.
 pub struct Connection {
@@ -40,6 +40,8 @@ pub struct Connection {
     pub limits: ConnectionLimits,
     /// The settings type of its protocol.
     pub settings: Settings,
+    /// What has to be filled in from a store before it can be used: its fields hold nothing of worth until then. `None`: nothing.
+    pub template: Option<Template>,
     /// The entry itself, to tell whether a reload changed it.
     pub node: Node,
 }
@@ -212,11 +214,17 @@ impl Connection {
     /// for, and far below the third of an hour that a lease of an hour always has left.
     pub const MIN_SESSION: Period = Period::from_secs(60);
 
-    pub(crate) fn read(name: Spanned<Name>, node: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
+    pub(crate) fn read(name: Spanned<Name>, written: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
+        let row = row(written, path, "protocol", kinds.protocols, |row| row.name, problems);
+        let (lifted, template) = match row {
+            Some(row) => Template::lift(&name, *row, written, path),
+            None => (written.clone(), None),
+        };
+        let node = &lifted;
         let mut entry = Entry::new(node, path);
         let keys: Option<ConnectionKeys> = entry.part(problems);
         let own: Option<Account> = entry.part(problems);
-        let row = row(node, path, "protocol", kinds.protocols, |row| row.name, problems)?;
+        let row = row?;
         let servers: Option<ServerKeys> = if row.assets == Assets::Servers { Some(entry.part(problems)?) } else { None };
         let settings = entry.settings(row.connection, problems);
         if !entry.finish(problems) {
@@ -239,7 +247,8 @@ impl Connection {
             accounts,
             limits: keys.limits,
             settings: settings?,
-            node: node.clone(),
+            template,
+            node: written.clone(),
         })
     }
 }

@@ -58,6 +58,12 @@ pub(crate) struct Entry {
 }
 
 impl Node {
+    /// An empty mapping that stands nowhere.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { value: Value::Map(Vec::new()), span: Span::default() }
+    }
+
     /// Where it begins.
     #[must_use]
     pub fn span(&self) -> Span {

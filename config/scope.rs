@@ -26,6 +26,11 @@ pub(crate) fn within<T>(folder: &Path, read: impl FnOnce() -> T) -> (T, bool) {
     (result, SCOPE.replace(outer).secret)
 }
 
+/// The folder that relative paths start from.
+pub(crate) fn folder() -> PathBuf {
+    SCOPE.with_borrow(|state| state.folder.clone())
+}
+
 /// A secret stands in the file itself.
 pub(crate) fn saw_secret() {
     SCOPE.with_borrow_mut(|state| state.secret = true);

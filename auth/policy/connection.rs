@@ -1,13 +1,17 @@
 //! A connection and its accounts as sessions use them: what the file said, checked, and shared by the grants that carry it.
 
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use keyward_config::{ConnectionLimits, Host, LeaseSharing, Name, Node, Problems, Reason, Settings, UpstreamAddress, UpstreamTls};
+use keyward_config::{
+    ConnectionLimits, Host, LeaseSharing, Name, Node, Problems, Reason, Settings, Store, Template, UpstreamAddress, UpstreamTls,
+};
+use zeroize::Zeroizing;
 
-use crate::store::CredentialPlan;
+use crate::store::{CredentialPlan, Reference, Scope, StoreError, StoreErrorKind};
+use crate::Secret;
 
 /// A registered asset. A live session keeps the one that its grant carries, also when a reload changed the file.
 pub struct Connection {
@@ -19,19 +23,24 @@ pub struct Connection {
     tls: Option<UpstreamTls>,
     insecure: Option<Reason>,
     store: Option<Name>,
+    runner: Option<Name>,
     sharing: LeaseSharing,
-    min_session: Duration,
+    min_session: Option<Duration>,
     limits: ConnectionLimits,
     settings: Settings,
     accounts: BTreeMap<Name, Arc<Account>>,
+    /// What stands in a store instead of the file, in fields other than those of a credential.
+    filling: Option<Filling>,
     node: Node,
     prepared: OnceLock<Settings>,
 }
 
 impl Connection {
     /// Reads the accounts of an entry. Every account that says nothing usable is a problem; the connection is then without it.
-    pub(crate) fn read(entry: &keyward_config::Connection, problems: &mut Problems) -> Self {
+    pub(crate) fn read(entry: &keyward_config::Connection, stores: &BTreeMap<Name, Store>, problems: &mut Problems) -> Self {
         let name = entry.name.value.clone();
+        let own = format!("connections.{name}");
+        let scope = Scope::new(stores, entry.store.as_ref(), &own, entry.name.span);
         let mut accounts = BTreeMap::new();
         for (account, fields) in &entry.accounts {
             // Without `accounts` the fields of the one account stand at the connection itself.
@@ -40,24 +49,32 @@ impl Connection {
                 None => format!("connections.{name}"),
             };
             let place = entry.node.get("accounts").map_or(entry.name.span, |accounts| accounts.span_of(account.as_str()));
-            if let Some(plan) = CredentialPlan::read(fields, &at, place, entry.assets, problems) {
+            if let Some(plan) = CredentialPlan::read(fields, (&at, place), entry.assets, &scope, problems) {
                 accounts.insert(account.clone(), Arc::new(Account { name: account.clone(), plan }));
             }
         }
         check_sharing(entry, &accounts, problems);
+        let filling = entry.template.as_ref().and_then(|template| Filling::read(template, &own, &scope, problems));
+        Self::with(entry, accounts, filling)
+    }
+
+    /// An entry with accounts that were read before.
+    fn with(entry: &keyward_config::Connection, accounts: BTreeMap<Name, Arc<Account>>, filling: Option<Filling>) -> Self {
         Self {
-            name,
+            name: entry.name.value.clone(),
             protocol: entry.protocol,
             address: entry.place.address().map(|address| Arc::new(address.clone())),
             hosts: entry.place.hosts().iter().map(|host| host.value.clone()).collect(),
             tls: entry.tls.as_ref().map(|tls| tls.value.clone()),
             insecure: entry.insecure.as_ref().map(|reason| reason.value.clone()),
             store: entry.store.as_ref().map(|store| store.value.clone()),
+            runner: entry.runner.as_ref().map(|runner| runner.value.clone()),
             sharing: entry.lease.as_ref().map(|lease| lease.value).unwrap_or_default(),
-            min_session: entry.min_session.as_ref().map_or(keyward_config::Connection::MIN_SESSION, |period| period.value).get(),
+            min_session: entry.min_session.as_ref().map(|period| period.value.get()),
             limits: entry.limits.clone(),
             settings: Arc::clone(&entry.settings),
             accounts,
+            filling,
             node: entry.node.clone(),
             prepared: OnceLock::new(),
         }
@@ -109,13 +126,62 @@ impl Connection {
         self.store.as_ref()
     }
 
+    /// Which of the logins of its store fetches its secrets. `None`: the store's own.
+    pub(crate) const fn runner(&self) -> Option<&Name> {
+        self.runner.as_ref()
+    }
+
+    /// Every store that it asks for something.
+    pub(crate) fn stores(&self) -> BTreeSet<&Name> {
+        let of_accounts = self.accounts.values().flat_map(|account| account.plan.paths().map(|(store, _)| store));
+        of_accounts.chain(self.references().iter().map(|reference| &reference.store)).collect()
+    }
+
+    /// The references in its other fields, which have to be filled in before it can be used.
+    pub(crate) fn references(&self) -> &[Reference] {
+        self.filling.as_ref().map_or(&[], |filling| &filling.references)
+    }
+
+    /// Whether there is nothing to fill in, or it has been.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.references().is_empty()
+    }
+
+    /// It with these values in the places of [`Self::references`]. Equal values give the same one again, with what was prepared for it.
+    pub(crate) fn filled(&self, values: &[Secret]) -> Result<Arc<Self>, StoreError> {
+        let malformed = |message: String| StoreError::new(StoreErrorKind::Malformed, message);
+        let Some(filling) = &self.filling else { return Err(malformed(format!("{}: there is nothing to fill in", self.name))) };
+        let text = |value: &Secret| value.expose_str().map(|text| Zeroizing::new(text.trim().to_owned()));
+        let texts: Option<Vec<_>> = values.iter().map(text).collect();
+        let texts = texts.ok_or_else(|| malformed(format!("{}: what the store has is no text", self.name)))?;
+        let mut last = filling.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, connection)) = last.as_ref().filter(|(of, _)| *of == texts) {
+            return Ok(Arc::clone(connection));
+        }
+        let entry = filling.template.fill(texts.clone()).map_err(malformed)?;
+        let connection = Arc::new(Self::with(&entry, self.accounts.clone(), None).of(&self.node));
+        *last = Some((texts, Arc::clone(&connection)));
+        Ok(connection)
+    }
+
+    /// As the file says it, for telling whether a reload changed it.
+    fn of(self, node: &Node) -> Self {
+        Self { node: node.clone(), ..self }
+    }
+
     /// Who uses a dynamic account of it together.
     pub(crate) const fn sharing(&self) -> LeaseSharing {
         self.sharing
     }
 
     /// How much of its lease a session that joins it has at least.
-    pub(crate) const fn min_session(&self) -> Duration {
+    pub(crate) fn min_session(&self) -> Duration {
+        self.min_session.unwrap_or(keyward_config::Connection::MIN_SESSION.get())
+    }
+
+    /// How much of a lease of its own a session has at least, where the file says so.
+    pub(crate) const fn least_session(&self) -> Option<Duration> {
         self.min_session
     }
 
@@ -148,6 +214,33 @@ impl Connection {
     }
 }
 
+/// What stands in a store instead of the file.
+struct Filling {
+    template: Template,
+    references: Vec<Reference>,
+    /// What was filled in last.
+    last: Mutex<Option<(Vec<Zeroizing<String>>, Arc<Connection>)>>,
+}
+
+impl Filling {
+    fn read(template: &Template, at: &str, scope: &Scope<'_>, problems: &mut Problems) -> Option<Self> {
+        let mut references = Vec::new();
+        for found in template.found() {
+            let at = format!("{at}.{}", found.path);
+            let Some(reference) = scope.read(&found.text, found.span, &at, problems).map(Reference::with_single_key) else { continue };
+            if reference.selector.is_none() {
+                problems.error(found.span, at, "one value is needed here: `mount/data/path?key`");
+            } else if reference.path.is_per_user() {
+                problems.error(found.span, at, "where an asset is does not hang on who asks: {{user.name}} is for credentials");
+            } else {
+                references.push(reference);
+            }
+        }
+        let whole = references.len() == template.found().len();
+        whole.then(|| Self { template: template.clone(), references, last: Mutex::new(None) })
+    }
+}
+
 /// Only a lease can be shared: on another connection these keys do nothing, and whoever wrote them thinks that they do.
 fn check_sharing(entry: &keyward_config::Connection, accounts: &BTreeMap<Name, Arc<Account>>, problems: &mut Problems) {
     let name = &entry.name.value;
@@ -157,8 +250,8 @@ fn check_sharing(entry: &keyward_config::Connection, accounts: &BTreeMap<Name, A
         let message = "it does nothing here: no account is dynamic (`credential: mount/creds/role`), so there is no lease to share";
         problems.warning(lease.span, format!("connections.{name}.lease"), message);
     }
-    if let (Some(period), None) = (&entry.min_session, lease) {
-        let message = "it does nothing here: leases are shared only with `lease: per_user` or `lease: shared`";
+    if let Some(period) = entry.min_session.as_ref().filter(|_| !dynamic && !accounts.is_empty()) {
+        let message = "it does nothing here: no account is dynamic (`credential: mount/creds/role`), so there is no lease that could end";
         problems.warning(period.span, format!("connections.{name}.min_session"), message);
     }
 }
@@ -177,6 +270,17 @@ impl Account {
     #[must_use]
     pub const fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Whether each user has a credential of his own there (`{{user.name}}` in a path).
+    #[must_use]
+    pub fn is_per_user(&self) -> bool {
+        self.plan.is_per_user()
+    }
+
+    /// That of this user.
+    pub(super) fn for_user(self: &Arc<Self>, user: &Name) -> Arc<Self> {
+        if self.is_per_user() { Arc::new(Self { name: self.name.clone(), plan: self.plan.for_user(user) }) } else { Arc::clone(self) }
     }
 }
 
@@ -200,7 +304,7 @@ mod tests {
     #[test]
     fn who_shares_what_is_no_lease_is_told_that_it_does_nothing() {
         let dynamic = "credential: m/creds/r";
-        for keys in ["", "lease: per_session", "lease: per_user", "lease: shared, min_session: 5m"] {
+        for keys in ["", "lease: per_session", "lease: per_user", "lease: shared, min_session: 5m", "min_session: 5m"] {
             let warned = warnings(&format!("{dynamic}, {keys}"));
             assert!(warned.is_empty(), "{keys}: {warned}");
         }
@@ -211,7 +315,7 @@ mod tests {
             assert!(warned.contains(":5:") && warned.contains("connections.db.lease: it does nothing here"), "{fixed}: {warned}");
             assert!(warnings(&format!("{fixed}, lease: per_session")).is_empty());
         }
-        let warned = warnings(&format!("{dynamic}, min_session: 5m")).to_string();
+        let warned = warnings("credential: m/data/db, min_session: 5m").to_string();
         assert!(warned.contains("connections.db.min_session: it does nothing here"), "{warned}");
     }
 }

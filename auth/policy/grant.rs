@@ -25,7 +25,17 @@ pub struct Grant {
 impl Grant {
     pub(super) fn new(session: SessionId, identity: &Identity, target: Target, account: Arc<Account>) -> Self {
         let (user, key) = (identity.user().clone(), identity.shared_key().cloned());
+        let account = account.for_user(&user);
         Self { session, user, proof: identity.proof(), source: identity.source(), key, target, account }
+    }
+
+    /// The same with the address and the other fields of its connection as a store has them.
+    pub(crate) fn with(mut self, connection: Arc<Connection>) -> Self {
+        if let Some(address) = connection.shared_address() {
+            self.target.address = Arc::clone(address);
+        }
+        self.target.connection = connection;
+        self
     }
 
     /// The session that this grant is for.

@@ -8,6 +8,7 @@ use keyward_config::{Access, Config, Name, Node, Pattern, Problems, Settings};
 use super::target::Target;
 use super::{Account, Connection, Denied, Reachable};
 use crate::identity::{Identity, Proof};
+use crate::store::WORDS;
 use crate::{Grant, SessionId};
 
 /// Connections, groups and rules of one state of the file. A reload makes another one.
@@ -29,8 +30,9 @@ struct Rule {
 impl Policy {
     /// Reads connections, groups and rules; what does not make sense in an account goes to `problems`.
     pub(crate) fn read(config: &Config, problems: &mut Problems) -> Self {
-        let connections =
-            config.connections.iter().map(|(name, entry)| (name.clone(), Arc::new(Connection::read(entry, problems)))).collect();
+        let connections: BTreeMap<Name, Arc<Connection>> =
+            config.connections.iter().map(|(name, entry)| (name.clone(), Arc::new(Connection::read(entry, &config.stores, problems)))).collect();
+        check_user_names(config, &connections, problems);
         let groups = config.users.iter().map(|(name, user)| (name.clone(), user.groups.clone())).collect();
         Self { connections, groups, rules: config.access.iter().map(Rule::read).collect() }
     }
@@ -162,6 +164,16 @@ impl Rule {
         self.allow.iter().any(|name| name == user || groups.contains(name))
             && any(&self.connections, connection.name())
             && self.accounts.as_ref().is_none_or(|accounts| any(accounts, account.name()))
+    }
+}
+
+/// A user's name in a path must not become a word that tells what the path means.
+fn check_user_names(config: &Config, connections: &BTreeMap<Name, Arc<Connection>>, problems: &mut Problems) {
+    let per_user = connections.values().any(|connection| connection.accounts().values().any(|account| account.is_per_user()));
+    let words = |name: &&Name| WORDS.iter().any(|word| word.eq_ignore_ascii_case(name.as_str()));
+    for (name, user) in config.users.iter().filter(|(name, _)| per_user && words(name)) {
+        let message = "a user of this name cannot be had beside paths with {{user.name}}, in which the word means something else";
+        problems.error(user.span, format!("users.{name}"), message);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
+use keyward_config::Name;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
@@ -82,11 +83,18 @@ impl fmt::Debug for Lease {
 /// Where the credential came from, for giving it back or reading it again.
 pub(crate) enum Source {
     /// Secrets without a lease: what was read, by number of the read; whether any of it came from the cache.
-    Secrets { reads: Vec<(SecretPath, u64)>, cached: bool },
+    Secrets { reads: Vec<WasRead>, cached: bool },
     /// A lease: its keeper learns from the sender's end that the session, or what the lease is of use for, is over.
     Leased { held: Option<oneshot::Sender<std::convert::Infallible>>, standing: watch::Receiver<Standing>, used: Use },
     /// A lease that sessions use together; the last one that lets go of it ends it.
     Shared(Arc<SharedLease>),
+}
+
+/// One read of a secret: of which store, and its number among the reads of that one.
+pub(crate) struct WasRead {
+    pub(crate) store: Name,
+    pub(crate) path: SecretPath,
+    pub(crate) serial: u64,
 }
 
 /// How a lease stands, as its keeper says.
@@ -98,9 +106,38 @@ pub(crate) enum Standing {
         told: Option<tokio::time::Instant>,
         /// What no renewal moves that beyond. `None`: it can still be renewed.
         at_most: Option<tokio::time::Instant>,
+        /// When its sessions have to hear of its end, if that has to be reckoned with: no renewal moves it, or those that were due have
+        /// failed so far. `None`: it will be renewed before.
+        in_sight: Option<tokio::time::Instant>,
     },
     /// Its sessions have to end.
     Ended(LeaseEnd),
+}
+
+/// Looks ahead to the end of a lease. It does not keep the lease alive.
+pub struct Outlook(Option<watch::Receiver<Standing>>);
+
+impl Outlook {
+    /// When the session will have to end with its lease. `None`: no end is in sight, since there is no lease or it will be renewed before.
+    /// A lease that could not be renewed yet may live on after all: then its end is out of sight again.
+    pub fn end(&mut self) -> Option<tokio::time::Instant> {
+        match *self.0.as_mut()?.borrow_and_update() {
+            Standing::Alive { in_sight, .. } => in_sight,
+            Standing::Ended(_) => None,
+        }
+    }
+
+    /// Resolves when [`Self::end`] may say something else than it did.
+    pub async fn changed(&mut self) {
+        let changed = match &mut self.0 {
+            Some(standing) => standing.changed().await.is_ok(),
+            None => false,
+        };
+        if !changed {
+            self.0 = None;
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl Lease {
@@ -172,6 +209,12 @@ impl Lease {
             }
             std::future::pending().await
         }
+    }
+
+    /// When `ended` will resolve, as far as that is known. The future end of a one-time password is nobody's.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        Outlook(self.standing().filter(|_| self.used() == Use::Session))
     }
 
     /// What its keeper says of it. `None`: there is no lease.

@@ -19,10 +19,14 @@ mod keeper;
 mod lease;
 mod leases;
 mod named;
+mod opened;
 mod plan;
+mod quota;
 mod reference;
+mod sealing;
 mod sharing;
 mod signing;
+mod spelling;
 mod stores;
 mod vault;
 
@@ -41,11 +45,12 @@ pub use credential::{Credential, Provenance};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use input::{Input, Outer};
 pub(crate) use lease::LeaseId;
-pub use lease::{Lease, LeaseEnd};
+pub use lease::{Lease, LeaseEnd, Outlook};
 pub use leases::LeaseStats;
 pub(crate) use leases::Leases;
 pub(crate) use plan::CredentialPlan;
-pub(crate) use reference::{Reference, SecretPath, Selector};
+pub(crate) use reference::{Reference, SecretPath, Selector, WORDS};
+pub(crate) use spelling::Scope;
 pub(crate) use stores::Stores;
 
 /// Every kind of store. Checks, schema, documentation, metric labels and the contract tests iterate it.
@@ -55,8 +60,12 @@ pub const KINDS: &[Kind] = &[vault::KIND];
 pub struct Kind {
     /// Its word and its keys in the file.
     pub settings: StoreSettings,
+    /// Whether it has mounts, and roles that make credentials, beside secrets; else its paths are names of secrets and nothing more.
+    pub(crate) roles: bool,
     /// Opens a store of this kind. Does no I/O: the first request logs in.
     pub(crate) open: Open,
+    /// The logins that it has beside its own, each with rights of its own: connections name them as their `runner`.
+    pub(crate) runners: fn(&keyward_config::Store) -> Vec<String>,
     /// The files that `open` reads: a reload opens the store anew where one of them has changed.
     pub(crate) files: fn(&keyward_config::Store) -> Vec<PathBuf>,
 }
@@ -67,6 +76,8 @@ type Open = fn(&Opening<'_>) -> Result<Arc<dyn Store>, String>;
 pub(crate) struct Opening<'a> {
     /// The entry of the file.
     pub(crate) store: &'a keyward_config::Store,
+    /// Its name in logs and metrics: that of the entry, with the runner's.
+    pub(crate) label: &'a str,
     /// Which of its logins. `None`: its own.
     pub(crate) runner: Option<&'a str>,
     pub(crate) observer: Arc<dyn Observer>,
@@ -83,7 +94,8 @@ pub trait Observer: Send + Sync {
     /// A secret came from the cache (`hit`), from the store (`miss`) or was older than its time (`stale`).
     fn cache(&self, store: &str, outcome: &'static str);
     /// Something happened to a lease: `issued`, `joined` (a further session uses it), `renewed`, `revoked`, `revoke_failed`, `lost`,
-    /// `expired` (never given back), `possible_orphan`.
+    /// `expired` (never given back), `possible_orphan`; `over_quota` (its user has as many as he may) and `too_short` (it leaves a session less
+    /// than `min_session`).
     fn lease(&self, store: &str, event: &'static str);
 }
 

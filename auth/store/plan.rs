@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use keyward_config::{Account, Assets, CredentialField, Problems, Protected, SecretInput, Span, Spanned};
+use keyward_config::{Account, Assets, CredentialField, Name, Problems, Protected, SecretInput, Span, Spanned};
 
-use super::reference::Form;
-use super::{Reference, SecretPath};
+use super::reference::{Form, shown};
+use super::{Reference, Scope, SecretPath};
 
 /// How the credential of an account is put together.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(crate) enum CredentialPlan {
     /// A role signs a certificate for a key that is made for the session.
     Signed(Box<SigningRole>),
     /// One secret or static role gives user and secret under the usual names.
-    Whole(SecretPath),
+    Whole(Box<Reference>),
     /// Each part for itself. Parts of the same path and version come from one read.
     Parts(Box<Parts>),
 }
@@ -23,6 +23,7 @@ pub(crate) enum CredentialPlan {
 /// A role that makes a credential for each request.
 #[derive(Clone, Debug)]
 pub(crate) struct LeasedRole {
+    pub(crate) store: Name,
     pub(crate) path: SecretPath,
     /// Whom it is asked for. `None`: the role knows.
     pub(crate) username: Option<Part>,
@@ -31,6 +32,7 @@ pub(crate) struct LeasedRole {
 /// A role that signs certificates.
 #[derive(Clone, Debug)]
 pub(crate) struct SigningRole {
+    pub(crate) store: Name,
     pub(crate) path: SecretPath,
     /// Whom the certificate is for: a role's own default is not asked for, since we could not tell it from a slip.
     pub(crate) username: Part,
@@ -55,25 +57,63 @@ pub(crate) enum Part {
 impl CredentialPlan {
     /// Reads the plan of an account; `at` is its path in the file and `place` its line, for problems (`connections.orders`). `assets` is
     /// what its connection leads to: only servers let keys and certificates in. `None`: there were errors.
-    pub(crate) fn read(account: &Account, at: &str, place: Span, assets: Assets, problems: &mut Problems) -> Option<Self> {
+    pub(crate) fn read(
+        account: &Account,
+        (at, place): (&str, Span),
+        assets: Assets,
+        scope: &Scope<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         match &account.credential {
-            Some(whole) => read_whole(whole, account, at, assets, problems),
-            None => read_parts(account, at, place, problems).map(|parts| Self::Parts(Box::new(parts))),
+            Some(whole) => read_whole(whole, account, at, assets, scope, problems),
+            None => read_parts(account, (at, place), scope, problems).map(|parts| Self::Parts(Box::new(parts))),
         }
     }
 
-    /// Whether a store is needed.
-    pub(crate) fn needs_store(&self) -> bool {
-        self.role_or_secret().is_some() || self.references().next().is_some()
+    /// The role or the secret that gives user and secret in one, and its store.
+    pub(crate) fn role_or_secret(&self) -> Option<(&Name, &SecretPath)> {
+        match self {
+            Self::Leased(role) => Some((&role.store, &role.path)),
+            Self::Signed(role) => Some((&role.store, &role.path)),
+            Self::Whole(whole) => Some((&whole.store, &whole.path)),
+            Self::Parts(_) => None,
+        }
     }
 
-    /// The role or the secret that gives user and secret in one.
-    pub(crate) fn role_or_secret(&self) -> Option<&SecretPath> {
+    /// Every path that a store is asked for, and its store.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (&Name, &SecretPath)> {
+        self.role_or_secret().into_iter().chain(self.references().map(|reference| (&reference.store, &reference.path)))
+    }
+
+    /// Whether it is another one for each user.
+    pub(crate) fn is_per_user(&self) -> bool {
+        self.paths().any(|(_, path)| path.is_per_user())
+    }
+
+    /// That of this user.
+    pub(crate) fn for_user(&self, user: &Name) -> Self {
+        let part = |part: &Part| match part {
+            Part::Reference(reference) => Part::Reference(reference.for_user(user)),
+            Part::Given(input) => Part::Given(Arc::clone(input)),
+        };
         match self {
-            Self::Leased(role) => Some(&role.path),
-            Self::Signed(role) => Some(&role.path),
-            Self::Whole(path) => Some(path),
-            Self::Parts(_) => None,
+            Self::Leased(role) => Self::Leased(Box::new(LeasedRole {
+                store: role.store.clone(),
+                path: role.path.for_user(user).into_owned(),
+                username: role.username.as_ref().map(part),
+            })),
+            Self::Signed(role) => Self::Signed(Box::new(SigningRole {
+                store: role.store.clone(),
+                path: role.path.for_user(user).into_owned(),
+                username: part(&role.username),
+            })),
+            Self::Whole(whole) => Self::Whole(Box::new(whole.for_user(user))),
+            Self::Parts(parts) => Self::Parts(Box::new(Parts {
+                username: part(&parts.username),
+                password: parts.password.as_ref().map(part),
+                private_key: parts.private_key.as_ref().map(part),
+                passphrase: parts.passphrase.as_ref().map(part),
+            })),
         }
     }
 
@@ -91,11 +131,11 @@ impl CredentialPlan {
         })
     }
 
-    /// Everything that a store is asked for, with the names of the keys taken, for the audit record.
-    pub(crate) fn shown(&self) -> Vec<String> {
-        let key = |reference: &Reference| reference.selector.as_ref().map(|key| format!("?{}", key.as_str())).unwrap_or_default();
-        let whole = self.role_or_secret().map(|path| path.as_str().to_owned());
-        whole.into_iter().chain(self.references().map(|reference| format!("{}{}", reference.path.as_str(), key(reference)))).collect()
+    /// Everything that a store is asked for, with the names of the keys taken, for the audit record. `own` is the connection's store: others
+    /// are named.
+    pub(crate) fn shown(&self, own: Option<&Name>) -> Vec<String> {
+        let whole = self.role_or_secret().map(|(store, path)| shown(store, path, own));
+        whole.into_iter().chain(self.references().map(|reference| reference.shown(own))).collect()
     }
 }
 
@@ -110,13 +150,14 @@ fn read_whole(
     account: &Account,
     at: &str,
     assets: Assets,
+    scope: &Scope<'_>,
     problems: &mut Problems,
 ) -> Option<CredentialPlan> {
     let here = format!("{at}.credential");
-    let path = read_path(field, &here, problems);
-    let role = path.as_ref().map(SecretPath::form);
+    let whole = read_reference(field, &here, scope, problems);
+    let role = whole.as_ref().map(|whole| whole.path.form());
     // A role of an SSH server may serve several accounts; which one this is stands beside it.
-    let takes_username = assets == Assets::Servers && !matches!(role, Some(Form::Kv | Form::StaticRole));
+    let takes_username = assets == Assets::Servers && !matches!(role, Some(Form::Kv | Form::StaticRole | Form::Name));
     let mut clash = false;
     let beside = [("username", &account.username), ("password", &account.password), ("private_key", &account.private_key)];
     for (name, field) in beside.into_iter().chain([("passphrase", &account.passphrase)]) {
@@ -125,12 +166,14 @@ fn read_whole(
         problems.error(Some(field.span), format!("{at}.{name}"), beside_credential(name, role, assets));
     }
     let username = account.username.as_ref().filter(|_| takes_username);
-    let username = username.map(|field| read_part(field, &format!("{at}.username"), problems));
-    let (path, None | Some(Some(_)), false) = (path?, &username, clash) else { return None };
+    let username = username.map(|field| read_part(field, &format!("{at}.username"), scope, problems));
+    let (whole, None | Some(Some(_)), false) = (whole?, &username, clash) else { return None };
     let username = username.flatten();
+    let Reference { store, path, .. } = &whole;
+    let (store, path) = (store.clone(), path.clone());
     match path.form() {
-        Form::Dynamic => Some(CredentialPlan::Leased(Box::new(LeasedRole { path, username }))),
-        Form::Kv | Form::StaticRole => Some(CredentialPlan::Whole(path)),
+        Form::Dynamic => Some(CredentialPlan::Leased(Box::new(LeasedRole { store, path, username }))),
+        Form::Kv | Form::StaticRole | Form::Name => Some(CredentialPlan::Whole(Box::new(whole))),
         Form::Sign if assets == Assets::Databases => {
             let message = "`mount/sign/role` makes certificates for SSH servers, and this is a database; a KV secret named like this is \
                            written `mount/data/sign/name`, or in single parts with `?key`";
@@ -138,7 +181,7 @@ fn read_whole(
             None
         }
         Form::Sign => match username {
-            Some(username) => Some(CredentialPlan::Signed(Box::new(SigningRole { path, username }))),
+            Some(username) => Some(CredentialPlan::Signed(Box::new(SigningRole { store, path, username }))),
             None => {
                 let message = "a certificate is for a login name: write `username:` beside it, as a reference or as `{ literal: … }`";
                 problems.error(Some(field.span), at, message);
@@ -161,27 +204,27 @@ fn beside_credential(name: &str, role: Option<Form>, assets: Assets) -> &'static
     }
 }
 
-fn read_path(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems) -> Option<SecretPath> {
+fn read_reference(field: &Spanned<CredentialField>, at: &str, scope: &Scope<'_>, problems: &mut Problems) -> Option<Reference> {
     let CredentialField::Reference(text) = &field.value else {
         let message = "`credential` is a reference that gives user and secret; literals go to `username` and `password`";
         problems.error(Some(field.span), at, message);
         return None;
     };
-    let reference = Reference::read(text, field.span, at, problems)?;
+    let reference = scope.read(text, field.span, at, problems)?;
     if reference.selector.is_some() {
         let message = "`credential` takes a whole secret (`mount/data/path`) or a role (`mount/creds/role`), without `?key`; \
                        single keys go to `username` and `password`";
         problems.error(Some(field.span), at, message);
         return None;
     }
-    Some(reference.path)
+    Some(reference)
 }
 
-fn read_parts(account: &Account, at: &str, place: Span, problems: &mut Problems) -> Option<Parts> {
+fn read_parts(account: &Account, (at, place): (&str, Span), scope: &Scope<'_>, problems: &mut Problems) -> Option<Parts> {
     let mut failed = false;
     let mut part = |name: &str, field: &Option<Spanned<CredentialField>>| {
         let field = field.as_ref()?;
-        let part = read_part(field, &format!("{at}.{name}"), problems);
+        let part = read_part(field, &format!("{at}.{name}"), scope, problems);
         failed |= part.is_none();
         part
     };
@@ -209,7 +252,7 @@ fn read_parts(account: &Account, at: &str, place: Span, problems: &mut Problems)
     if failed { None } else { Some(Parts { username: username?, password, private_key, passphrase }) }
 }
 
-fn read_part(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems) -> Option<Part> {
+fn read_part(field: &Spanned<CredentialField>, at: &str, scope: &Scope<'_>, problems: &mut Problems) -> Option<Part> {
     let text = match &field.value {
         CredentialField::Given(input) => {
             // A name alone opens nothing.
@@ -220,7 +263,7 @@ fn read_part(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems
         }
         CredentialField::Reference(text) => text,
     };
-    let reference = Reference::read(text, field.span, at, problems)?;
+    let reference = scope.read(text, field.span, at, problems)?.with_single_key();
     let message = match (&reference.selector, reference.path.form()) {
         (Some(_), _) => return Some(Part::Reference(reference)),
         (None, Form::Dynamic) => "a dynamic role gives user and secret from one lease: write it as `credential:`",
@@ -230,7 +273,7 @@ fn read_part(field: &Spanned<CredentialField>, at: &str, problems: &mut Problems
         (None, Form::StaticRole) => {
             "a static role gives user and secret together: write it as `credential:`, or add `?username` or `?password`"
         }
-        (None, Form::Kv) => {
+        (None, Form::Kv | Form::Name) => {
             "a whole secret gives user and secret together: write it as `credential:`, or add the key: `mount/data/path?key`"
         }
     };

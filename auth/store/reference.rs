@@ -1,29 +1,25 @@
-//! References: what users write in `username:`, `password:`, `credential:` … and what a store is asked.
-//!
-//! ```text
-//! prod_db/data/mysql?username            KV, one key           prod_db/data/mysql?db.primary.user   a nested one
-//! prod_db/data/mysql?username&version=3  a pinned version      prod_db/data/mysql                   the whole secret
-//! prod_db/creds/mysql_role               a dynamic role        prod_db/static-creds/reporting       a static one
-//! ssh/sign/app                           a role that signs     kv1/app/mysql?username               KV version 1
-//! ```
-//!
-//! A text that does not parse is an error that never repeats the text: it may be a password that was typed in the wrong field.
+//! References: where a secret is, and which part of it is meant. How they are written, spelling.rs says.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use keyward_config::Problems;
+use keyward_config::Name;
 use serde_json::Value;
 
 use super::{StoreError, StoreErrorKind};
 use crate::Secret;
 
-/// The longest reference, in bytes.
-const MAX: usize = 1024;
-const FORM: &str = "write a reference such as `mount/data/path?key`, or say what it is: { literal: … }, { file: … }, { env: … }";
+/// The key under which a store without mounts gives a value that is no object.
+pub(crate) const SINGLE: &str = "value";
+/// What stands for the name of the user who logs in.
+pub(crate) const USER: &str = "{{user.name}}";
+/// What a user's name must not be where it may come before the words that tell what a path means, or it would mean something else.
+pub(crate) const WORDS: [&str; 7] = ["data", "metadata", "creds", "static-creds", "sign", "sys", "cubbyhole"];
 
 /// Where a secret is, and which part of it is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
+    pub(crate) store: Name,
     pub(crate) path: SecretPath,
     /// `None`: the whole secret.
     pub(crate) selector: Option<Selector>,
@@ -48,6 +44,8 @@ pub(crate) enum Form {
     StaticRole,
     /// A role that signs a certificate for a key that we make for each session (`mount/sign/role`).
     Sign,
+    /// The name of a secret in a store that has nothing else.
+    Name,
 }
 
 /// A key, or keys separated by dots, inside a secret.
@@ -82,34 +80,87 @@ impl fmt::Display for SecretPath {
     }
 }
 
-impl std::str::FromStr for Reference {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        refuse_other_spellings(text)?;
-        let (path, query) = text.rsplit_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
-        let (key, version) = query.map_or(Ok((None, None)), read_query)?;
-        if !path.contains('/') {
-            return Err(format!("this is not a reference (is it a literal password or name?): {FORM}"));
-        }
-        check_path(path)?;
+impl SecretPath {
+    /// A path of a store with secrets engines, such as Vault.
+    ///
+    /// # Errors
+    /// What must not be in one: it would be another path on the server, or a pattern in a policy (vault.md §1, §7.4.9).
+    pub(crate) fn of_engine(path: &str, has_key: bool, version: Option<u64>) -> Result<Self, String> {
+        check_segments(path)?;
+        check_words(path)?;
         // With a key it is a secret of that name, whose `data/` was left out.
-        if key.is_none() && path.split_once('/').is_some_and(|(_, rest)| rest == "sign") {
+        if !has_key && path.split_once('/').is_some_and(|(_, rest)| rest == "sign") {
             return Err("there is no role's name: write `mount/sign/role`".to_owned());
         }
-        let form = form_of(path, key.is_some());
+        if path.split('/').next().is_some_and(|mount| mount.contains(USER)) {
+            return Err("the user's name cannot choose the mount: write `mount/data/{{user.name}}/path?key`".to_owned());
+        }
+        let form = form_of(path, has_key);
         if form != Form::Kv && version.is_some() {
             return Err("`&version=` is for KV secrets; a role has none".to_owned());
         }
-        Ok(Self { path: SecretPath { path: path.to_owned(), version, form }, selector: key.map(|key| Selector(key.to_owned())) })
+        Ok(Self { path: path.to_owned(), version, form })
+    }
+
+    /// The name of a secret in a store that has nothing else.
+    ///
+    /// # Errors
+    /// As for [`Self::of_engine`]; a version.
+    pub(crate) fn of_name(name: &str, version: Option<u64>) -> Result<Self, String> {
+        check_segments(name)?;
+        if version.is_some() {
+            return Err("`&version=` is for KV secrets; this kind of store keeps no versions".to_owned());
+        }
+        Ok(Self { path: name.to_owned(), version, form: Form::Name })
+    }
+
+    /// Whether it is another one for each user.
+    pub(crate) fn is_per_user(&self) -> bool {
+        self.path.contains(USER)
+    }
+
+    /// That of this user. A name has no character that means something in a path, and the form stays what the file says.
+    pub(crate) fn for_user(&self, user: &Name) -> Cow<'_, Self> {
+        if self.is_per_user() {
+            Cow::Owned(Self { path: self.path.replace(USER, user.as_str()), ..self.clone() })
+        } else {
+            Cow::Borrowed(self)
+        }
     }
 }
 
 impl Reference {
-    /// Reads a reference at a place of the file; a text that is none becomes a problem.
-    pub(crate) fn read(text: &str, span: keyward_config::Span, at: &str, problems: &mut Problems) -> Option<Self> {
-        text.parse().map_err(|message: String| problems.error(span, at, message)).ok()
+    /// Where one value is wanted: the one that a name stands for in a store without mounts.
+    pub(crate) fn with_single_key(self) -> Self {
+        match (&self.selector, self.path.form()) {
+            (None, Form::Name) => Self { selector: Some(Selector::key(SINGLE)), ..self },
+            _ => self,
+        }
+    }
+
+    /// That of this user.
+    pub(crate) fn for_user(&self, user: &Name) -> Self {
+        Self { path: self.path.for_user(user).into_owned(), ..self.clone() }
+    }
+
+    /// As the audit record shows it: with the store where that is not the connection's own, and the key's name.
+    pub(crate) fn shown(&self, own: Option<&Name>) -> String {
+        let key = self.selector.as_ref().map(|key| format!("?{}", key.as_str())).unwrap_or_default();
+        format!("{}{key}", shown(&self.store, &self.path, own))
+    }
+}
+
+/// A path as the audit record shows it.
+pub(crate) fn shown(store: &Name, path: &SecretPath, own: Option<&Name>) -> String {
+    if own == Some(store) { path.as_str().to_owned() } else { format!("{store}:{}", path.as_str()) }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl std::str::FromStr for Reference {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        super::Scope::any().reference(text)
     }
 }
 
@@ -117,6 +168,20 @@ impl Selector {
     /// The key as it was written: it goes into the audit record.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// A key as it is written.
+    ///
+    /// # Errors
+    /// It has control characters, or an empty part.
+    pub(crate) fn read(key: &str) -> Result<Self, String> {
+        if key.chars().any(char::is_control) {
+            return Err("a key has no control characters".to_owned());
+        }
+        if key.split('.').any(str::is_empty) {
+            return Err("a key has no empty part between its dots".to_owned());
+        }
+        Ok(Self(key.to_owned()))
     }
 
     pub(crate) fn key(name: &str) -> Self {
@@ -200,49 +265,7 @@ fn leaf(value: &Value) -> Found {
     }
 }
 
-/// Spellings of other products. They get a message of their own, since "no slash" would not help who typed them.
-fn refuse_other_spellings(text: &str) -> Result<(), String> {
-    if text.is_empty() {
-        return Err(format!("a reference is empty: {FORM}"));
-    }
-    if text.len() > MAX {
-        return Err(format!("a reference has at most {MAX} bytes: {FORM}"));
-    }
-    if text.starts_with("{{") || text.starts_with("vault.secret") {
-        let closed = if text.starts_with("{{") { text.ends_with("}}") } else { text.ends_with(')') };
-        let what =
-            if closed { "this spelling is not understood here" } else { "this spelling is not understood here, and it is not closed" };
-        return Err(format!("{what}: {FORM}"));
-    }
-    if text.split('/').next().is_some_and(|first| first.contains(':')) {
-        return Err("a reference does not name its store: write `store:` beside it, and `mount/data/path?key` here".to_owned());
-    }
-    Ok(())
-}
-
-/// `key`, `key&version=3`, `&version=3`. The key is taken as it stands: blanks may belong to it.
-fn read_query(query: &str) -> Result<(Option<&str>, Option<u64>), String> {
-    let (key, version) = match query.rsplit_once("&version=") {
-        Some((key, version)) => {
-            let number = version.parse::<u64>().ok().filter(|number| *number > 0);
-            (key, Some(number.ok_or("`&version=` takes a number from 1 on: `mount/data/path?key&version=3`")?))
-        }
-        None => (query, None),
-    };
-    match (key.is_empty(), version) {
-        (true, None) => {
-            Err("there is no key after `?`: write `mount/data/path?key`, or leave the `?` away for the whole secret".to_owned())
-        }
-        (true, Some(_)) => Ok((None, version)),
-        (false, _) if key.contains('&') => Err("after `?` come one key and, if wanted, `&version=3`".to_owned()),
-        (false, _) if key.chars().any(char::is_control) => Err("a key has no control characters".to_owned()),
-        (false, _) if key.split('.').any(str::is_empty) => Err("a key has no empty part between its dots".to_owned()),
-        (false, _) => Ok((Some(key), version)),
-    }
-}
-
-/// What a path must not have: it would be another path on the server, or a pattern in a policy (vault.md §1, §7.4.9).
-fn check_path(path: &str) -> Result<(), String> {
+fn check_segments(path: &str) -> Result<(), String> {
     if path.starts_with('/') || path.ends_with('/') {
         return Err("a reference neither begins nor ends its path with `/`: write `mount/data/path?key`".to_owned());
     }
@@ -252,6 +275,15 @@ fn check_path(path: &str) -> Result<(), String> {
     if path.contains(|c: char| c.is_control() || matches!(c, '\\' | '#' | '%' | '*' | '+' | '?' | '&')) {
         return Err("a path has no control characters and none of \\ # % * + ? &: write `mount/data/path?key`".to_owned());
     }
+    let rest = path.replace(USER, "");
+    if rest.contains("{{") || rest.contains("}}") {
+        return Err("only {{user.name}} is known inside a path".to_owned());
+    }
+    Ok(())
+}
+
+/// A store's own paths, and words without what belongs to them.
+fn check_words(path: &str) -> Result<(), String> {
     let of_mount = path.split('/').take_while(|segment| !matches!(*segment, "data" | "creds" | "static-creds"));
     for (index, segment) in of_mount.enumerate() {
         let system = segment.eq_ignore_ascii_case("sys") || segment.eq_ignore_ascii_case("cubbyhole");

@@ -38,7 +38,7 @@ pub(crate) async fn lease(from: &Named, grant: &Grant, role: &SecretPath, userna
     credential.certificate = Some(line.to_owned());
     let provenance = Provenance {
         store: from.name.clone(),
-        paths: grant.account().plan.shown(),
+        paths: grant.account().plan.shown(grant.connection().store()),
         request_id: signed.request_id,
         certificate: Some(serial),
         ..Provenance::default()

@@ -1,41 +1,31 @@
-//! Every store of the file, and the way from a grant to a lease.
+//! The stores of one state of the file, and the way from a grant to a lease.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use keyward_config::{Config, LeaseSharing, Name, Node, Problems, Spanned, Stamp};
+use keyward_config::{Config, LeaseSharing, Name, Problems};
 
-use super::cache::{Cache, From, Read};
-use super::lease::Source;
-use super::named::Named;
+use super::cache::{From, Read};
+use super::lease::{Source, WasRead};
+use super::opened::{self, Opened, Opens};
 use super::plan::{Part, Parts};
-use super::sharing::{Sharing, opens_one_session};
+use super::sharing::opens_one_session;
 use super::{
-    Credential, CredentialPlan, KINDS, Lease, Leases, Observer, Opening, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus,
-    Use, Wanted, signing,
+    Credential, CredentialPlan, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus, Use,
+    Wanted, signing,
 };
 use crate::policy::Connection;
 use crate::{Grant, Secret};
 
 /// The stores of one configuration.
 pub(crate) struct Stores {
+    /// By name; a runner of a store is one of its own, `store/runner`.
     open: BTreeMap<String, Arc<Opened>>,
-    /// The connections of the file whose sessions share leases.
-    shared: BTreeMap<Name, Connection>,
+    /// The connections of the file.
+    connections: BTreeMap<Name, Arc<Connection>>,
     leases: Arc<Leases>,
-}
-
-struct Opened {
-    named: Named,
-    cache: Cache,
-    sharing: Arc<Sharing>,
-    /// What the file said: an equal store lives on through a reload.
-    kind: &'static str,
-    node: Node,
-    /// The files that it names, as they were when it was opened.
-    files: Vec<Option<Stamp>>,
 }
 
 impl Stores {
@@ -43,75 +33,35 @@ impl Stores {
     /// token and cache. Leases of a former process are given back.
     pub(crate) fn open(
         config: &Config,
+        connections: &BTreeMap<Name, Arc<Connection>>,
         leases: &Arc<Leases>,
         observer: &Arc<dyn Observer>,
         previous: Option<&Self>,
         problems: &mut Problems,
     ) -> Self {
-        Self::check(config, problems);
-        let mut open = BTreeMap::new();
-        for store in config.stores.values().filter(|store| store.enabled) {
-            let name = store.name.value.as_str();
-            let files = stamps(store);
-            let equal = previous
-                .and_then(|previous| previous.open.get(name))
-                .filter(|old| old.kind == store.kind && old.node == store.node && old.files == files);
-            let opened = match equal {
-                Some(old) => Arc::clone(old),
-                None => match open_one(store, files, observer) {
-                    Ok(opened) => Arc::new(opened),
-                    Err(message) => {
-                        problems.error(Some(store.name.span), format!("stores.{name}"), message);
-                        continue;
-                    }
-                },
-            };
-            open.insert(name.to_owned(), opened);
-        }
+        let carried = previous.map(|previous| &previous.open);
+        let open = Opens { config, connections, observer, carried }.all(problems);
         if !problems.has_errors() {
             leases.adopt(open.values().map(|opened: &Arc<Opened>| &opened.named));
             if previous.is_none() {
                 leases.name_unclaimed(observer);
             }
         }
-        Self { open, shared: shared(config), leases: Arc::clone(leases) }
-    }
-
-    /// What the semantics of the file want of stores: a connection that needs one names one, and it is switched on.
-    pub(crate) fn check(config: &Config, problems: &mut Problems) {
-        for (name, connection) in &config.connections {
-            // Their own problems are told by whoever reads them for use.
-            let mut unheard = Problems::new(&config.file);
-            let plans = connection
-                .accounts
-                .values()
-                .filter_map(|account| CredentialPlan::read(account, "", connection.name.span, connection.assets, &mut unheard));
-            if !plans.into_iter().any(|plan| plan.needs_store()) {
-                continue;
-            }
-            let at = format!("connections.{name}.store");
-            match &connection.store {
-                None => problems.error(Some(connection.name.span), at, "its references need a store: say which one with `store:`"),
-                Some(store) if config.stores.get(&store.value).is_some_and(|store| !store.enabled) => {
-                    problems.error(Some(store.span), at, format!("the store {} is switched off (`enabled: false`)", store.value));
-                }
-                Some(_) => {}
-            }
-        }
+        Self { open, connections: connections.clone(), leases: Arc::clone(leases) }
     }
 
     /// The credential of a grant.
     pub(crate) async fn lease(&self, grant: &Grant) -> Result<Lease, StoreError> {
         match &grant.account().plan {
             CredentialPlan::Leased(role) => {
-                let (opened, connection) = (self.of(grant)?, grant.connection());
+                let (opened, connection) = (self.of(grant, &role.store)?, grant.connection());
                 let username = match &role.username {
                     Some(username) => Some(login_name(&self.part(grant, username).await?)?),
                     None => None,
                 };
-                let wanted = Wanted { path: role.path.clone(), username, shown: grant.account().plan.shown() };
+                let wanted = Wanted { path: role.path.clone(), username, shown: grant.account().plan.shown(connection.store()) };
                 // A grant of an older file that comes late would take the place of the lease that the sessions of this file share.
-                if !self.shared.get(connection.name()).is_some_and(|current| current.same_as(connection)) {
+                if !self.connections.get(connection.name()).is_some_and(|current| current.same_as(connection)) {
                     return self.leases.issue(opened.named.clone(), grant, &wanted).await;
                 }
                 let lease = opened.sharing.lease(&self.leases, &opened.named, grant, &wanted).await?;
@@ -122,7 +72,7 @@ impl Stores {
                 Ok(lease)
             }
             CredentialPlan::Signed(role) => {
-                let opened = self.of(grant)?;
+                let opened = self.of(grant, &role.store)?;
                 let username = self.part(grant, &role.username).await?;
                 signing::lease(&opened.named, grant, &role.path, &login_name(&username)?).await
             }
@@ -141,14 +91,14 @@ impl Stores {
             return if rejected.is_own() { Ok(None) } else { self.lease(grant).await.map(Some) };
         }
         let Source::Secrets { reads, cached: true } = rejected.source() else { return Ok(None) };
-        let opened = self.of(grant)?;
         let born = Instant::now();
-        let again = reads.iter().map(|(path, serial)| async move {
+        let again = reads.iter().map(|WasRead { store, path, serial }| async move {
+            let opened = self.of(grant, store)?;
             let read = opened.cache.reread(&opened.named, grant.session(), path, *serial).await?;
-            Ok::<_, StoreError>((path, read, From::Store))
+            Ok::<_, StoreError>(ReadOf { store, opened, path, read, came: From::Store })
         });
         let again = try_join_all(again).await?;
-        let lease = put_together(grant, Some(opened), &again, born).await?;
+        let lease = put_together(grant, &again, born).await?;
         let unchanged = match (lease.credential(), rejected.credential()) {
             (Some(new), Some(old)) => new.same_as(&old),
             _ => true,
@@ -188,68 +138,54 @@ impl Stores {
         self.open.keys().cloned().collect()
     }
 
-    fn of(&self, grant: &Grant) -> Result<&Opened, StoreError> {
-        let missing =
-            || StoreError::new(StoreErrorKind::Disabled, format!("connection {}: its store is not open", grant.connection().name()));
-        let name = grant.connection().store().ok_or_else(missing)?;
-        self.open.get(name.as_str()).map(AsRef::as_ref).ok_or_else(missing)
+    /// What the references in the other fields of its connection stand for, in their order.
+    pub(crate) async fn fields(&self, grant: &Grant) -> Result<Vec<Secret>, StoreError> {
+        let references = grant.connection().references();
+        let reads = self.read_all(grant, references.iter().map(|reference| (&reference.store, &reference.path))).await?;
+        references.iter().map(|reference| pick(reference, &reads)).collect()
+    }
+
+    /// The store, as this grant may ask it.
+    fn of(&self, grant: &Grant, store: &Name) -> Result<&Opened, StoreError> {
+        let connection = grant.connection();
+        let runner = connection.runner().filter(|_| connection.store() == Some(store));
+        let label = opened::label(store, runner);
+        let missing = || StoreError::new(StoreErrorKind::Disabled, format!("connection {}: its store is not open", connection.name()));
+        self.open.get(label.as_ref()).map(AsRef::as_ref).ok_or_else(missing)
     }
 
     /// Reads every secret that the plan names, each once, and puts the parts together.
     async fn read(&self, grant: &Grant) -> Result<Lease, StoreError> {
         let born = Instant::now();
-        let plan = &grant.account().plan;
-        let (opened, reads) =
-            self.read_all(grant, plan.role_or_secret().into_iter().chain(plan.references().map(|part| &part.path))).await?;
-        put_together(grant, opened, &reads, born).await
+        let reads = self.read_all(grant, grant.account().plan.paths()).await?;
+        put_together(grant, &reads, born).await
     }
 
     /// One part for itself: the user name of a role.
     async fn part(&self, grant: &Grant, part: &Part) -> Result<Secret, StoreError> {
         let path = match part {
-            Part::Reference(reference) => Some(&reference.path),
+            Part::Reference(reference) => Some((&reference.store, &reference.path)),
             Part::Given(_) => None,
         };
-        let (_, reads) = self.read_all(grant, path.into_iter()).await?;
+        let reads = self.read_all(grant, path.into_iter()).await?;
         take(part, &reads).await
     }
 
     async fn read_all<'a>(
-        &self,
+        &'a self,
         grant: &Grant,
-        paths: impl Iterator<Item = &'a SecretPath>,
-    ) -> Result<(Option<&Opened>, Vec<ReadOf<'a>>), StoreError> {
-        let mut paths: Vec<&SecretPath> = paths.collect();
+        paths: impl Iterator<Item = (&'a Name, &'a SecretPath)>,
+    ) -> Result<Vec<ReadOf<'a>>, StoreError> {
+        let mut paths: Vec<_> = paths.collect();
         paths.sort_unstable();
         paths.dedup();
-        let opened = if paths.is_empty() { None } else { Some(self.of(grant)?) };
-        let reads = paths.into_iter().filter_map(|path| Some((opened?, path))).map(|(opened, path)| async move {
-            let (read, came) = opened.cache.read(&opened.named, grant.session(), path).await?;
-            opened.named.observer.cache(&opened.named.name, came.word());
-            Ok::<_, StoreError>((path, read, came))
+        let reads = paths.into_iter().map(|(store, path)| async move {
+            let opened = self.of(grant, store)?;
+            let (read, came) = opened.read(grant.session(), path).await?;
+            Ok::<_, StoreError>(ReadOf { store, opened, path, read, came })
         });
-        Ok((opened, try_join_all(reads).await?))
+        try_join_all(reads).await
     }
-}
-
-fn shared(config: &Config) -> BTreeMap<Name, Connection> {
-    // Their problems are told by the policy.
-    let mut unheard = Problems::new(&config.file);
-    let shares = |lease: &Spanned<LeaseSharing>| lease.value != LeaseSharing::PerSession;
-    let sharing = config.connections.iter().filter(|(_, connection)| connection.lease.as_ref().is_some_and(shares));
-    sharing.map(|(name, connection)| (name.clone(), Connection::read(connection, &mut unheard))).collect()
-}
-
-fn stamps(store: &keyward_config::Store) -> Vec<Option<Stamp>> {
-    let files = KINDS.iter().find(|kind| kind.settings.name == store.kind).map(|kind| (kind.files)(store));
-    files.iter().flatten().map(|path| Stamp::of(path)).collect()
-}
-
-fn open_one(store: &keyward_config::Store, files: Vec<Option<Stamp>>, observer: &Arc<dyn Observer>) -> Result<Opened, String> {
-    let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
-    let named = Named::new(store.name.value.to_string(), (kind.open)(&Opening { store, runner: None, observer: Arc::clone(observer), outer: Arc::new(super::input::Nowhere) })?, Arc::clone(observer));
-    let (cache, sharing) = (Cache::new(store.cache_ttl.get()), Arc::default());
-    Ok(Opened { named, cache, sharing, kind: kind.settings.name, node: store.node.clone(), files })
 }
 
 /// A user name as a store is asked for it.
@@ -258,37 +194,54 @@ fn login_name(name: &Secret) -> Result<String, StoreError> {
 }
 
 /// The credential that the plan makes of these reads.
-async fn put_together(grant: &Grant, opened: Option<&Opened>, reads: &[ReadOf<'_>], born: Instant) -> Result<Lease, StoreError> {
+async fn put_together(grant: &Grant, reads: &[ReadOf<'_>], born: Instant) -> Result<Lease, StoreError> {
     let plan = &grant.account().plan;
     let credential = match plan {
         CredentialPlan::Parts(parts) => assemble(parts, reads).await?,
-        CredentialPlan::Whole(path) => Credential::whole(&find(reads, path)?.document, path)?,
+        CredentialPlan::Whole(whole) => Credential::whole(&find(reads, whole)?.document, &whole.path)?,
         CredentialPlan::Leased(_) | CredentialPlan::Signed(_) => {
             return Err(StoreError::new(StoreErrorKind::Malformed, "a role's credential is issued, not read"));
         }
     };
-    let cached = reads.iter().any(|(_, _, came)| *came != From::Store);
+    let cached = reads.iter().any(|read| read.came != From::Store);
+    let mut stores: Vec<&str> = reads.iter().map(|read| read.opened.named.name.as_str()).collect();
+    stores.dedup();
+    let first = reads.first().map(|read| &read.read.document);
     let provenance = Provenance {
-        store: opened.map(|opened| opened.named.name.clone()).unwrap_or_default(),
-        paths: plan.shown(),
-        version: reads.first().and_then(|(_, read, _)| read.document.version),
-        request_id: reads.first().map(|(_, read, _)| read.document.request_id.clone()).unwrap_or_default(),
+        store: stores.join(", "),
+        paths: plan.shown(grant.connection().store()),
+        version: first.and_then(|document| document.version),
+        request_id: first.map(|document| document.request_id.clone()).unwrap_or_default(),
         lease: None,
         certificate: None,
         cached,
-        stale: reads.iter().any(|(_, _, came)| *came == From::Stale),
+        stale: reads.iter().any(|read| read.came == From::Stale),
         joined: false,
     };
-    let reads = reads.iter().map(|(path, read, _)| ((*path).clone(), read.serial)).collect();
+    let was_read = |read: &ReadOf<'_>| WasRead { store: read.store.clone(), path: read.path.clone(), serial: read.read.serial };
+    let reads = reads.iter().map(was_read).collect();
     Ok(Lease::new(Arc::new(credential), provenance, born, Source::Secrets { reads, cached }))
 }
 
 /// A secret, what came of reading it, and where that came from.
-type ReadOf<'a> = (&'a SecretPath, Read, From);
+struct ReadOf<'a> {
+    store: &'a Name,
+    opened: &'a Opened,
+    path: &'a SecretPath,
+    read: Read,
+    came: From,
+}
 
-fn find<'a>(reads: &'a [ReadOf<'_>], path: &SecretPath) -> Result<&'a Read, StoreError> {
-    let read = reads.iter().find(|(read, _, _)| *read == path).map(|(_, read, _)| read);
-    read.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, format!("{path}: was not read")))
+fn find<'a>(reads: &'a [ReadOf<'_>], of: &Reference) -> Result<&'a Read, StoreError> {
+    let read = reads.iter().find(|read| *read.store == of.store && *read.path == of.path).map(|read| &read.read);
+    read.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, format!("{}: was not read", of.path)))
+}
+
+fn pick(reference: &Reference, reads: &[ReadOf<'_>]) -> Result<Secret, StoreError> {
+    match &reference.selector {
+        Some(selector) => selector.pick(&find(reads, reference)?.document.fields, &reference.path),
+        None => Err(StoreError::new(StoreErrorKind::Malformed, format!("{}: no key", reference.path))),
+    }
 }
 
 async fn assemble(parts: &Parts, reads: &[ReadOf<'_>]) -> Result<Credential, StoreError> {
@@ -307,8 +260,7 @@ async fn assemble(parts: &Parts, reads: &[ReadOf<'_>]) -> Result<Credential, Sto
 
 async fn take(part: &Part, reads: &[ReadOf<'_>]) -> Result<Secret, StoreError> {
     match part {
-        Part::Reference(Reference { path, selector: Some(selector) }) => selector.pick(&find(reads, path)?.document.fields, path),
-        Part::Reference(Reference { path, selector: None }) => Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: no key"))),
+        Part::Reference(reference) => pick(reference, reads),
         Part::Given(input) => {
             let input = Arc::clone(input);
             let read = tokio::task::spawn_blocking(move || input.read()).await;

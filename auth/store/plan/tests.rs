@@ -10,7 +10,7 @@ fn read_as(protocol: &str, keys: &str) -> (Option<CredentialPlan>, String) {
     let (config, mut problems) = sample::config(&text);
     let connection = config.connections.values().next().unwrap();
     let account = connection.accounts.values().next().unwrap();
-    let plan = CredentialPlan::read(account, "connections.db", connection.name.span, connection.assets, &mut problems);
+    let plan = CredentialPlan::read(account, ("connections.db", connection.name.span), connection.assets, &Scope::any(), &mut problems);
     (plan, problems.to_string())
 }
 
@@ -21,12 +21,12 @@ fn each_form_of_account_has_its_plan() {
     assert!(matches!(read("credential: m/static-creds/r").0, Some(CredentialPlan::Whole(_))));
     assert!(matches!(read("credential: m/data/p").0, Some(CredentialPlan::Whole(_))));
     let (plan, problems) = read("username: 'm/data/p?u', password: { env: P }");
-    assert!(plan.unwrap().needs_store() && problems.is_empty(), "{problems}");
+    assert!(plan.unwrap().paths().next().is_some() && problems.is_empty(), "{problems}");
     let (_, problems) = read("username: { literal: u }, password: { literal: canary }");
     let warning = "keyward.yaml:4:85: warning: connections.db.password: `literal`: the secret stands in this file";
     assert!(problems.starts_with(warning) && problems.lines().count() == 1 && !problems.contains("canary"), "{problems}");
     let (plan, _) = read("username: { literal: u }, private_key: { file: /k }, passphrase: { env: P }");
-    assert!(!plan.unwrap().needs_store());
+    assert!(!plan.unwrap().paths().next().is_some());
     let (plan, problems) = read("username: 'm/data/p?u'");
     assert!(plan.is_some() && problems.contains("warning") && problems.contains("asks for no proof"), "{problems}");
 }
@@ -63,11 +63,11 @@ fn a_role_that_signs_needs_the_name_for_which_it_does() {
     let (plan, problems) = read_as("ssh", "username: { literal: app }, credential: ssh/sign/app");
     let Some(CredentialPlan::Signed(role)) = &plan else { panic!("{problems}") };
     assert!(role.path.as_str() == "ssh/sign/app" && matches!(role.username, Part::Given(_)) && problems.is_empty(), "{problems}");
-    assert_eq!(plan.unwrap().shown(), ["ssh/sign/app"]);
+    assert_eq!(plan.unwrap().shown(Some(&"store".parse().unwrap())), ["ssh/sign/app"]);
     let (plan, problems) = read_as("ssh", "username: 'm/data/p?u', credential: team/ssh/sign/app");
     let plan = plan.unwrap_or_else(|| panic!("{problems}"));
-    assert!(plan.needs_store() && problems.is_empty(), "{problems}");
-    assert_eq!(plan.shown(), ["team/ssh/sign/app", "m/data/p?u"]);
+    assert!(plan.paths().next().is_some() && problems.is_empty(), "{problems}");
+    assert_eq!(plan.shown(Some(&"store".parse().unwrap())), ["team/ssh/sign/app", "m/data/p?u"]);
     let (plan, problems) = read_as("ssh", "credential: ssh/sign/app");
     assert!(plan.is_none() && problems.contains("connections.db: a certificate is for a login name"), "{problems}");
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 
-use super::super::{Document, Issued, Store};
+use super::super::cache::Cache;
+use super::super::named::Named;
+use super::super::{Document, Store};
 use super::*;
 use crate::{Gate, sample};
 
@@ -13,7 +15,8 @@ const STORE: &str = "stores: { corp: { type: vault, address: 'https://v', auth: 
 fn open(text: &str, previous: Option<&Stores>) -> (Stores, Problems) {
     let (config, mut problems) = sample::config(text);
     let leases = Leases::open(None).unwrap();
-    let stores = Stores::open(&config, &leases, &sample::nobody(), previous, &mut problems);
+    let policy = crate::policy::Policy::read(&config, &mut problems);
+    let stores = Stores::open(&config, policy.connections(), &leases, &sample::nobody(), previous, &mut problems);
     (stores, problems)
 }
 
@@ -95,28 +98,6 @@ impl Store for Rotating {
         })
     }
 
-    fn certify<'a>(
-        &'a self,
-        _: &'a Grant,
-        _: &'a SecretPath,
-        _: &'a str,
-        _: &'a str,
-    ) -> BoxFuture<'a, Result<crate::store::Signed, StoreError>> {
-        unreachable!("nothing is signed")
-    }
-
-    fn issue<'a>(&'a self, _: &'a Grant, _: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>> {
-        unreachable!("secrets are not leased")
-    }
-
-    fn renew<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Duration, StoreError>> {
-        unreachable!("secrets are not leased")
-    }
-
-    fn revoke<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        unreachable!("secrets are not leased")
-    }
-
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
         unreachable!("nobody asks")
     }
@@ -134,11 +115,9 @@ impl Rotating {
         let grant = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap().operator_grants().remove(0);
         let store = Arc::new(Self { password: Mutex::new("old"), reads: Mutex::default() });
         let named = Named::new("corp".into(), Arc::clone(&store) as Arc<dyn Store>, sample::nobody());
-        let node = config.stores["corp"].node.clone();
-        let opened =
-            Opened { named, cache: Cache::new(Duration::from_secs(60)), sharing: Arc::default(), kind: "vault", node, files: Vec::new() };
+        let opened = Opened::of(named, Cache::new(Duration::from_secs(60), Duration::ZERO));
         let open = BTreeMap::from([("corp".to_owned(), Arc::new(opened))]);
-        (store, Stores { open, shared: BTreeMap::new(), leases: Leases::open(None).unwrap() }, grant)
+        (store, Stores { open, connections: BTreeMap::new(), leases: Leases::open(None).unwrap() }, grant)
     }
 
     fn reads(&self) -> Vec<bool> {

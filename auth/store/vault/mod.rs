@@ -41,7 +41,7 @@ use super::{Document, Issued, Kind, Opening, SecretPath, Signed, Store, StoreErr
 use crate::{Grant, SessionId};
 
 /// The row of this kind.
-pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>(), from_environment: None }, roles: true, open, files };
+pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>(), from_environment: None }, roles: true, open, runners: |_| Vec::new(), files };
 
 /// One Vault or OpenBao, in one namespace, under one login.
 struct Vault {
@@ -52,9 +52,9 @@ struct Vault {
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
-    let Opening { store, runner: _, observer, outer } = opening;
+    let Opening { store, label, runner: _, observer, outer } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
-    let name = store.name.value.as_str();
+    let name = *label;
     let login = login::Login::from_settings(settings.auth()?, outer)?;
     let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
     if let Some(reason) = &settings.insecure {

@@ -68,7 +68,8 @@ fn settings_that_would_show_the_token_are_problems() {
         let text = format!("stores: {{ corp: {{ type: vault, {keys}, auth: {{ method: token, token: t }} }} }}\n");
         let (config, mut problems) = sample::config(&text);
         let leases = tokio::runtime::Runtime::new().unwrap().block_on(async { crate::store::Leases::open(None).unwrap() });
-        crate::store::Stores::open(&config, &leases, &sample::nobody(), None, &mut problems);
+        let policy = crate::policy::Policy::read(&config, &mut problems);
+        crate::store::Stores::open(&config, policy.connections(), &leases, &sample::nobody(), None, &mut problems);
         let problems = problems.to_string();
         assert!(problems.contains(says) && !problems.contains("canary"), "{keys}: {problems}");
     }
