@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{Config, ListenAddress, Node, Pattern, Problems, Span, suggest};
+use crate::{Config, ListenAddress, Name, Node, Pattern, Problems, Span, suggest};
 
 /// Every name that one entry uses of another, and every listener address, which only one may have.
 pub(crate) fn check(config: &Config, root: &Node, problems: &mut Problems) {
     let declared = |section: &str| {
         root.get(section).map(Node::entries).unwrap_or_default().iter().map(|entry| entry.key.as_str()).collect::<HashSet<_>>()
     };
-    let (connections, stores) = (declared("connections"), declared("stores"));
+    let (connections, mut stores) = (declared("connections"), declared("stores"));
+    stores.extend(config.origins.keys().map(Name::as_str));
     for listener in &config.listeners {
         if let Some(name) = listener.connection.as_ref().filter(|name| !connections.contains(name.as_str())) {
             let path = path(root, "listeners", name.span, "connection");

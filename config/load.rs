@@ -12,8 +12,10 @@ use serde::de::DeserializeOwned;
 use crate::entry::Entry;
 use crate::failure::unknown_key;
 use crate::node::{self, Value};
-use crate::{Access, Audit, Connection, FilePath, Kinds, Limits, Listener, Log, Name, Node, Problems, Span, Spanned, Store, User};
-use crate::{dangling, scope, suggest, text_file};
+use crate::{
+    Access, Audit, Connection, FilePath, Kinds, Limits, Listener, Log, Name, Node, Origin, Problems, Span, Spanned, Store, User, Variables,
+};
+use crate::{dangling, environment, scope, suggest, text_file};
 
 /// The largest file, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -26,8 +28,10 @@ pub struct Config {
     pub state: PathBuf,
     /// Where clients come in.
     pub listeners: Vec<Listener>,
-    /// The secret stores.
+    /// The secret stores: of the file, and those that the environment declares.
     pub stores: BTreeMap<Name, Store>,
+    /// What the environment says of them, where it says anything.
+    pub origins: BTreeMap<Name, Origin>,
     /// The registered assets.
     pub connections: BTreeMap<Name, Connection>,
     /// Who may log in.
@@ -75,9 +79,15 @@ pub struct Loaded {
     pub problems: Problems,
 }
 
-/// Reads a file. A missing one is an error, never defaults. Blocks.
+/// Reads a file, in the environment of this process. A missing one is an error, never defaults. Blocks.
 #[must_use]
 pub fn load(path: &Path, kinds: &Kinds<'_>) -> Loaded {
+    load_in(path, kinds, &environment::of_process)
+}
+
+/// The same in this environment.
+#[must_use]
+pub fn load_in(path: &Path, kinds: &Kinds<'_>, variables: Variables<'_>) -> Loaded {
     let text = match text_file::read(path, MAX_FILE) {
         Ok(text) => text,
         Err(error) => {
@@ -86,7 +96,7 @@ pub fn load(path: &Path, kinds: &Kinds<'_>) -> Loaded {
             return Loaded { config: None, problems };
         }
     };
-    let (mut loaded, secret) = read(path, &text, kinds);
+    let (mut loaded, secret) = read(path, &text, kinds, variables);
     // Unreadable a moment after it was read: then nobody else reads it either.
     let mode = fs::metadata(path).map_or(0, |data| data.permissions().mode());
     if mode & 0o022 != 0 {
@@ -97,13 +107,19 @@ pub fn load(path: &Path, kinds: &Kinds<'_>) -> Loaded {
     loaded
 }
 
-/// Reads a text as if it were the content of `file`.
+/// Reads a text as if it were the content of `file`, in an environment without variables.
 #[must_use]
 pub fn parse(file: &Path, text: &str, kinds: &Kinds<'_>) -> Loaded {
-    read(file, text, kinds).0
+    parse_in(file, text, kinds, &|_| None)
 }
 
-fn read(file: &Path, text: &str, kinds: &Kinds<'_>) -> (Loaded, bool) {
+/// The same in this environment.
+#[must_use]
+pub fn parse_in(file: &Path, text: &str, kinds: &Kinds<'_>, variables: Variables<'_>) -> Loaded {
+    read(file, text, kinds, variables).0
+}
+
+fn read(file: &Path, text: &str, kinds: &Kinds<'_>, variables: Variables<'_>) -> (Loaded, bool) {
     let mut problems = Problems::new(file);
     if u64::try_from(text.len()).is_ok_and(|length| length > MAX_FILE) {
         problems.error(None, "", format!("larger than {MAX_FILE} bytes"));
@@ -116,7 +132,7 @@ fn read(file: &Path, text: &str, kinds: &Kinds<'_>) -> (Loaded, bool) {
     }
     // An absolute folder, so that what a path means does not hang on where the process stands.
     let folder = file.parent().map(|folder| std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())).unwrap_or_default();
-    let (config, secret) = scope::within(&folder, || sections(file, &root, kinds, &mut problems));
+    let (config, secret) = scope::within(&folder, || sections(file, &root, kinds, variables, &mut problems));
     dangling::check(&config, &root, &mut problems);
     (Loaded { config: Some(config), problems }, secret)
 }
@@ -136,7 +152,7 @@ pub(crate) const SECTIONS: [(&str, &str); 11] = [
     ("reload", "When the file is read again. Default: on_signal."),
 ];
 
-fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, problems: &mut Problems) -> Config {
+fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, variables: Variables<'_>, problems: &mut Problems) -> Config {
     let known = SECTIONS.map(|(key, _)| key);
     for entry in root.entries().iter().filter(|entry| !known.contains(&entry.key.as_str())) {
         if problems.is_full() {
@@ -162,11 +178,15 @@ fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, problems: &mut Problems
     if http.is_some_and(|http| !http.address.ip().is_loopback()) {
         problems.warning(root.span_of("http"), "http.address", "reachable from outside this host, and it asks for no login");
     }
+    let stores =
+        map(root, "stores", problems, |name, node, path, problems| environment::store(name, node, path, kinds, variables, problems));
+    let (stores, origins) = environment::with_declared(root, stores, kinds, variables, problems);
     Config {
         file: file.to_owned(),
         state: state.map(FilePath::into_path).unwrap_or_default(),
         listeners,
-        stores: map(root, "stores", problems, |name, node, path, problems| Store::read(name, node, path, kinds, problems)),
+        stores,
+        origins,
         connections: map(root, "connections", problems, |name, node, path, problems| Connection::read(name, node, path, kinds, problems)),
         users: map(root, "users", problems, |name, node, path, problems| {
             whole(node, path, problems).map(|user: User| User { span: name.span, ..user })

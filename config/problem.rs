@@ -52,6 +52,8 @@ pub struct Problems {
     file: PathBuf,
     list: Vec<Problem>,
     errors: usize,
+    /// Paths of which, and below which, another source says what there is.
+    elsewhere: Vec<(String, PathBuf)>,
 }
 
 /// More than anyone reads; a file of nothing but duplicates holds a million.
@@ -61,7 +63,7 @@ impl Problems {
     /// An empty list about this file.
     #[must_use]
     pub fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), list: Vec::new(), errors: 0 }
+        Self { file: file.to_owned(), list: Vec::new(), errors: 0, elsewhere: Vec::new() }
     }
 
     /// Adds what makes the file unusable. `path` is the keys that lead there; `message` says what was expected and must not hold
@@ -73,6 +75,19 @@ impl Problems {
     /// Adds what someone should look at. Arguments as for [`Self::error`].
     pub fn warning(&mut self, span: impl Into<Option<Span>>, path: impl Into<String>, message: impl Into<String>) {
         self.add(span.into(), path.into(), message.into(), Severity::Warning);
+    }
+
+    /// Says something of another source than the file: its name is the one of the place.
+    pub fn elsewhere<T>(&mut self, source: &Path, say: impl FnOnce(&mut Self) -> T) -> T {
+        let file = std::mem::replace(&mut self.file, source.to_owned());
+        let said = say(self);
+        self.file = file;
+        said
+    }
+
+    /// From now on, what is said of this path, or of one below it, is said of this source.
+    pub(crate) fn is_from(&mut self, path: String, source: PathBuf) {
+        self.elsewhere.push((path, source));
     }
 
     /// Whether anything makes the file unusable.
@@ -93,10 +108,10 @@ impl Problems {
         self.list.len()
     }
 
-    /// The problems in the order of the file; those without a place come first.
+    /// The problems in the order of the file; those without a place come first, those of other sources last.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         let mut sorted: Vec<&Problem> = self.list.iter().collect();
-        sorted.sort_by_key(|problem| problem.span);
+        sorted.sort_by_key(|problem| ((problem.file != self.file).then_some(&problem.file), problem.span));
         sorted.into_iter()
     }
 
@@ -109,13 +124,16 @@ impl Problems {
         // What was read out of a tagged enum has lost its place; line 0 says so.
         let span = span.filter(|span| span.line > 0);
         let error = severity == Severity::Error;
-        let said = |said: &Problem| said.span == span && said.path == path && said.message == message && said.severity == severity;
+        let below = |from: &String| path.strip_prefix(from.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        let file = self.elsewhere.iter().rev().find(|(from, _)| below(from)).map_or(&self.file, |(_, source)| source).clone();
+        let said =
+            |said: &Problem| (&said.file, said.span, &said.path, &said.message, said.severity) == (&file, span, &path, &message, severity);
         // A file that is read for several uses is told of once.
         if self.list.iter().any(said) {
             return;
         }
         if self.list.len() < MAX || (error && self.errors == 0) {
-            self.list.push(Problem { file: self.file.clone(), span, path, message, severity });
+            self.list.push(Problem { file, span, path, message, severity });
         }
         self.errors = self.errors.saturating_add(usize::from(error));
     }
