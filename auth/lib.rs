@@ -15,6 +15,7 @@
 
 mod gate;
 mod identity;
+pub mod operator;
 mod policy;
 #[cfg(test)]
 mod sample;
@@ -31,4 +32,4 @@ pub use identity::{AuthFailure, Identity, KeyTrust, Proof, ScramServer, Source, 
 pub use policy::{Account, Connection, Denied, Grant, Reachable};
 pub use secret::Secret;
 pub use session_id::SessionId;
-pub use store::{Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Provenance, StoreError, StoreErrorKind, StoreStatus};
+pub use store::{Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Outlook, Provenance, StoreError, StoreErrorKind, StoreStatus};

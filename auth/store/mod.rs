@@ -29,6 +29,7 @@ mod signing;
 mod spelling;
 mod stores;
 mod vault;
+mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,18 +41,20 @@ use tokio::sync::watch;
 
 use crate::{Grant, SessionId};
 
-pub(crate) use credential::Document;
+pub(crate) use credential::{Document, wipe};
 pub use credential::{Credential, Provenance};
 pub use error::{StoreError, StoreErrorKind};
-pub(crate) use input::{Input, Outer};
+pub(crate) use input::{Input, Nowhere, Outer};
 pub(crate) use lease::LeaseId;
 pub use lease::{Lease, LeaseEnd, Outlook};
 pub use leases::LeaseStats;
 pub(crate) use leases::Leases;
 pub(crate) use plan::CredentialPlan;
-pub(crate) use reference::{Reference, SecretPath, Selector, WORDS};
+pub(crate) use reference::{Form, Reference, SecretPath, Selector, SINGLE, WORDS};
 pub(crate) use spelling::Scope;
 pub(crate) use stores::Stores;
+pub use writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
+pub(crate) use writer::{Writer, Writing};
 
 /// Every kind of store. Checks, schema, documentation, metric labels and the contract tests iterate it.
 pub const KINDS: &[Kind] = &[vault::KIND];
@@ -68,6 +71,8 @@ pub struct Kind {
     pub(crate) runners: fn(&keyward_config::Store) -> Vec<String>,
     /// The files that `open` reads: a reload opens the store anew where one of them has changed.
     pub(crate) files: fn(&keyward_config::Store) -> Vec<PathBuf>,
+    /// How operators write to it. `None`: its secrets come to it by other ways.
+    pub(crate) write: Option<Writing>,
 }
 
 type Open = fn(&Opening<'_>) -> Result<Arc<dyn Store>, String>;

@@ -7,6 +7,8 @@
 mod answer;
 mod client;
 mod database;
+mod declared;
+mod environment;
 mod errors;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
@@ -22,6 +24,7 @@ mod ssh;
 mod status;
 mod tls;
 mod token;
+mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +44,14 @@ use super::{Document, Issued, Kind, Opening, SecretPath, Signed, Store, StoreErr
 use crate::{Grant, SessionId};
 
 /// The row of this kind.
-pub(super) const KIND: Kind = Kind { settings: StoreSettings { name: "vault", settings: Section::of::<Settings>(), from_environment: None }, roles: true, open, runners: |_| Vec::new(), files };
+pub(super) const KIND: Kind = Kind {
+    settings: StoreSettings { name: "vault", settings: Section::of::<Settings>(), from_environment: Some(environment::FROM_ENVIRONMENT) },
+    roles: true,
+    open,
+    runners: |_| Vec::new(),
+    files,
+    write: Some(write::WRITING),
+};
 
 /// One Vault or OpenBao, in one namespace, under one login.
 struct Vault {
@@ -64,10 +74,10 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))
 }
 
-/// Certificates are renewed under the same name.
+/// Certificates are renewed under the same name. Of a folder it counts when something in it comes or goes.
 fn files(store: &keyward_config::Store) -> Vec<PathBuf> {
     let settings = store.settings.downcast_ref::<Settings>();
-    let named = settings.map(|settings| [&settings.ca_cert, &settings.client_cert, &settings.client_key]);
+    let named = settings.map(|settings| [&settings.ca_cert, &settings.ca_path, &settings.client_cert, &settings.client_key]);
     named.into_iter().flatten().flatten().map(|path| path.to_path_buf()).collect()
 }
 
