@@ -64,8 +64,6 @@ pub struct Origin {
     pub declared: Option<&'static str>,
     /// Its keys that are from the environment, each with its variable.
     pub keys: Vec<(&'static str, String)>,
-    /// Why it is switched off, where that is not the file's wish.
-    pub unusable: Option<String>,
 }
 
 impl Node {
@@ -190,9 +188,10 @@ pub(crate) fn with_declared(
             let Declared { variable, unusable, .. } = declared;
             if let Some(mut read) = read {
                 read.enabled &= unusable.is_none();
+                read.unusable = unusable;
                 stores.insert(name.clone(), read);
             }
-            origins.insert(name, Origin { declared: Some(variable), unusable, ..origin.unwrap_or_default() });
+            origins.insert(name, Origin { declared: Some(variable), ..origin.unwrap_or_default() });
         }
     }
     (stores, origins)

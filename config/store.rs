@@ -14,6 +14,8 @@ pub struct Store {
     pub kind: &'static str,
     /// `false`: declared, never asked; connections that need it are a problem that `check` names.
     pub enabled: bool,
+    /// Why it is switched off, where that is not the wish of whoever declared it.
+    pub unusable: Option<String>,
     /// How long a secret without a lease is kept in memory. 0: not at all. Default 60 s.
     pub cache_ttl: Period,
     /// For how long after that it may still be used while the store cannot be asked. 0: not at all. Default 10 min.
@@ -63,6 +65,16 @@ fn cache_ttl() -> Period {
 }
 
 impl Store {
+    /// Why it is never asked, in the words of a problem. `None`: it is.
+    #[must_use]
+    pub fn off(&self) -> Option<String> {
+        let name = &self.name.value;
+        match &self.unusable {
+            Some(why) => Some(format!("the store {name} cannot be asked: {why}")),
+            None => (!self.enabled).then(|| format!("the store {name} is switched off (`enabled: false`)")),
+        }
+    }
+
     pub(crate) fn read(name: Spanned<Name>, node: &Node, path: &str, kinds: &Kinds<'_>, problems: &mut Problems) -> Option<Self> {
         let mut entry = Entry::new(node, path);
         let keys: Option<StoreKeys> = entry.part(problems);
@@ -73,6 +85,6 @@ impl Store {
         }
         let StoreKeys { enabled, cache_ttl, max_stale, mount, path, .. } = keys?;
         let (kind, node) = (row.name, node.clone());
-        Some(Self { name, kind, enabled, cache_ttl, max_stale, mount, path, settings: settings?, node })
+        Some(Self { name, kind, enabled, unusable: None, cache_ttl, max_stale, mount, path, settings: settings?, node })
     }
 }

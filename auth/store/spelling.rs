@@ -122,7 +122,9 @@ impl<'a> Scope<'a> {
             return whole(store, path, Some(key), None, &rules);
         }
         let store = match written.store {
-            Some(name) => name.parse::<Name>().map_err(|_| "what stands before the `:` is no store's name: write `store:mount/data/path?key`")?,
+            Some(name) => {
+                name.parse::<Name>().map_err(|_| "what stands before the `:` is no store's name: write `store:mount/data/path?key`")?
+            }
             None => self.default()?,
         };
         let rules = self.rules(&store)?;
@@ -157,13 +159,14 @@ impl<'a> Scope<'a> {
         let Some(stores) = self.stores else { return Ok(any) };
         let is_default = self.default.is_some_and(|default| default.value == *name);
         match stores.get(name) {
-            Some(store) if store.enabled => {
+            Some(store) => {
+                if let Some(why) = store.off() {
+                    return Err(if is_default { Wrong::Entry(why) } else { why.into() });
+                }
                 let text = |text: &'a Option<Spanned<String>>| text.as_ref().map(|text| text.value.trim());
                 let roles = KINDS.iter().find(|kind| kind.settings.name == store.kind).is_none_or(|kind| kind.roles);
                 Ok(Rules { roles, mount: text(&store.mount), path: text(&store.path) })
             }
-            Some(_) if is_default => Err(Wrong::Entry(format!("the store {name} is switched off (`enabled: false`)"))),
-            Some(_) => Err(format!("the store {name} is switched off (`enabled: false`)").into()),
             // That the entry's own store is not there, the file's own check says.
             None if is_default => Ok(any),
             None => Err("there is no store of the name that stands before the `:`; the path's first segment has no `:` either".into()),
@@ -224,7 +227,8 @@ impl<'a> Written<'a> {
         let (store, rest) = inner.split_once(':').ok_or_else(|| format!("it names no store; {BELOW}"))?;
         let quoted = rest.strip_suffix('"').and_then(|rest| rest.split_once(".\""));
         let split = quoted.or_else(|| rest.split_once('#')).or_else(|| rest.rsplit_once('.'));
-        let (path, key) = split.filter(|(path, key)| !path.is_empty() && !key.is_empty()).ok_or_else(|| format!("it names no key; {BELOW}"))?;
+        let (path, key) =
+            split.filter(|(path, key)| !path.is_empty() && !key.is_empty()).ok_or_else(|| format!("it names no key; {BELOW}"))?;
         Ok(Self { store: Some(store.trim()), place: Place::Below(path.trim_matches('/')), key: Some(key), version: None })
     }
 }
