@@ -32,6 +32,8 @@ pub enum StoreErrorKind {
     LeaseLost,
     /// Too many leases wait to be given back already.
     Backlog,
+    /// This user has as many leases of this connection as he may.
+    Quota,
     /// The store is switched off in the file (`enabled: false`).
     Disabled,
 }
@@ -49,6 +51,7 @@ impl StoreErrorKind {
             Self::Malformed => "malformed",
             Self::LeaseLost => "lease_lost",
             Self::Backlog => "backlog",
+            Self::Quota => "quota",
             Self::Disabled => "disabled",
         }
     }

@@ -52,6 +52,20 @@ struct Life {
     renewable: bool,
     /// What to ask for at a renewal.
     wanted: Duration,
+    /// A renewal was due and has failed.
+    failing: bool,
+}
+
+/// The end of the token that issued a lease, and takes the lease with it.
+struct TokenEnd {
+    moves: watch::Receiver<Option<std::time::Instant>>,
+    /// Nobody can move it any more: the store has another token by now.
+    fixed: bool,
+    /// When the sessions have to hear of it. `None`: never.
+    told: Option<Instant>,
+    /// When a renewal ought to have come.
+    overdue_at: Option<Instant>,
+    overdue: bool,
 }
 
 impl Keeper {
@@ -75,12 +89,13 @@ impl Keeper {
                 return;
             }
         };
+        let least = grant.connection().least_session();
         drop((grant, turn));
         let born = Instant::from_std(issued.asked);
         let end = born.checked_add(issued.duration);
         let until = unix_now().saturating_add(issued.duration.as_secs());
         let written = self.leases.record(self.number, Event::Issued { lease: issued.lease_id.clone(), until }, true).await;
-        let Issued { document, lease_id, duration, renewable, used, mut token_end, .. } = issued;
+        let Issued { document, lease_id, duration, renewable, used, token_end, .. } = issued;
         let returned = Returned { lease: lease_id, end, counted };
         self.from.observer.lease(&self.from.name, "issued");
         let credential = Credential::whole(&document, &wanted.path).and_then(|credential| match written {
@@ -99,9 +114,15 @@ impl Keeper {
             joined: false,
         };
         drop(document);
-        let mut life = Life { granted: duration, end, renewable, wanted: duration };
+        let wanted_life = least.map_or(duration, |least| least.max(duration));
+        let mut life = Life { granted: duration, end, renewable, wanted: wanted_life, failing: false };
+        let mut token_end = TokenEnd::of(token_end);
+        let credential = match credential {
+            Ok(credential) => self.long_enough(&returned.lease, &mut life, least).await.map(|()| credential),
+            error => error,
+        };
         let (held, mut gone) = oneshot::channel();
-        let (standing, seen) = watch::channel(life.standing(before_end_of(&mut token_end), life.renew_at()).0);
+        let (standing, seen) = watch::channel(life.standing(&token_end, life.renew_at()).0);
         let source = Source::Leased { held: Some(held), standing: seen, used };
         let lease = credential.map(|credential| Lease::new(Arc::new(credential), provenance, born.into_std(), source));
         // A receiver that is gone drops the lease that it was sent, and `gone` resolves: the same way out as for a session's end.
@@ -141,26 +162,47 @@ impl Keeper {
         let _ = self.leases.record(self.number, Event::Failed, false).await;
     }
 
+    /// Whether a session may begin on the lease: the connection says how much it has to leave one. Where the store gave less than that, it is
+    /// asked for more at once, since only its answer tells where the last end is.
+    async fn long_enough(&self, lease: &LeaseId, life: &mut Life, least: Option<Duration>) -> Result<(), StoreError> {
+        let Some(least) = least else { return Ok(()) };
+        if life.granted < least && life.renewable {
+            match self.renew(lease, life, None).await {
+                Err(StoreErrorKind::Unavailable | StoreErrorKind::Throttled | StoreErrorKind::LoginFailed) | Ok(()) => {}
+                Err(_) => life.renewable = false,
+            }
+        }
+        let Some(left) = life.told().filter(|_| !life.renewable).map(|told| told.saturating_duration_since(Instant::now())) else {
+            return Ok(());
+        };
+        if left >= least {
+            return Ok(());
+        }
+        self.from.observer.lease(&self.from.name, "too_short");
+        let (left, least) = (left.as_secs(), least.as_secs());
+        let text = format!("lease too short: {} leaves a session {left} s, and min_session is {least} s", self.asked.path);
+        Err(StoreError::new(StoreErrorKind::Unavailable, text))
+    }
+
     /// Renews the lease as long as it can be, and returns once its end has been told, a little before it comes.
     async fn prolong(
         &self,
         lease: &LeaseId,
         life: &mut Life,
-        token_end: &mut watch::Receiver<Option<std::time::Instant>>,
+        token_end: &mut TokenEnd,
         standing: &watch::Sender<Standing>,
     ) {
         let mut renew_at = life.renew_at();
         let mut retry = FIRST_RETRY;
-        let mut by_token = before_end_of(token_end);
         loop {
-            let (alive, warn_at, reason) = life.standing(by_token, renew_at);
+            let (alive, warn_at, reason) = life.standing(token_end, renew_at);
             standing.send_if_modified(|now| std::mem::replace(now, alive) != alive);
             tokio::select! {
                 () = until(warn_at) => {
                     standing.send_replace(Standing::Ended(reason));
                     return;
                 }
-                () = changed(token_end) => by_token = before_end_of(token_end),
+                () = token_end.changed() => {}
                 () = until(renew_at) => match self.renew(lease, life, warn_at).await {
                     Ok(()) => { renew_at = life.renew_at(); retry = FIRST_RETRY; }
                     Err(StoreErrorKind::LeaseLost) => {
@@ -169,6 +211,7 @@ impl Keeper {
                         return;
                     }
                     Err(StoreErrorKind::Unavailable | StoreErrorKind::Throttled | StoreErrorKind::LoginFailed) => {
+                        life.failing = true;
                         renew_at = Instant::now().checked_add(jitter(retry));
                         retry = retry.saturating_mul(2).min(Duration::from_secs(30));
                     }
@@ -190,7 +233,7 @@ impl Keeper {
             error.kind
         })?;
         self.from.observer.lease(&self.from.name, "renewed");
-        life.granted = granted;
+        (life.granted, life.failing) = (granted, false);
         life.end = asked_at.checked_add(granted);
         // Less than was asked: the role's end is near and no renewal moves it. A second is lost to rounding.
         life.renewable = granted.saturating_add(Duration::from_secs(1)) >= life.wanted;
@@ -249,14 +292,20 @@ impl Keeper {
 
 impl Life {
     /// How it stands, when its sessions have to hear of its end if nothing changes, and why then.
-    fn standing(&self, by_token: Option<Instant>, renew_at: Option<Instant>) -> (Standing, Option<Instant>, LeaseEnd) {
-        let by_lease = self.end.map(|end| before(end, self.granted));
-        let (told, reason) = match (by_lease, by_token) {
+    fn standing(&self, token: &TokenEnd, renew_at: Option<Instant>) -> (Standing, Option<Instant>, LeaseEnd) {
+        let by_lease = self.told();
+        let (told, reason) = match (by_lease, token.told) {
             (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
             (lease, _) => (lease, LeaseEnd::Expired),
         };
         let at_most = by_lease.filter(|_| renew_at.is_none());
-        (Standing::Alive { told, at_most }, told, reason)
+        let in_sight = at_most.or(by_lease.filter(|_| self.failing)).into_iter().chain(token.in_sight()).min();
+        (Standing::Alive { told, at_most, in_sight }, told, reason)
+    }
+
+    /// When its sessions have to hear of its end, as it is now.
+    fn told(&self) -> Option<Instant> {
+        self.end.map(|end| before(end, self.granted))
     }
 
     /// Two thirds of the time that it was given, if it can be renewed at all.
@@ -265,6 +314,42 @@ impl Life {
         let third = self.granted.checked_div(3).unwrap_or_default();
         let at = end.checked_sub(third)?;
         Some(at.max(Instant::now().checked_add(SHORTEST_RENEWAL)?))
+    }
+}
+
+impl TokenEnd {
+    fn of(moves: watch::Receiver<Option<std::time::Instant>>) -> Self {
+        let mut end = Self { moves, fixed: false, told: None, overdue_at: None, overdue: false };
+        end.read();
+        end
+    }
+
+    /// A little before the end, by what the token has left now: a token of a few seconds is renewed every few seconds. One that has come
+    /// through three quarters of that as it was will not be renewed: that is due after two thirds.
+    fn read(&mut self) {
+        let now = Instant::now();
+        let end = self.moves.borrow_and_update().map(Instant::from_std);
+        let left = end.map(|end| end.saturating_duration_since(now)).unwrap_or_default();
+        self.told = end.map(|end| before(end, left));
+        self.overdue_at = end.and_then(|end| end.checked_sub(left.checked_div(4).unwrap_or_default()));
+        self.overdue = false;
+    }
+
+    /// When the sessions will have to hear of it, if that has to be reckoned with.
+    fn in_sight(&self) -> Option<Instant> {
+        self.told.filter(|_| self.fixed || self.overdue)
+    }
+
+    /// It moved, or it is known not to move any more.
+    async fn changed(&mut self) {
+        tokio::select! {
+            moved = self.moves.changed(), if !self.fixed => match moved {
+                Ok(()) => self.read(),
+                Err(_) => self.fixed = true,
+            },
+            () = until(self.overdue_at), if !self.overdue => self.overdue = true,
+            else => std::future::pending().await,
+        }
     }
 }
 
@@ -280,19 +365,6 @@ pub(super) async fn until(then: Option<Instant>) {
 fn before(end: Instant, time: Duration) -> Instant {
     let margin = MARGIN.min(time.checked_div(10).unwrap_or_default());
     end.checked_sub(margin).unwrap_or(end)
-}
-
-/// A little before the token's end, by what it has left now: a token of a few seconds is renewed every few seconds.
-fn before_end_of(token: &mut watch::Receiver<Option<std::time::Instant>>) -> Option<Instant> {
-    let end = token.borrow_and_update().map(Instant::from_std)?;
-    Some(before(end, end.saturating_duration_since(Instant::now())))
-}
-
-/// The token's end moved. Once nobody can move it any more, never.
-async fn changed(end: &mut watch::Receiver<Option<std::time::Instant>>) {
-    if end.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Between half of the time and all of it, so that what failed together is not tried again together.

@@ -16,11 +16,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::journal::{Asked, Event, Journal, Open, Recovered};
 use super::keeper::{Keeper, Returned};
 use super::named::Named;
+use super::quota::{self, Quota};
 use super::{Lease, Observer, StoreError, StoreErrorKind, Wanted};
 use crate::Grant;
 
 /// Leases that may live or wait to be given back at one time.
 const PLACES: usize = 16_384;
+/// Leases of a former process that are given back to a store at once, and how long after each other the rest: a store answers before its
+/// database has dropped the account, so that nothing else would keep a restart from being a storm there (vault.md §14.6: 4 a second). Nobody
+/// knows their passwords any more.
+const AT_ONCE: u32 = 16;
+const ONE_EACH: Duration = Duration::from_millis(250);
 /// Seconds after which a lease that no store claims is over for sure: clocks differ, and stores take their time.
 const ENDED_FOR: u64 = 600;
 
@@ -37,6 +43,7 @@ pub struct LeaseStats {
 pub(crate) struct Leases {
     pub(crate) journal: Journal,
     places: Arc<Semaphore>,
+    quota: Quota,
     stats: watch::Sender<LeaseStats>,
     next: AtomicU64,
     /// What a former process left behind and no store has claimed yet.
@@ -48,7 +55,7 @@ pub(crate) struct Leases {
 pub(crate) struct Counted {
     leases: Arc<Leases>,
     closing: bool,
-    _place: Option<OwnedSemaphorePermit>,
+    _places: Option<(OwnedSemaphorePermit, Option<quota::Place>)>,
 }
 
 impl Leases {
@@ -66,6 +73,7 @@ impl Leases {
         Ok(Arc::new(Self {
             journal,
             places: Arc::new(Semaphore::new(PLACES)),
+            quota: Quota::default(),
             stats: watch::Sender::new(LeaseStats::default()),
             next: AtomicU64::new(next),
             recovered: Mutex::new(recovered),
@@ -84,7 +92,8 @@ impl Leases {
     pub(crate) async fn issue(self: &Arc<Self>, from: Named, grant: &Grant, wanted: &Wanted) -> Result<Lease, StoreError> {
         let backlog = |_| StoreError::new(StoreErrorKind::Backlog, "too many leases live or wait to be given back");
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(backlog)?;
-        let counted = Counted::new(self, Some(place));
+        let own = self.quota.admit(grant).inspect_err(|_| from.observer.lease(&from.name, "over_quota"))?;
+        let counted = Counted::new(self, Some((place, own)));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (hand_over, lease) = oneshot::channel();
         let asked = Asked {
@@ -107,14 +116,17 @@ impl Leases {
         for by_name in [true, false] {
             for from in stores.clone() {
                 let mine = |asked: &Asked| asked.at == from.store.identity() && (!by_name || asked.store == from.name);
+                let mut turn = 0_u32;
                 for (number, open) in recovered.extract_if(.., |_, open| mine(&open.asked)) {
-                    self.take_over(from, number, open);
+                    turn = turn.saturating_add(1);
+                    self.take_over(from, number, open, ONE_EACH.saturating_mul(turn.saturating_sub(AT_ONCE)));
                 }
             }
         }
     }
 
-    fn take_over(self: &Arc<Self>, from: &Named, number: u64, open: Open) {
+    /// What is known of it is said at once; it is given back in its turn.
+    fn take_over(self: &Arc<Self>, from: &Named, number: u64, open: Open, turn: Duration) {
         let counted = Counted::waiting(self);
         let keeper = Keeper { leases: Arc::clone(self), from: from.clone(), number, asked: open.asked };
         self.runtime.spawn(async move {
@@ -125,6 +137,7 @@ impl Leases {
             let left = Duration::from_secs(until.saturating_sub(unix_now()));
             let end = tokio::time::Instant::now().checked_add(left);
             tracing::info!(store = keeper.from.name, session = keeper.asked.session, "a lease of a former process is given back");
+            tokio::time::sleep(turn).await;
             keeper.give_back(Returned { lease, end, counted }).await;
         });
     }
@@ -177,9 +190,9 @@ impl Leases {
 }
 
 impl Counted {
-    fn new(leases: &Arc<Leases>, place: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(leases: &Arc<Leases>, places: Option<(OwnedSemaphorePermit, Option<quota::Place>)>) -> Self {
         leases.stats.send_modify(|stats| stats.live = stats.live.saturating_add(1));
-        Self { leases: Arc::clone(leases), closing: false, _place: place }
+        Self { leases: Arc::clone(leases), closing: false, _places: places }
     }
 
     /// One that is given back from the start.
