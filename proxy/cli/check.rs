@@ -126,7 +126,8 @@ fn connection(grant: &Grant, kind: &Kind, probed: Result<Probed, SessionError>) 
     match probed {
         Ok(probed) => {
             let insecure = grant.connection().insecure().map(|reason| format!("; insecure: {reason}")).unwrap_or_default();
-            let detail = format!("server {}, verified by {}{insecure}", probed.version, probed.verified_by.word());
+            let stale = if probed.provenance.stale { "; its secret is past its time: the store could not be asked" } else { "" };
+            let detail = format!("server {}, verified by {}{stale}{insecure}", probed.version, probed.verified_by.word());
             Row { kind: "connection", name, outcome: Outcome::Ok, stage: "logged in", detail }
         }
         Err(error) => {
