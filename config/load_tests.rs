@@ -11,7 +11,7 @@ fn kinds() -> Kinds<'static> {
     Kinds { protocols: &PROTOCOLS, stores: &STORES }
 }
 
-fn read(text: &str) -> Loaded {
+pub(crate) fn read(text: &str) -> Loaded {
     parse(Path::new("/etc/keyward/keyward.yaml"), text, &kinds())
 }
 

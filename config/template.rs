@@ -148,3 +148,6 @@ impl Template {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
