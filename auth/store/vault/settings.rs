@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use keyward_config::{FilePath, Period, Reason, SecretInput};
+use keyward_config::{FilePath, Period, Reason};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::Deserialize;
+
+use super::login::settings::Auth;
 
 /// A store of `type: vault`: HashiCorp Vault or OpenBao.
 #[derive(Deserialize, JsonSchema)]
@@ -24,7 +26,7 @@ pub(crate) struct Settings {
     /// The same as text: base64 of PEM or DER.
     #[serde(default)]
     pub(crate) ca_cert_base64: Option<String>,
-    /// The same as a folder: every file in it ending in .pem, .crt or .cer. Default: VAULT_CAPATH.
+    /// The same as a folder: all certificates in its files. Default: VAULT_CAPATH.
     #[serde(default)]
     pub(crate) ca_path: Option<FilePath>,
     /// PEM file of the certificate chain to show to the server. Default: VAULT_CLIENT_CERT.
@@ -45,38 +47,6 @@ pub(crate) struct Settings {
     /// How Keyward proves to the store who it is. Default: by the token in VAULT_TOKEN.
     #[serde(default)]
     pub(crate) auth: Option<Auth>,
-}
-
-/// How Keyward proves to the store who it is.
-#[derive(Deserialize, JsonSchema)]
-pub(crate) struct Auth {
-    /// The auth method.
-    pub(crate) method: Method,
-    /// Where the method is mounted. Default: its own name.
-    #[serde(default)]
-    pub(crate) mount: Option<String>,
-    /// The namespace of the login, where it differs from that of the secrets: `""` is the root.
-    #[serde(default)]
-    pub(crate) namespace: Option<String>,
-    /// `method: token`: the token. From a file it is read again when the store stops to know it.
-    #[serde(default)]
-    pub(crate) token: Option<SecretInput>,
-    /// `method: approle`: the role's id.
-    #[serde(default)]
-    pub(crate) role_id: Option<SecretInput>,
-    /// `method: approle`: the role's secret id. From a file it is read again at each login. Absent: the role has none.
-    #[serde(default)]
-    pub(crate) secret_id: Option<SecretInput>,
-}
-
-/// An auth method.
-#[derive(Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Method {
-    /// A token that someone else made.
-    Token,
-    /// AppRole: a role id and a secret id.
-    Approle,
 }
 
 /// Where a store is: one address, or those of all nodes of one cluster.
@@ -145,6 +115,6 @@ impl Settings {
 
     /// The namespace of the login in the form in which it is sent; empty for none.
     pub(crate) fn login_namespace(&self) -> &str {
-        self.auth.as_ref().and_then(|auth| auth.namespace.as_deref()).map_or(self.namespace(), |namespace| namespace.trim().trim_matches('/'))
+        self.auth.as_ref().and_then(Auth::namespace).map_or(self.namespace(), |namespace| namespace.trim().trim_matches('/'))
     }
 }
