@@ -29,7 +29,7 @@ pub(crate) struct AccessSettings {
 }
 
 const ANY: Section = Section::of::<Settings>();
-const PROTOCOLS: &[ProtocolSettings] = &[
+pub(crate) const PROTOCOLS: &[ProtocolSettings] = &[
     ProtocolSettings { name: "postgres", listener: ANY, connection: ANY, access: None, assets: Assets::Databases },
     ProtocolSettings {
         name: "ssh",

@@ -212,3 +212,6 @@ fn outer(word: &Spanned<String>, at: &str, stores: &[&str], problems: &mut Probl
     }
     foreign.map(|(_, what)| Outer::Foreign(what))
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,3 +151,6 @@ fn auth(variables: Variables<'_>) -> Option<Taken> {
         }
     }
 }
+
+#[cfg(test)]
+pub(in crate::store::vault) mod tests;
