@@ -62,6 +62,7 @@ pub(crate) fn nobody() -> Arc<dyn Observer> {
         fn token_life(&self, _: &str, _: Option<Duration>) {}
         fn cache(&self, _: &str, _: &'static str) {}
         fn lease(&self, _: &str, _: &'static str) {}
+        fn security(&self, _: &str, _: &'static str) {}
     }
     Arc::new(Nobody)
 }

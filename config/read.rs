@@ -77,6 +77,8 @@ impl<T> std::ops::Deref for Spanned<T> {
 const SPANNED: &str = "$keyward::Spanned";
 /// Asks for any scalar as text, as it is written.
 const TEXT: &str = "$keyward::TextOr";
+/// Asks for the text of the key that stands behind the dot, and then for the mapping without it.
+pub(crate) const BY_KEY: &str = "$keyward::ByKey.";
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -241,7 +243,11 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
             SPANNED => visitor.visit_seq(Placed { reader: self, part: 0 }),
             TEXT if matches!(self.node.value, Value::Map(_)) => self.deserialize_any(visitor),
             TEXT => self.deserialize_str(visitor),
-            _ => visitor.visit_newtype_struct(self),
+            _ => match (name.strip_prefix(BY_KEY), &self.node.value) {
+                (None, _) => visitor.visit_newtype_struct(self),
+                (Some(key), Value::Map(entries)) => visitor.visit_seq(ByKey { reader: self, key, entries, part: 0 }),
+                (Some(_), _) => self.wrong(&"a mapping"),
+            },
         }
     }
 
@@ -287,6 +293,36 @@ impl<'de> SeqAccess<'de> for Placed<'de, '_> {
             3 => seed.deserialize(self.reader).map(Some),
             _ => Ok(None),
         }
+    }
+}
+
+/// A mapping after the value of the key that says what it is.
+struct ByKey<'de, 'p> {
+    reader: Reader<'de, 'p>,
+    key: &'static str,
+    entries: &'de [Entry],
+    part: u8,
+}
+
+impl<'de> SeqAccess<'de> for ByKey<'de, '_> {
+    type Error = Failure;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failure> {
+        self.part = self.part.saturating_add(1);
+        let Reader { node, path, unknown } = self.reader;
+        if self.part == 1 {
+            let entry = self.entries.iter().find(|entry| entry.key.as_str() == self.key);
+            let entry = entry.ok_or_else(|| Failure::missing_field(self.key).at(node.span, path))?;
+            let path = Path::Key(path, &entry.key);
+            let word = seed.deserialize(Reader { node: &entry.value, path: &path, unknown });
+            return word.map(Some).map_err(|failure| failure.at(entry.value.span, &path));
+        }
+        // The type that it chose does not know the key that chose it.
+        let found = RefCell::default();
+        let value = seed.deserialize(Reader { node, path, unknown: &found })?;
+        let here = path.to_string();
+        unknown.borrow_mut().extend(found.into_inner().into_iter().filter(|unknown| unknown.key != self.key || unknown.path != here));
+        Ok(Some(value))
     }
 }
 

@@ -57,6 +57,12 @@ struct ByOutcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByReason {
+    protocol: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByUse {
     protocol: &'static str,
     what: &'static str,
@@ -95,6 +101,7 @@ pub struct Metrics {
     opened: Family<ByVerification, Counter>,
     live: Family<ByConnection, Gauge>,
     closed: Family<ByOutcome, Counter>,
+    warnings: Family<ByReason, Counter>,
     refusals: Family<ByRefusal, Counter>,
     stages: Histograms<ByStage>,
     bytes: Family<ByDirection, Counter>,
@@ -105,6 +112,7 @@ pub struct Metrics {
     token_left: Family<ByStore, Gauge<f64, AtomicU64>>,
     cache: Family<ByStoreEvent, Counter>,
     leases: Family<ByStoreEvent, Counter>,
+    security: Family<ByStoreEvent, Counter>,
     leases_live: Gauge,
     leases_waiting: Gauge,
     audit_failures: Counter,
@@ -123,6 +131,7 @@ impl Default for Metrics {
             opened: Family::default(),
             live: Family::default(),
             closed: Family::default(),
+            warnings: Family::default(),
             refusals: Family::default(),
             stages: Family::new_with_constructor(histogram),
             bytes: Family::default(),
@@ -133,6 +142,7 @@ impl Default for Metrics {
             token_left: Family::default(),
             cache: Family::default(),
             leases: Family::default(),
+            security: Family::default(),
             leases_live: Gauge::default(),
             leases_waiting: Gauge::default(),
             audit_failures: Counter::default(),
@@ -154,6 +164,7 @@ impl Metrics {
         );
         registry.register("sessions", "Live sessions", self.live.clone());
         registry.register("sessions_closed", "Sessions closed, by what ended them", self.closed.clone());
+        registry.register("session_warnings", "Sessions told of their end beforehand, by what will end them", self.warnings.clone());
         registry.register("refusals", "Logins refused and sessions broken, by reason, fault and stage", self.refusals.clone());
         registry.register_with_unit("stage", "Time spent in each stage of a login", Unit::Seconds, self.stages.clone());
         registry.register_with_unit("relayed", "Bytes relayed", Unit::Bytes, self.bytes.clone());
@@ -167,8 +178,14 @@ impl Metrics {
             Unit::Seconds,
             self.token_left.clone(),
         );
-        registry.register("store_cache", "Reads of secrets, by whether the cache had them", self.cache.clone());
+        registry.register(
+            "store_cache",
+            "Reads of secrets, by whether the cache had them (`stale`: past their time, while the store could not be asked)",
+            self.cache.clone(),
+        );
         registry.register("leases", "What happened to leases", self.leases.clone());
+        let security = "Signs that somebody else had what only Keyward should have";
+        registry.register("store_security_events", security, self.security.clone());
         registry.register("leases_live", "Leases that sessions hold", self.leases_live.clone());
         registry.register("leases_waiting", "Leases that wait to be given back", self.leases_waiting.clone());
         registry.register("audit_failures", "Audit records that could not be written", self.audit_failures.clone());
@@ -206,6 +223,11 @@ impl Metrics {
     pub fn session_closed(&self, protocol: &'static str, connection: &str, outcome: &'static str) {
         self.live.get_or_create(&ByConnection { protocol, connection: connection.to_owned() }).dec();
         self.closed.get_or_create(&ByOutcome { protocol, outcome }).inc();
+    }
+
+    /// A session was told of its end.
+    pub fn warned(&self, protocol: &'static str, reason: &'static str) {
+        self.warnings.get_or_create(&ByReason { protocol, reason }).inc();
     }
 
     /// Where the bytes of a session count while they move: from the client, and to it.
@@ -263,5 +285,9 @@ impl keyward_auth::Observer for Metrics {
 
     fn lease(&self, store: &str, event: &'static str) {
         self.leases.get_or_create(&ByStoreEvent { store: store.to_owned(), event }).inc();
+    }
+
+    fn security(&self, store: &str, event: &'static str) {
+        self.security.get_or_create(&ByStoreEvent { store: store.to_owned(), event }).inc();
     }
 }

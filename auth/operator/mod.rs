@@ -16,8 +16,8 @@ pub use self::change::{Change, Others};
 pub use self::name::{Folder, SecretName};
 use self::outer::OfOperator;
 use crate::Secret;
-use crate::store::{KINDS, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
 pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
+use crate::store::{KINDS, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
 
 /// The secrets of one store, open for one operator.
 pub struct Secrets(Box<dyn Writer>);
@@ -138,7 +138,9 @@ fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::Store
         return Err(format!("the store {name} is switched off (`enabled: false`)"));
     }
     let writing = KINDS.iter().find(|kind| kind.settings.name == store.kind).and_then(|kind| kind.write.as_ref());
-    writing.map(|writing| (store, writing)).ok_or_else(|| format!("the store {name} is of type {}: its secrets are written elsewhere", store.kind))
+    writing
+        .map(|writing| (store, writing))
+        .ok_or_else(|| format!("the store {name} is of type {}: its secrets are written elsewhere", store.kind))
 }
 
 /// A command counts nothing.
@@ -149,4 +151,5 @@ impl Observer for Nobody {
     fn token_life(&self, _: &str, _: Option<Duration>) {}
     fn cache(&self, _: &str, _: &'static str) {}
     fn lease(&self, _: &str, _: &'static str) {}
+    fn security(&self, _: &str, _: &'static str) {}
 }

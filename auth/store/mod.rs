@@ -11,9 +11,9 @@
 mod cache;
 mod credential;
 mod error;
-pub(crate) mod input;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+pub(crate) mod input;
 mod journal;
 mod keeper;
 mod lease;
@@ -41,8 +41,8 @@ use tokio::sync::watch;
 
 use crate::{Grant, SessionId};
 
-pub(crate) use credential::{Document, wipe};
 pub use credential::{Credential, Provenance};
+pub(crate) use credential::{Document, wipe};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use input::{Input, Nowhere, Outer};
 pub(crate) use lease::LeaseId;
@@ -50,7 +50,7 @@ pub use lease::{Lease, LeaseEnd, Outlook};
 pub use leases::LeaseStats;
 pub(crate) use leases::Leases;
 pub(crate) use plan::CredentialPlan;
-pub(crate) use reference::{Form, Reference, SecretPath, Selector, SINGLE, WORDS};
+pub(crate) use reference::{Form, Reference, SINGLE, SecretPath, Selector, WORDS};
 pub(crate) use spelling::Scope;
 pub(crate) use stores::Stores;
 pub use writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
@@ -102,6 +102,9 @@ pub trait Observer: Send + Sync {
     /// `expired` (never given back), `possible_orphan`; `over_quota` (its user has as many as he may) and `too_short` (it leaves a session less
     /// than `min_session`).
     fn lease(&self, store: &str, event: &'static str);
+    /// Somebody else seems to have had what only we should have: `wrapped_secret_id_consumed`, `wrapped_secret_id_forged`,
+    /// `wrapped_secret_id_rewrapped`.
+    fn security(&self, store: &str, event: &'static str);
 }
 
 /// A secret store. Object safe: connections name it in the file.

@@ -149,6 +149,7 @@ impl Observer for Events {
     fn lease(&self, _: &str, event: &'static str) {
         self.0.lock().unwrap().push(event);
     }
+    fn security(&self, _: &str, _: &'static str) {}
 }
 
 struct Bed {

@@ -111,8 +111,8 @@ mod tests {
     async fn issue(answers: &[String]) -> (StoreError, usize) {
         let server = Server::answering(answers).await;
         let client = Arc::new(server.client());
-        let auth = serde_json::from_value(json!({"method": "approle", "role_id": "r"})).unwrap();
-        let tokens = Tokens::new(Arc::clone(&client), Login::from_settings(&auth, &crate::sample::nowhere()).unwrap());
+        let settings = serde_json::from_value(json!({"auth": {"method": "approle", "role_id": "r"}})).unwrap();
+        let tokens = Tokens::new(Arc::clone(&client), Login::from_settings(&settings, None, &crate::sample::nowhere()).unwrap());
         let vault = Vault { client, tokens, mounts: Mounts::default(), identity: String::new() };
         let path = "db/creds/role".parse::<Reference>().unwrap().path;
         let error = vault.issue_lease(SessionId::random(), &path).await.err().unwrap();

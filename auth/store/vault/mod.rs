@@ -48,7 +48,7 @@ pub(super) const KIND: Kind = Kind {
     settings: StoreSettings { name: "vault", settings: Section::of::<Settings>(), from_environment: Some(environment::FROM_ENVIRONMENT) },
     roles: true,
     open,
-    runners: |_| Vec::new(),
+    runners,
     files,
     write: Some(write::WRITING),
 };
@@ -62,16 +62,21 @@ struct Vault {
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
-    let Opening { store, label, runner: _, observer, outer } = opening;
+    let Opening { store, label, runner, observer, outer } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
     let name = *label;
-    let login = login::Login::from_settings(settings.auth()?, outer)?;
+    let login = login::Login::from_settings(settings, *runner, outer)?;
     let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
     if let Some(reason) = &settings.insecure {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
     let identity = format!("vault {} {}", client.origin(), settings.namespace());
     Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))
+}
+
+fn runners(store: &keyward_config::Store) -> Vec<String> {
+    let auth = store.settings.downcast_ref::<Settings>().and_then(|settings| settings.auth.as_ref());
+    auth.map(login::settings::Auth::runners).into_iter().flatten().map(str::to_owned).collect()
 }
 
 /// Certificates are renewed under the same name. Of a folder it counts when something in it comes or goes.

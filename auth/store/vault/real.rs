@@ -149,6 +149,9 @@ impl Observer for Seen {
     fn lease(&self, _: &str, event: &'static str) {
         self.say(event.to_owned());
     }
+    fn security(&self, _: &str, event: &'static str) {
+        self.say(event.to_owned());
+    }
 }
 
 /// A gate with one store, and one connection for each credential that a test gives it.

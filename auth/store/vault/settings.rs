@@ -5,8 +5,8 @@ use std::fmt;
 
 use keyward_config::{FilePath, Period, Reason};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
 use super::login::settings::Auth;
 

@@ -17,7 +17,7 @@ impl Vault {
         let call = Call { query: Some(("standbyok", "true&perfstandbyok=true".to_owned())), ..Call::get("health", "sys/health") };
         let health = self.client.call(&call, None, Retry::Idempotent).await.map_err(failed("asking for the store's health"))?;
         let token = self.tokens.get().await?;
-        let mut warnings = token.warnings.clone();
+        let mut warnings = token.warnings();
         let theirs = health.body.get("server_time_utc").and_then(Value::as_u64);
         let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         if let Some(skew) = theirs.map(|theirs| theirs.abs_diff(ours)).filter(|skew| *skew > SKEW_SECONDS) {

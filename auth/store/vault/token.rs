@@ -1,7 +1,8 @@
-//! The life of our token: got when first needed, renewed at two thirds, replaced when it cannot be renewed or is dead (vault.md §2.3, §3).
+//! Our token: got when first needed, replaced when it is dead or near an end that no renewal moves (vault.md §2.3, §3, §9). What keeps it
+//! alive meanwhile is in token/renewal.rs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -9,29 +10,27 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
+use self::renewal::keep_alive;
 use super::answer::{Failure, Refused};
-use super::client::{Call, Client, Retry};
+use super::client::{Call, Client, Retry, Space};
 use super::errors::{TokenHint, explain, token_hint};
 use super::login::{Granted, Login};
-use crate::store::keeper::jitter;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A proof that was refused is not sent again for this long: the fifth wrong one in 15 minutes locks the role, also for the right one.
-const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 /// A token that is told dead is replaced at most once in this time, or a mistake in a policy becomes a storm of logins.
 const REPLACE_PAUSE: Duration = Duration::from_secs(30);
 /// A token with less than this, or than a tenth of its time, is replaced if it cannot be renewed.
 const LAST_MOMENTS: Duration = Duration::from_secs(10);
-const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// A token that the store accepted. Leases hold on to its end.
 pub(super) struct Token {
     pub(super) text: HeaderValue,
     pub(super) renewable: bool,
-    pub(super) warnings: Vec<String>,
+    warnings: Vec<String>,
+    /// Why nothing replaces it, while its end is near.
+    expiring: Mutex<Option<String>>,
     generation: u64,
     increment: Duration,
     /// The store stopped to know it before its end.
@@ -46,7 +45,7 @@ pub(super) struct Tokens {
     current: ArcSwapOption<Token>,
     /// One login at a time.
     history: tokio::sync::Mutex<History>,
-    renewer: Mutex<Option<AbortHandle>>,
+    renewers: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
@@ -76,10 +75,28 @@ impl Token {
         self.end.borrow().map(|end| end.saturating_duration_since(Instant::now()))
     }
 
+    /// What an admin ought to know of it.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let expiring = self.expiring.lock().ok().and_then(|why| why.clone());
+        self.warnings.iter().cloned().chain(expiring).collect()
+    }
+
+    /// It goes on.
+    fn calm(&self) {
+        if let Ok(mut expiring) = self.expiring.lock() {
+            *expiring = None;
+        }
+    }
+
     /// The store stopped to know it.
     fn bury(&self) {
         self.found_dead.store(true, Ordering::Relaxed);
         self.end.send_replace(Some(Instant::now()));
+    }
+
+    /// Leases live from it: while they do, it is renewed, and never revoked (vault.md §9).
+    fn is_held(&self) -> bool {
+        self.end.receiver_count() > 0 && self.is_alive()
     }
 
     fn is_alive(&self) -> bool {
@@ -89,7 +106,7 @@ impl Token {
 
 impl Tokens {
     pub(super) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
-        Arc::new(Self { client, login, current: ArcSwapOption::empty(), history: <_>::default(), renewer: Mutex::new(None) })
+        Arc::new(Self { client, login, current: ArcSwapOption::empty(), history: <_>::default(), renewers: <_>::default() })
     }
 
     /// The token; logs in if there is none.
@@ -147,11 +164,11 @@ impl Tokens {
     }
 
     async fn try_log_in(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
-        let ready = self.login.prepare().await?;
+        let ready = self.login.prepare(&self.client).await?;
         let fingerprint = ready.fingerprint();
         if let Some((at, refused, error)) = &history.refused
             && *refused == fingerprint
-            && at.elapsed() < REFUSED_PAUSE
+            && at.elapsed() < self.login.pause()
         {
             return Err(error.clone());
         }
@@ -168,6 +185,7 @@ impl Tokens {
         history.refused = None;
         if let Some(current) = self.current.load_full().filter(|current| current.is_alive() && current.text == granted.text) {
             current.end.send_replace(granted.end);
+            self.client.observer.token_life(&self.client.name, current.left());
             return Ok(current);
         }
         history.generation = history.generation.saturating_add(1);
@@ -175,20 +193,18 @@ impl Tokens {
     }
 
     fn install(self: &Arc<Self>, granted: Granted, generation: u64) -> Arc<Token> {
-        let Granted { text, end, renewable, increment, warnings } = granted;
+        let Granted { text, accessor, policies, end, renewable, increment, warnings } = granted;
         for warning in &warnings {
             tracing::warn!(store = self.client.name, warning, "the store's token");
         }
-        let token =
-            Token { text, renewable, warnings, generation, increment, found_dead: AtomicBool::new(false), end: watch::Sender::new(end) };
-        let token = Arc::new(token);
+        let (found_dead, expiring, end) = (AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
+        let token = Arc::new(Token { text, renewable, warnings, expiring, generation, increment, found_dead, end });
+        tracing::info!(store = self.client.name, accessor, ?policies, left = ?token.left(), renewable, "logged in to the store");
         self.current.store(Some(Arc::clone(&token)));
         self.client.observer.token_life(&self.client.name, token.left());
-        let task = tokio::spawn(keep_alive(Arc::downgrade(self), Arc::clone(&token))).abort_handle();
-        if let Ok(mut renewer) = self.renewer.lock()
-            && let Some(former) = renewer.replace(task)
-        {
-            former.abort();
+        if let Ok(mut renewers) = self.renewers.lock() {
+            while renewers.try_join_next().is_some() {}
+            renewers.spawn(keep_alive(Arc::downgrade(self), Arc::clone(&token)));
         }
         token
     }
@@ -202,7 +218,7 @@ impl Tokens {
             return Ok(Verdict::Dead);
         }
         // A standby that lags behind may not know a token that lives.
-        let call = Call { fresh: true, ..Call::get("token_lookup", "auth/token/lookup-self") };
+        let call = Call { fresh: true, space: Space::Login, ..Call::get("token_lookup", "auth/token/lookup-self") };
         match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
             Ok(_) => Ok(Verdict::Alive),
             Err(Failure::Refused(refused)) if refused.status == 403 => {
@@ -217,12 +233,16 @@ impl Tokens {
     async fn prolong(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
         if token.renewable {
             let body = json!({ "increment": token.increment.as_secs() });
-            let call = Call { method: Method::POST, body: Some(&body), ..Call::get("token_renew", "auth/token/renew-self") };
+            let path = "auth/token/renew-self";
+            let call = Call { method: Method::POST, body: Some(&body), space: Space::Login, ..Call::get("token_renew", path) };
             match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
                 Ok(answer) => {
                     let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);
                     let granted = Duration::from_secs(granted.unwrap_or_default());
                     token.end.send_replace(answer.asked.checked_add(granted));
+                    if self.newer_than(token).is_some() {
+                        return Ok(token.is_held());
+                    }
                     self.client.observer.token_life(&self.client.name, token.left());
                     // Less than was asked: its last end is near, and no renewal moves it.
                     if granted.saturating_add(Duration::from_secs(1)) >= token.increment {
@@ -232,12 +252,16 @@ impl Tokens {
                 Err(failure) => self.not_renewed(token, failure).await?,
             }
         }
+        self.replace(token).await
+    }
+
+    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again.
+    async fn replace(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
         let mut history = self.history.lock().await;
         if self.newer_than(token).is_some() {
             return Ok(false);
         }
-        // A token that someone else made gives itself again: then it goes on until its end.
-        Ok(self.log_in_now(&mut history).await?.generation == token.generation)
+        Ok(self.log_in_now(&mut history).await?.generation == token.generation || (token.renewable && token.is_held()))
     }
 }
 
@@ -262,40 +286,6 @@ impl Tokens {
     }
 }
 
-impl Drop for Tokens {
-    fn drop(&mut self) {
-        if let Ok(mut renewer) = self.renewer.lock()
-            && let Some(task) = renewer.take()
-        {
-            task.abort();
-        }
-    }
-}
-
-/// Wakes at two thirds of what the token has left, until it is replaced, dead or without an owner.
-async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
-    let mut retry = FIRST_RETRY;
-    let mut failed = false;
-    loop {
-        let Some(left) = token.left() else { return };
-        if left.is_zero() {
-            return;
-        }
-        let two_thirds = left.saturating_mul(2).checked_div(3).unwrap_or_default();
-        let wait = if failed { jitter(retry).min(two_thirds) } else { two_thirds };
-        tokio::time::sleep(wait.max(Duration::from_millis(500))).await;
-        let Some(tokens) = tokens.upgrade() else { return };
-        match tokens.prolong(&token).await {
-            Ok(true) => (failed, retry) = (false, FIRST_RETRY),
-            Ok(false) => return,
-            Err(error) => {
-                tracing::warn!(store = tokens.client.name, left = ?token.left(), %error, "the store's token could not be kept alive");
-                retry = if failed { retry.saturating_mul(2).min(LAST_RETRY) } else { FIRST_RETRY };
-                failed = true;
-            }
-        }
-    }
-}
-
+mod renewal;
 #[cfg(test)]
 mod tests;

@@ -58,4 +58,5 @@ impl Observer for Nobody {
     fn token_life(&self, _: &str, _: Option<Duration>) {}
     fn cache(&self, _: &str, _: &'static str) {}
     fn lease(&self, _: &str, _: &'static str) {}
+    fn security(&self, _: &str, _: &'static str) {}
 }

@@ -1,83 +1,175 @@
-//! AppRole (vault.md §4.1).
+//! AppRole (vault.md §4.1): a role id and a secret id, which may come wrapped (§5.2).
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use reqwest::Method;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Granted, granted, mount};
+use super::mount::{Mount, is_segment};
+use super::post::{Post, is_no};
+use super::settings::AppRoleKeys;
+use super::wrapping::{SecretId, Trouble, Wrapping};
+use super::{Granted, granted};
 use crate::store::vault::answer::Failure;
-use crate::store::vault::client::{Call, Client, Retry};
-use crate::store::vault::errors::explain;
-use crate::store::vault::settings::Auth;
+use crate::store::vault::client::Client;
 use crate::store::{Input, Outer, StoreError, StoreErrorKind};
 
-/// The server gives up after 90 s (its `max_request_duration`). A login that we gave up before may have used the secret id up.
-const LOGIN: Duration = Duration::from_secs(95);
+const HINTS: &[(u16, &str)] = &[(403, "a wrong mount, or the role is locked for 15 minutes after five wrong secret ids")];
 
 /// The login of a role.
 pub(in crate::store::vault) struct AppRole {
-    mount: String,
+    mount: Mount,
     role_id: Input,
-    secret_id: Option<Input>,
+    secret_id: Source,
 }
 
-/// The ids as they are now.
-pub(in crate::store::vault) struct Proof {
-    role_id: Zeroizing<String>,
-    secret_id: Option<Zeroizing<String>>,
+/// Where the secret id comes from.
+enum Source {
+    /// The role has none.
+    None,
+    Plain(Input),
+    Wrapped(Wrapped),
+}
+
+/// A secret id that comes wrapped.
+struct Wrapped {
+    input: Input,
+    /// Where our role's wrapping tokens come from.
+    origin: String,
+    /// What came of the wrapping token that was read last.
+    held: tokio::sync::Mutex<Option<Held>>,
+}
+
+struct Held {
+    /// Of the wrapping token.
+    fingerprint: [u8; 32],
+    content: Result<SecretId, StoreError>,
 }
 
 impl AppRole {
-    pub(super) fn from_settings(auth: &Auth, outer: &Arc<dyn Outer>) -> Result<Self, String> {
-        if auth.token.is_some() {
-            return Err("auth.token belongs to `method: token`".to_owned());
+    pub(super) fn new(keys: &AppRoleKeys, outer: &Arc<dyn Outer>) -> Result<Self, String> {
+        if keys.runner.is_some() {
+            return Err("auth.runner: there are no runners to choose from".to_owned());
         }
-        let role_id = auth.role_id.as_ref().ok_or("auth.role_id is missing")?;
-        Ok(Self {
-            mount: mount(auth.mount.as_deref().unwrap_or("approle"))?,
-            role_id: Input::new("auth.role_id", role_id, outer),
-            secret_id: auth.secret_id.as_ref().map(|input| Input::new("auth.secret_id", input, outer)),
-        })
-    }
-
-    pub(super) async fn prepare(&self) -> Result<Proof, StoreError> {
-        let secret_id = match &self.secret_id {
-            Some(input) => Some(input.read().await?),
-            None => None,
+        let mount = Mount::read("auth.mount", keys.mount.as_deref(), "approle")?;
+        let role_id = keys.role_id.as_ref().ok_or("auth.role_id is missing")?;
+        let secret_id = match (&keys.secret_id, &keys.wrapped_secret_id, &keys.role_name) {
+            (Some(_), Some(_), _) => return Err("give either auth.secret_id or auth.wrapped_secret_id".to_owned()),
+            (None, Some(input), Some(role)) if is_segment(role) => Source::Wrapped(Wrapped {
+                input: Input::new("auth.wrapped_secret_id", input, outer),
+                origin: mount.secret_id_path(role),
+                held: tokio::sync::Mutex::default(),
+            }),
+            (None, Some(_), Some(_)) => return Err("auth.role_name: a name without /".to_owned()),
+            (None, Some(_), None) => {
+                return Err("auth.role_name is missing: only with it is somebody else's wrapping token told from the role's".to_owned());
+            }
+            (Some(input), None, _) => Source::Plain(Input::new("auth.secret_id", input, outer)),
+            (None, None, _) => Source::None,
         };
-        Ok(Proof { role_id: self.role_id.read().await?, secret_id })
+        Ok(Self { mount, role_id: Input::new("auth.role_id", role_id, outer), secret_id })
     }
 
-    pub(super) async fn perform(&self, client: &Client, proof: &Proof) -> Result<Granted, StoreError> {
-        let mut body = json!({ "role_id": proof.role_id.as_str() });
-        if let (Some(secret_id), Some(map)) = (&proof.secret_id, body.as_object_mut()) {
-            map.insert("secret_id".to_owned(), secret_id.as_str().into());
+    pub(super) fn wrapped_file(&self) -> Option<&Path> {
+        match &self.secret_id {
+            Source::Wrapped(wrapped) => wrapped.input.file(),
+            Source::None | Source::Plain(_) => None,
         }
-        let path = format!("auth/{}/login", self.mount);
-        let call = Call { method: Method::POST, body: Some(&body), limit: Some(LOGIN), ..Call::get("login", &path) };
-        let answer = client.call(&call, None, Retry::Unsent).await;
-        crate::store::credential::wipe(&mut body);
-        granted(&answer.map_err(|failure| self.explain(failure))?)
     }
 
-    fn explain(&self, failure: Failure) -> StoreError {
-        let refused = matches!(&failure, Failure::Refused(refused) if matches!(refused.status, 400 | 403 | 404));
-        let locked = matches!(&failure, Failure::Refused(refused) if refused.status == 403);
-        let error = explain(&format!("login at auth/{}", self.mount), failure);
-        if !refused {
-            return error;
+    pub(super) async fn prepare(&self, client: &Client) -> Result<Post, StoreError> {
+        let role_id = self.role_id.read().await?;
+        let secret_id = match &self.secret_id {
+            Source::None => None,
+            Source::Plain(input) => Some(input.read().await?),
+            Source::Wrapped(wrapped) => Some(wrapped.secret_id(client).await?),
+        };
+        Ok(post(&self.mount, &role_id, secret_id.as_deref().map(String::as_str)))
+    }
+
+    pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
+        let result = post.send(client).await;
+        if let Source::Wrapped(wrapped) = &self.secret_id {
+            wrapped.used(&result).await;
         }
-        let hint = if locked { " (a wrong mount, or the role is locked for 15 minutes after five wrong secret ids)" } else { "" };
-        StoreError::new(StoreErrorKind::LoginFailed, format!("{}{hint}", error.detail))
+        granted(&result.map_err(|failure| post.explain(failure))?)
     }
 }
 
-impl Proof {
-    pub(super) fn parts(&self) -> Vec<&[u8]> {
-        let secret_id = self.secret_id.as_ref().map(|text| text.as_bytes());
-        [Some(self.role_id.as_bytes()), secret_id].into_iter().flatten().collect()
+/// The login of a role with these ids.
+pub(super) fn post(mount: &Mount, role_id: &str, secret_id: Option<&str>) -> Post {
+    let mut body = json!({ "role_id": role_id });
+    if let (Some(secret_id), Some(map)) = (secret_id, body.as_object_mut()) {
+        map.insert("secret_id".to_owned(), secret_id.into());
+    }
+    let proves = [role_id.as_bytes(), secret_id.unwrap_or_default().as_bytes()];
+    Post::new(mount, &["login"], body, &proves, HINTS)
+}
+
+impl Wrapped {
+    /// What is in the wrapping token. It is opened when it is first seen; a secret id that is good for more logins is kept for them.
+    async fn secret_id(&self, client: &Client) -> Result<Zeroizing<String>, StoreError> {
+        let mut held = self.held.lock().await;
+        let wrapping = match self.input.read().await {
+            Ok(text) => Wrapping::read(&text).map_err(|why| self.failed(why)),
+            Err(error) => Err(error),
+        };
+        let wrapping = match (wrapping, &*held) {
+            (Ok(wrapping), _) => wrapping,
+            // Whoever wrote the file may have removed it once it was read.
+            (Err(error), Some(Held { content: Ok(_), .. })) => {
+                tracing::debug!(store = client.name, %error, "no wrapped secret id is there: the former one is used");
+                return self.of(&mut held);
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let fingerprint = wrapping.fingerprint();
+        if held.as_ref().is_none_or(|held| held.fingerprint != fingerprint) {
+            let content = match wrapping.open(client, &self.origin).await {
+                Ok(secret_id) => Ok(secret_id),
+                Err(trouble @ Trouble::Failed(_)) => return Err(trouble.report(client, "auth.wrapped_secret_id")),
+                Err(trouble) => Err(trouble.report(client, "auth.wrapped_secret_id")),
+            };
+            *held = Some(Held { fingerprint, content });
+        }
+        self.of(&mut held)
+    }
+
+    fn of(&self, held: &mut Option<Held>) -> Result<Zeroizing<String>, StoreError> {
+        let held = held.as_mut().ok_or_else(|| self.failed("nothing was opened"))?;
+        if let Ok(SecretId { end: Some(end), .. }) = &held.content
+            && *end <= Instant::now()
+        {
+            held.content = Err(self.failed("the secret id that was in it has ended; a new one is needed"));
+        }
+        held.content.as_ref().map(|secret_id| secret_id.text.clone()).map_err(Clone::clone)
+    }
+
+    /// A login was tried with it.
+    async fn used(&self, result: &Result<crate::store::vault::answer::Answer, Failure>) {
+        let mut held = self.held.lock().await;
+        let Some(Held { content, .. }) = &mut *held else { return };
+        let why = match (&mut *content, result) {
+            (Ok(_), Err(Failure::Unreached(_) | Failure::Store(_))) | (Err(_), _) => return,
+            (Ok(_), Err(Failure::Refused(refused))) if refused.status == 400 => {
+                "the store does not accept the secret id that was in it; a new one is needed"
+            }
+            (Ok(_), Err(Failure::Refused(refused))) if is_no(refused) || refused.is_explained() => return,
+            (Ok(SecretId { uses: None, .. }), _) => return,
+            (Ok(SecretId { uses: Some(uses), .. }), _) => {
+                *uses = uses.saturating_sub(1);
+                if *uses > 0 {
+                    return;
+                }
+                "the secret id that was in it is used up; a new one is needed"
+            }
+        };
+        *content = Err(self.failed(why));
+    }
+
+    fn failed(&self, why: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::LoginFailed, format!("auth.wrapped_secret_id: {why}"))
     }
 }

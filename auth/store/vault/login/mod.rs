@@ -1,34 +1,65 @@
 //! The ways to prove to a store who we are: a file per auth method.
+//!
+//! token.rs (of the folder above) calls this: [`Login::prepare`] reads what there is to prove with, which rotates; [`Login::perform`]
+//! sends it. What was refused is not sent again for a while, which needs the two apart.
 
 mod approle;
+mod aws;
+mod cert;
+mod jwt;
+mod mount;
+mod password;
+mod post;
+pub(in crate::store::vault) mod settings;
+mod sigv4;
 mod token;
+mod worker;
+mod wrapping;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderValue;
+use serde_json::Value;
 use zeroize::Zeroizing;
 
+use self::post::Post;
+use self::settings::Auth;
 use super::answer::Answer;
 use super::client::Client;
-use super::settings::{Auth, Method};
+use super::settings::Settings;
 use crate::store::{Outer, StoreError, StoreErrorKind};
+
+/// A proof that was refused is not sent again for this long where the fifth wrong one in 15 minutes locks the role, also for the right one.
+const LOCKED_OUT: Duration = Duration::from_secs(300);
+/// And for this long where nothing locks.
+const REFUSED: Duration = Duration::from_secs(30);
 
 /// A way to prove who we are, ready to be used again and again.
 pub(super) enum Login {
     Token(token::StaticToken),
     AppRole(approle::AppRole),
+    Worker(Box<worker::Worker>),
+    Jwt(jwt::Jwt),
+    Cert(cert::Cert),
+    Password(password::Password),
+    Aws(Box<aws::Aws>),
 }
 
 /// A proof ready to be sent: what the file, the environment or the configuration holds now.
 pub(super) enum Ready {
     Token(Zeroizing<String>),
-    AppRole(approle::Proof),
+    Post(Post),
+    Worker(worker::Proof),
 }
 
 /// A token that the store accepted.
 pub(super) struct Granted {
     pub(super) text: HeaderValue,
+    /// Names the token without being it; empty where the store does not say.
+    pub(super) accessor: String,
+    pub(super) policies: Vec<String>,
     /// When it dies; `None`: never.
     pub(super) end: Option<Instant>,
     pub(super) renewable: bool,
@@ -38,20 +69,40 @@ pub(super) struct Granted {
 }
 
 impl Login {
+    /// The login of a store, or of one of its runners.
+    ///
     /// # Errors
-    /// A key that the method needs is missing, or one is there that it does not know.
-    pub(super) fn from_settings(auth: &Auth, outer: &Arc<dyn Outer>) -> Result<Self, String> {
-        match auth.method {
-            Method::Token => token::StaticToken::from_settings(auth, outer).map(Self::Token),
-            Method::Approle => approle::AppRole::from_settings(auth, outer).map(Self::AppRole),
+    /// A key that the method needs is missing, or two contradict each other.
+    pub(super) fn from_settings(settings: &Settings, runner: Option<&str>, outer: &Arc<dyn Outer>) -> Result<Self, String> {
+        let auth = settings.auth()?;
+        if let Some(runner) = runner.filter(|runner| !auth.runners().contains(runner)) {
+            return Err(format!("auth.runners: there is none named {runner}"));
         }
+        Ok(match auth {
+            Auth::Token(keys) => Self::Token(token::StaticToken::new(keys, outer)),
+            Auth::Approle(keys) if keys.worker.is_some() || !keys.runners.is_empty() => {
+                Self::Worker(Box::new(worker::Worker::new(keys, runner, outer)?))
+            }
+            Auth::Approle(keys) => Self::AppRole(approle::AppRole::new(keys, outer)?),
+            Auth::Kubernetes(keys) => Self::Jwt(jwt::Jwt::of_kubernetes(keys, outer)?),
+            Auth::Jwt(keys) => Self::Jwt(jwt::Jwt::new(keys, outer)?),
+            Auth::Cert(keys) => Self::Cert(cert::Cert::new(keys, settings)?),
+            Auth::Userpass(keys) => Self::Password(password::Password::new(keys, "userpass", outer)?),
+            Auth::Ldap(keys) => Self::Password(password::Password::new(keys, "ldap", outer)?),
+            Auth::Aws(keys) => Self::Aws(Box::new(aws::Aws::new(keys, outer)?)),
+        })
     }
 
     /// Reads what is to be proven with. Files are read again each time: they rotate.
-    pub(super) async fn prepare(&self) -> Result<Ready, StoreError> {
+    pub(super) async fn prepare(&self, client: &Client) -> Result<Ready, StoreError> {
         match self {
             Self::Token(login) => login.prepare().await.map(Ready::Token),
-            Self::AppRole(login) => login.prepare().await.map(Ready::AppRole),
+            Self::AppRole(login) => login.prepare(client).await.map(Ready::Post),
+            Self::Worker(login) => login.prepare().await.map(Ready::Worker),
+            Self::Jwt(login) => login.prepare().await.map(Ready::Post),
+            Self::Cert(login) => login.prepare().map(Ready::Post),
+            Self::Password(login) => login.prepare().await.map(Ready::Post),
+            Self::Aws(login) => login.prepare().await.map(Ready::Post),
         }
     }
 
@@ -62,8 +113,29 @@ impl Login {
     pub(super) async fn perform(&self, client: &Client, ready: &Ready) -> Result<Granted, StoreError> {
         match (self, ready) {
             (Self::Token(_), Ready::Token(text)) => token::look_up(client, text).await,
-            (Self::AppRole(login), Ready::AppRole(proof)) => login.perform(client, proof).await,
+            (Self::AppRole(login), Ready::Post(post)) => login.perform(client, post).await,
+            (Self::Worker(login), Ready::Worker(proof)) => login.perform(client, proof).await,
+            (Self::Cert(login), Ready::Post(post)) => login.perform(client, post).await,
+            (_, Ready::Post(post)) => post.log_in(client).await,
             _ => Err(StoreError::new(StoreErrorKind::LoginFailed, "the proof is of another method")),
+        }
+    }
+
+    /// How long a proof is not sent again that was refused.
+    pub(super) fn pause(&self) -> Duration {
+        match self {
+            Self::AppRole(_) | Self::Worker(_) | Self::Password(_) => LOCKED_OUT,
+            Self::Token(_) | Self::Jwt(_) | Self::Cert(_) | Self::Aws(_) => REFUSED,
+        }
+    }
+
+    /// The file that somebody else replaces when the token is to be another one: what is in it is taken at once, since a wrapped secret
+    /// id that nobody opens ends, and a token that nobody uses, too.
+    pub(super) fn watched(&self) -> Option<&Path> {
+        match self {
+            Self::Token(login) => login.file(),
+            Self::AppRole(login) => login.wrapped_file(),
+            Self::Worker(_) | Self::Jwt(_) | Self::Cert(_) | Self::Password(_) | Self::Aws(_) => None,
         }
     }
 }
@@ -71,17 +143,21 @@ impl Login {
 impl Ready {
     /// Tells whether a proof is the one that was refused before, without keeping it.
     pub(super) fn fingerprint(&self) -> [u8; 32] {
-        let parts: Vec<&[u8]> = match self {
-            Self::Token(text) => vec![text.as_bytes()],
-            Self::AppRole(proof) => proof.parts(),
-        };
-        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-        for part in parts {
-            context.update(&part.len().to_le_bytes());
-            context.update(part);
+        match self {
+            Self::Token(text) => fingerprint(&[text.as_bytes()]),
+            Self::Post(post) => post.fingerprint,
+            Self::Worker(proof) => proof.fingerprint(),
         }
-        context.finish().as_ref().try_into().unwrap_or_default()
     }
+}
+
+fn fingerprint(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        context.update(&part.len().to_le_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().try_into().unwrap_or_default()
 }
 
 /// The token as a header that is never shown.
@@ -99,53 +175,35 @@ fn header(text: &str) -> Result<HeaderValue, StoreError> {
 pub(super) fn granted(answer: &Answer) -> Result<Granted, StoreError> {
     let refuse = |why: &str| StoreError::new(StoreErrorKind::LoginFailed, why);
     let auth = answer.body.get("auth").filter(|auth| auth.is_object()).ok_or_else(|| refuse("the answer to the login has no token"))?;
-    let number = |key: &str| auth.get(key).and_then(serde_json::Value::as_i64).unwrap_or_default();
-    let text = auth.get("client_token").and_then(serde_json::Value::as_str).unwrap_or_default();
-    if text.is_empty() || auth.get("mfa_requirement").is_some_and(|requirement| !requirement.is_null()) {
+    let number = |key: &str| auth.get(key).and_then(Value::as_i64).unwrap_or_default();
+    let text = |key: &str| auth.get(key).and_then(Value::as_str).unwrap_or_default();
+    if text("client_token").is_empty() || auth.get("mfa_requirement").is_some_and(|requirement| !requirement.is_null()) {
         return Err(refuse("the store asks for a second factor; exempt this role from it"));
     }
     if number("num_uses") > 0 {
         return Err(refuse("the role's tokens have limited uses (token_num_uses); set it to 0"));
     }
     let life = Duration::from_secs(u64::try_from(number("lease_duration")).unwrap_or_default());
-    let end = if life.is_zero() { None } else { answer.asked.checked_add(life) };
-    let renewable = auth.get("renewable").and_then(serde_json::Value::as_bool).unwrap_or_default();
-    Ok(Granted { text: header(text)?, end, renewable, increment: life, warnings: Vec::new() })
+    Ok(Granted {
+        text: header(text("client_token"))?,
+        accessor: shown(text("accessor")),
+        policies: words(auth.get("policies")),
+        end: if life.is_zero() { None } else { answer.asked.checked_add(life) },
+        renewable: auth.get("renewable").and_then(Value::as_bool).unwrap_or_default(),
+        increment: life,
+        warnings: Vec::new(),
+    })
 }
 
-/// A mount as users write it: `approle`, `/approle/`, `auth/approle`.
-fn mount(text: &str) -> Result<String, String> {
-    let text = text.trim().trim_matches('/');
-    let text = text.strip_prefix("auth/").unwrap_or(text);
-    let clean = |segment: &str| !matches!(segment, "" | "." | "..") && segment.chars().all(|c| !c.is_control() && !"\\?#%*+".contains(c));
-    if text.split('/').all(clean) {
-        Ok(super::client::encode(text.split('/')))
-    } else {
-        Err("auth.mount: write it as `approle`".to_owned())
-    }
+/// A server's words for the log: few, and escaped.
+fn words(list: Option<&Value>) -> Vec<String> {
+    let words = list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    words.take(20).map(shown).collect()
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(100).flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_is_understood_in_every_spelling() {
-        for text in ["approle", "/approle/", "auth/approle", " auth/approle/ "] {
-            assert_eq!(mount(text).unwrap(), "approle");
-        }
-        assert_eq!(mount("team/nested/ar").unwrap(), "team/nested/ar");
-        assert_eq!(mount("auth/auth/x").unwrap(), "auth/x");
-        for text in ["", "a//b", "../x", "a/../b", "a?b", "a%2fb"] {
-            assert!(mount(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_token_that_cannot_be_a_header_is_refused_without_being_shown() {
-        for text in ["", "a b", "a\nb", "é"] {
-            assert!(!header(text).unwrap_err().detail.contains(text) || text.is_empty());
-        }
-        assert_eq!(format!("{:?}", header("s.canary").unwrap()), "Sensitive");
-    }
-}
+mod tests;

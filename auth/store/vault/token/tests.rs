@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::store::vault::client::tests::{Server, answer};
-use crate::store::vault::settings::Auth;
+use crate::store::vault::settings::Settings;
 
 fn login(token: &str, seconds: u64) -> String {
     let auth = json!({"client_token": token, "lease_duration": seconds, "renewable": true});
@@ -17,8 +17,9 @@ fn refusal(status: &str, error: &str) -> String {
 
 async fn tokens(answers: &[String]) -> (Server, Arc<Tokens>) {
     let server = Server::answering(answers).await;
-    let auth: Auth = serde_json::from_value(json!({"method": "approle", "role_id": "r", "secret_id": "s"})).unwrap();
-    let tokens = Tokens::new(Arc::new(server.client()), Login::from_settings(&auth, &crate::sample::nowhere()).unwrap());
+    let auth = json!({"method": "approle", "role_id": "r", "secret_id": "s"});
+    let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
+    let tokens = Tokens::new(Arc::new(server.client()), Login::from_settings(&settings, None, &crate::sample::nowhere()).unwrap());
     (server, tokens)
 }
 

@@ -1,0 +1,139 @@
+//! What keeps a token alive: renewed at two thirds, taken anew when its file changes, told of when its end comes near (vault.md §3.5).
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use keyward_config::Stamp;
+
+use super::{Token, Tokens};
+use crate::store::StoreError;
+use crate::store::keeper::jitter;
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// How often a file is looked at in which a new token or a new wrapped secret id may come.
+const LOOK: Duration = Duration::from_secs(1);
+/// Which part of its life a token has left when it is told, in hundredths, that nothing replaces it.
+const TOLD: [u32; 3] = [20, 10, 5];
+
+/// Wakes at two thirds of what the token has left, and when its file changes, until it is dead, nobody needs it, or it has no owner.
+pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
+    let (mut failures, mut told) = (0_u32, 0);
+    let mut file = Watched::of(&tokens);
+    loop {
+        let wait = token.left().map(|left| pause(left, failures));
+        if wait.is_none() && file.is_none() || token.left().is_some_and(|left| left.is_zero()) {
+            return;
+        }
+        let woke = wake(wait, file.as_mut()).await;
+        let Some(tokens) = tokens.upgrade() else { return };
+        let superseded = tokens.newer_than(&token).is_some();
+        let result = match woke {
+            Woke::Changed if superseded => Ok(true),
+            Woke::Changed => tokens.replace(&token).await,
+            Woke::Time if superseded && !(token.renewable && token.is_held()) => return,
+            Woke::Time => tokens.prolong(&token).await,
+        };
+        match result {
+            Ok(true) => {
+                failures = 0;
+                token.calm();
+            }
+            Ok(false) => return,
+            Err(error) if superseded => {
+                tracing::info!(store = tokens.client.name, %error, "a former token of the store could not be kept alive");
+                failures = failures.saturating_add(1);
+            }
+            Err(error) => {
+                let news = told_at(&token) > told || failures == 0 || woke == Woke::Changed;
+                told = told_at(&token);
+                tell(&tokens, &token, &error, news);
+                failures = failures.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// Two thirds of what is left, less up to a tenth of that, so that those who began together do not stay together; after a failure sooner.
+fn pause(left: Duration, failures: u32) -> Duration {
+    let two_thirds = left.saturating_mul(2).checked_div(3).unwrap_or_default();
+    let tenth = two_thirds.checked_div(10).unwrap_or_default();
+    // Between a half of it and all of it: twice that less its length is between none and all.
+    let some = jitter(tenth).saturating_mul(2).saturating_sub(tenth);
+    let wait = match failures.checked_sub(1) {
+        None => two_thirds.saturating_sub(some),
+        Some(before) => jitter(FIRST_RETRY.saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX)).min(LAST_RETRY)).min(two_thirds),
+    };
+    wait.max(Duration::from_millis(500))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woke {
+    Time,
+    Changed,
+}
+
+/// Waits that long, or for ever; or until the file changes.
+async fn wake(wait: Option<Duration>, file: Option<&mut Watched>) -> Woke {
+    let until = wait.and_then(|wait| Instant::now().checked_add(wait));
+    let Some(file) = file else {
+        tokio::time::sleep(wait.unwrap_or(Duration::MAX)).await;
+        return Woke::Time;
+    };
+    loop {
+        let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Woke::Time;
+        }
+        tokio::time::sleep(left.min(LOOK)).await;
+        if file.changed().await {
+            return Woke::Changed;
+        }
+    }
+}
+
+/// A file that somebody else replaces.
+struct Watched {
+    path: std::path::PathBuf,
+    stamp: Option<Stamp>,
+}
+
+impl Watched {
+    fn of(tokens: &Weak<Tokens>) -> Option<Self> {
+        let tokens = tokens.upgrade()?;
+        let path = tokens.login.watched()?.to_path_buf();
+        let stamp = Stamp::of(&path);
+        Some(Self { path, stamp })
+    }
+
+    /// Whether it is another one now. That it is gone is no change: whoever writes it may remove it before.
+    async fn changed(&mut self) -> bool {
+        let path = self.path.clone();
+        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&path)).await.ok().flatten();
+        if stamp.is_none() || stamp == self.stamp {
+            return false;
+        }
+        self.stamp = stamp;
+        true
+    }
+}
+
+/// How many of the marks its life has passed.
+fn told_at(token: &Token) -> usize {
+    let Some(left) = token.left() else { return 0 };
+    TOLD.iter().filter(|part| left.saturating_mul(100) < token.increment.saturating_mul(**part)).count()
+}
+
+/// Warned about once at each mark, not at each try.
+fn tell(tokens: &Tokens, token: &Token, error: &StoreError, news: bool) {
+    let (store, left) = (&tokens.client.name, token.left());
+    if news {
+        tracing::warn!(store, ?left, %error, "the store's token could not be kept alive");
+    } else {
+        tracing::debug!(store, ?left, %error, "the store's token could not be kept alive");
+    }
+    tokens.client.observer.token_life(store, left);
+    if let (Some(left), Ok(mut expiring)) = (left, token.expiring.lock()) {
+        *expiring = Some(format!("its token ends in {} s, and nothing replaces it so far: {}", left.as_secs(), error.detail));
+    }
+}
