@@ -53,3 +53,4 @@ pub mod stream;
 pub mod tls;
 pub mod told;
 pub mod upstream;
+pub mod warning;

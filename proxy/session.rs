@@ -5,7 +5,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyward_auth::{Credential, Denied, Grant, Identity, Lease, LeaseEnd, Provenance, StoreError};
+use futures_util::stream;
+use keyward_auth::{Credential, Denied, Grant, Identity, Lease, LeaseEnd, Provenance, StoreError, StoreErrorKind};
 use keyward_config::Limits;
 
 use crate::audit::{OpenRecord, Opened, Use};
@@ -17,6 +18,7 @@ use crate::relay::{End, Framing, Outcome, Relay};
 use crate::server::Proxy;
 use crate::stream::Stream;
 use crate::upstream::{Endpoint, Preface, Verified, VerifiedBy};
+use crate::warning::{Warning, Warnings};
 
 /// One grant in use, at a stage of its life.
 pub struct Session<S> {
@@ -119,7 +121,7 @@ impl Session<Authorised> {
     ///
     /// # Errors
     /// `NotPermitted` (with the account names to choose from, where that is all that is missing), `Busy`.
-    pub fn authorise(
+    pub async fn authorise(
         link: &mut Link,
         identity: &Identity,
         connection: &str,
@@ -139,10 +141,16 @@ impl Session<Authorised> {
         };
         let place =
             proxy.registry.admit(&grant, &proxy.limits()).ok_or_else(|| refused(Refusal::Busy, "a limit on sessions is reached"))?;
-        let endpoint = Endpoint::of(&grant, preface, &proxy.roots())?;
         // From here on the limits on sessions hold, and no newcomer can take the place of a user who is proven.
         link.handshake = None;
         link.stages.end(Stage::Authorise);
+        Self::at(proxy, grant, place, preface).await
+    }
+
+    /// Where it leads, which a store may know.
+    async fn at(proxy: Arc<Proxy>, grant: Grant, place: Place, preface: &Preface) -> Result<Self, SessionError> {
+        let grant = proxy.gate.fill(grant).await.map_err(unavailable)?;
+        let endpoint = Endpoint::of(&grant, preface, &proxy.roots())?;
         Ok(Self { proxy, grant, endpoint, place, stage: Authorised })
     }
 
@@ -150,11 +158,10 @@ impl Session<Authorised> {
     ///
     /// # Errors
     /// `UpstreamUnverified` if the connection's files cannot be read, `Busy`.
-    pub fn of_operator(proxy: &Arc<Proxy>, grant: Grant, preface: &Preface) -> Result<Self, SessionError> {
-        let endpoint = Endpoint::of(&grant, preface, &proxy.roots())?;
+    pub async fn of_operator(proxy: &Arc<Proxy>, grant: Grant, preface: &Preface) -> Result<Self, SessionError> {
         let place = proxy.registry.admit(&grant, &proxy.limits());
         let place = place.ok_or_else(|| SessionError::new(Refusal::Busy, Party::Proxy, Stage::Authorise, "no place for a check"))?;
-        Ok(Self { proxy: Arc::clone(proxy), grant, endpoint, place, stage: Authorised })
+        Self::at(Arc::clone(proxy), grant, place, preface).await
     }
 
     /// What it is allowed by.
@@ -214,9 +221,13 @@ impl Session<Authorised> {
     }
 }
 
-/// The store did not give a credential.
+/// The store did not give a credential; or this user has as many of them as he may, which is his own doing.
 pub(crate) fn unavailable(error: StoreError) -> SessionError {
-    SessionError::new(Refusal::CredentialsUnavailable, Party::Store, Stage::Lease, error.to_string())
+    let (refusal, party) = match error.kind {
+        StoreErrorKind::Quota => (Refusal::Busy, Party::Client),
+        _ => (Refusal::CredentialsUnavailable, Party::Store),
+    };
+    SessionError::new(refusal, party, Stage::Lease, error.to_string())
 }
 
 impl Session<Leased> {
@@ -315,17 +326,19 @@ impl Session<Live> {
         self.proxy.audit.used(self.grant.session(), used)
     }
 
-    /// Relays bytes until the end, and ends the session's life: see [`Self::finish`].
+    /// Relays bytes until the end, and ends the session's life: see [`Self::finish`]. `warning` has the bytes of what the client is told before
+    /// an end that is known, none where its protocol has no word for that.
     pub async fn relay(
         self,
         client: &mut Stream,
         upstream: Verified,
         framing: Framing<'_>,
+        warning: impl Fn(&Warning) -> Vec<u8>,
         farewell: impl FnOnce(Reason) -> Vec<u8>,
     ) -> End {
         let mut stream = upstream.into_stream();
         let relay = Relay { client, upstream: &mut stream, framing, traffic: &self.stage.traffic, pool: &self.proxy.pool };
-        let outcome = relay.run(self.ends(), farewell).await;
+        let outcome = relay.run(self.ends(), self.warnings(warning), farewell).await;
         self.finish(outcome, stream).await
     }
 
@@ -341,17 +354,37 @@ impl Session<Live> {
         outcome.end
     }
 
+    /// What its client is to be told before an end that is known, made into words, each when it is time for it; by then it is on record.
+    pub fn warnings<'a, T: 'a>(&'a self, words: impl Fn(&Warning) -> T + 'a) -> impl stream::Stream<Item = T> {
+        let own = self.grant.connection().limits();
+        let times = own.end_warnings.as_ref().unwrap_or(&self.stage.limits.end_warnings).iter().map(|time| time.get());
+        let too_old = self.lifetime().and_then(|lifetime| self.stage.opened.checked_add(lifetime)).map(tokio::time::Instant::from_std);
+        let warnings = Warnings::new(times, too_old, self.stage.lease.outlook());
+        stream::unfold((warnings, words), async |(mut warnings, words)| {
+            let warning = warnings.next().await;
+            let protocol = self.grant.connection().protocol();
+            self.proxy.metrics.warned(protocol, warning.cause.word());
+            self.proxy.audit.warned(self.grant.session(), &warning);
+            Some((words(&warning), (warnings, words)))
+        })
+    }
+
+    /// How old it may become. `None`: as old as it likes.
+    fn lifetime(&self) -> Option<Duration> {
+        let lifetime = self.grant.connection().limits().max_lifetime.unwrap_or(self.stage.limits.max_lifetime);
+        Some(lifetime.get()).filter(|lifetime| !lifetime.is_zero())
+    }
+
     /// Resolves when the session has to end: somebody ends it, nothing moved for too long, it is too old, or its lease ends.
     pub async fn ends(&self) -> Reason {
         let own = self.grant.connection().limits();
         let limits = &self.stage.limits;
         let idle = own.idle_timeout.unwrap_or(limits.idle_timeout).get();
-        let lifetime = own.max_lifetime.unwrap_or(limits.max_lifetime).get();
         let too_old = async {
-            if lifetime.is_zero() {
-                std::future::pending::<()>().await;
+            match self.lifetime() {
+                Some(lifetime) => tokio::time::sleep(lifetime.saturating_sub(self.stage.opened.elapsed())).await,
+                None => std::future::pending().await,
             }
-            tokio::time::sleep(lifetime.saturating_sub(self.stage.opened.elapsed())).await;
         };
         tokio::select! {
             reason = self.stage.registered.ended() => reason,

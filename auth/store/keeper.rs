@@ -185,13 +185,7 @@ impl Keeper {
     }
 
     /// Renews the lease as long as it can be, and returns once its end has been told, a little before it comes.
-    async fn prolong(
-        &self,
-        lease: &LeaseId,
-        life: &mut Life,
-        token_end: &mut TokenEnd,
-        standing: &watch::Sender<Standing>,
-    ) {
+    async fn prolong(&self, lease: &LeaseId, life: &mut Life, token_end: &mut TokenEnd, standing: &watch::Sender<Standing>) {
         let mut renew_at = life.renew_at();
         let mut retry = FIRST_RETRY;
         loop {

@@ -37,7 +37,8 @@ impl Quota {
         let count = counts.get(&key).copied().unwrap_or(0);
         if count >= most {
             let (user, connection) = &key;
-            let text = format!("{user} has {count} leases of {connection} that live or are not given back yet (limits.max_leases_per_user)");
+            let text =
+                format!("{user} has {count} leases of {connection} that live or are not given back yet (limits.max_leases_per_user)");
             return Err(StoreError::new(StoreErrorKind::Quota, text));
         }
         counts.insert(key.clone(), count.saturating_add(1));

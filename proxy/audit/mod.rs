@@ -1,4 +1,5 @@
-//! The audit record: JSON lines, two for each session with one id. `opened` is on disk before the client hears that it is in; `closed`
+//! The audit record: JSON lines, two for each session with one id, and one for each warning of its end between them. `opened` is on disk before
+//! the client hears that it is in; `closed`
 //! is written exactly once, panic included. Denied logins are recorded at a bounded rate, with a count of those left out.
 //!
 //! Who: `user`, `proof`, `source`. What: `connection`, `account`. With what: store, paths with key *names*, version, the hashed lease
@@ -19,6 +20,7 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use crate::metrics::Metrics;
 use crate::registry::Traffic;
+use crate::warning::Warning;
 pub use record::{Denied, Opened, Use};
 use writer::{Entry, Writer};
 
@@ -110,6 +112,13 @@ impl Audit {
         }
         // Offered all the same: it is how the next one learns that the disk has room again.
         offered && well || self.on_failure != OnFailure::Refuse
+    }
+
+    /// Records that a live session was told of its end. Never waits.
+    pub fn warned(&self, session: SessionId, warning: &Warning) {
+        if !self.writer.offer(record::warned(session, warning)) {
+            self.metrics.audit_failure();
+        }
     }
 
     /// Opens the file anew, after it was moved away.

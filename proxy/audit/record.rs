@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{SessionError, Stage, escaped};
 use crate::upstream::VerifiedBy;
+use crate::warning::Warning;
 
 /// What `opened` says.
 pub struct Opened<'a> {
@@ -56,6 +57,7 @@ impl Opened<'_> {
             "signed_certificate": from.certificate.map(decimal),
             "store_request": from.request_id,
             "cached": from.cached,
+            "stale": from.stale,
             "joined": from.joined,
             "verified_by": self.verified_by.word(),
             "insecure": grant.connection().insecure(),
@@ -136,6 +138,17 @@ pub(super) fn used(session: SessionId, used: &Use) -> Vec<u8> {
     fields.insert("outcome".to_owned(), json!(used.outcome));
     fields.extend(used.details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     line(&fields)
+}
+
+/// A session will be ended, by what and in how long; its client was told, if its protocol can.
+pub(super) fn warned(session: SessionId, warning: &Warning) -> Vec<u8> {
+    line(&json!({
+        "time": now(),
+        "event": "warned",
+        "session": session.as_str(),
+        "reason": warning.cause.word(),
+        "seconds_left": (warning.left.as_secs_f64() * 1000.0).round() / 1000.0,
+    }))
 }
 
 /// Denied logins that nothing was written of.

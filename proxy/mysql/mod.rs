@@ -161,7 +161,7 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     link.stages.end(Stage::Login);
 
     let Some(connection) = &asked.connection else { return Ok(Established::Lobby(identity, opened.answer.capabilities, number)) };
-    let session = Session::authorise(link, &identity, connection, asked.account.as_deref(), &PREFACE)?;
+    let session = Session::authorise(link, &identity, connection, asked.account.as_deref(), &PREFACE).await?;
     let grant = session.grant().clone();
     let database = database(&grant, asked.database.as_deref())?;
     let rules = rules(&grant).await?;
@@ -207,8 +207,9 @@ async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, Sessi
     let state = state_of(&link.proxy)?;
     let decide = Commands { link, state, grant: grant.clone(), relogin, agreed, max_packet, charset };
     let framing = Framing { up, down, decide: Some(Box::new(decide)) };
+    // The protocol has no message that nobody asked for: its warnings are in the record.
     let farewell = |reason| refuse::farewell(place.next(), reason, link.id);
-    Ok(Served::Session(session.relay(client, upstream, framing, farewell).await))
+    Ok(Served::Session(session.relay(client, upstream, framing, |_| Vec::new(), farewell).await))
 }
 
 /// The server's database: the one that is asked for, if the connection serves it, else the connection's own, which its name stands for too.
@@ -275,9 +276,11 @@ fn good_news(ready: &Ready) -> Result<Vec<u8>, SessionError> {
 
 /// Logs in upstream as a session would, and out again.
 async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
+    let mut stages = Stages::default();
+    let session = Session::of_operator(&proxy, grant, &PREFACE).await?;
+    let grant = session.grant().clone();
     let settings = ConnectionSettings::of(&grant)?;
     let rules = rules(&grant).await?;
-    let mut stages = Stages::default();
     let asking = Asking {
         client: Capabilities::PROTOCOL_41,
         offered: Capabilities::PROTOCOL_41,
@@ -286,7 +289,6 @@ async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> 
         database: settings.database.as_deref().map(str::as_bytes),
         attributes: own_attributes(&grant),
     };
-    let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
     let login = Login { asking: &asking, rules: rules.borrowed(), heard: &|_| () };
     let LoggedIn { session, mut reached, .. } = session.log_in(&mut stages, &login).await?;
     let version = escaped(&reached.greeting.version);

@@ -1,4 +1,6 @@
 //! Counts message headers of an established session: a tag byte, a length of four that counts itself, a body that is never looked at.
+//! Between two messages a notice may stand at any time, by the protocol also between those of a COPY; but what reads a COPY is often a program
+//! that thinks of nothing else, so that none is put there.
 
 use crate::relay::{Framer, Passed};
 
@@ -10,6 +12,8 @@ pub struct Messages {
     header: [u8; HEADER],
     seen: usize,
     body: usize,
+    /// From CopyInResponse, CopyOutResponse or CopyBothResponse to what ends it.
+    copying: bool,
 }
 
 impl Messages {
@@ -36,6 +40,10 @@ impl Framer for Messages {
             (body, _) => body,
         }
     }
+
+    fn to_gap(&self) -> Option<usize> {
+        Some(self.to_boundary()).filter(|_| !self.copying)
+    }
 }
 
 impl Messages {
@@ -54,7 +62,13 @@ impl Messages {
             self.seen = self.seen.saturating_add(taken);
             bytes = bytes.get(taken..).unwrap_or_default();
             if self.seen == HEADER {
-                let [_, length @ ..] = self.header;
+                let [tag, length @ ..] = self.header;
+                match tag {
+                    b'G' | b'H' | b'W' => self.copying = true,
+                    // CommandComplete, ErrorResponse, ReadyForQuery.
+                    b'C' | b'E' | b'Z' => self.copying = false,
+                    _ => {}
+                }
                 // A length below 4 is nonsense of the upstream; the client will see it as it is. We only lose the boundary.
                 self.body = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX).saturating_sub(4);
                 self.seen = 0;

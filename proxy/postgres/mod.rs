@@ -89,7 +89,9 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
             Ok(Established::Session(session)) => {
                 let (session, upstream, down) = *session;
                 let framing = Framing { up: Direction::Raw, down, decide: None };
-                Ok(Served::Session(session.relay(client, upstream, framing, |reason| refuse::farewell(reason, link.id)).await))
+                let warning = |warning: &_| refuse::warning(warning, link.id);
+                let farewell = |reason| refuse::farewell(reason, link.id);
+                Ok(Served::Session(session.relay(client, upstream, framing, warning, farewell).await))
             }
             Err(error) => {
                 let error = link.blame(error);
@@ -119,9 +121,9 @@ async fn establish(link: &mut Link, client: &mut Stream) -> Result<Established, 
     link.stages.end(Stage::Login);
 
     let session = match &asked.connection {
-        Some(connection) => Session::authorise(link, &proven.identity, connection, asked.account.as_deref(), &PREFACE),
+        Some(connection) => Session::authorise(link, &proven.identity, connection, asked.account.as_deref(), &PREFACE).await,
         // Perhaps there is a connection of the user's own name.
-        None => match Session::authorise(link, &proven.identity, &asked.user, None, &PREFACE) {
+        None => match Session::authorise(link, &proven.identity, &asked.user, None, &PREFACE).await {
             Err(error) if error.refusal == Refusal::NotPermitted && error.choices.is_empty() => Err(which(link, &proven)),
             other => other,
         },
@@ -237,9 +239,10 @@ fn good_news(proven: &Proven, statuses: &Messages, handle: Option<(u32, &[u8])>,
 
 /// Logs in upstream as a session would, and out again.
 async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
-    let settings = ConnectionSettings::of(&grant)?;
     let mut stages = Stages::default();
-    let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+    let session = Session::of_operator(&proxy, grant, &PREFACE).await?;
+    let grant = session.grant().clone();
+    let settings = ConnectionSettings::of(&grant)?;
     let startup = |user: &str| wire::upstream_startup(user, settings.own_database(), &[(b"application_name", b"keyward check")]);
     let login = upstream::Login { startup, methods: &settings.require_auth };
     let LoggedIn { session, reached: mut verified, ready, .. } = session.log_in(&mut stages, &login).await?;

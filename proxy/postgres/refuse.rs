@@ -10,7 +10,10 @@ use crate::error::SessionError;
 use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
 use crate::told::{PATIENCE, listed, sentence};
+use crate::warning::Warning;
 
+/// Class 01 of the error codes, "Warning".
+const WARNING: &str = "01000";
 /// Names that a user is told at the most.
 const NAMES: usize = 50;
 
@@ -31,6 +34,13 @@ pub(super) async fn tell(client: &mut Stream, id: SessionId, error: &SessionErro
 /// What a live session is told when Keyward ends it.
 pub(super) fn farewell(reason: Reason, id: SessionId) -> Vec<u8> {
     message(Refusal::SessionEnded(reason), id, None).bytes().to_vec()
+}
+
+/// What a live session is told before Keyward ends it.
+pub(super) fn warning(warning: &Warning, id: SessionId) -> Vec<u8> {
+    let mut message = Messages::default();
+    message.warning(WARNING, &sentence(&warning.text(), id));
+    message.bytes().to_vec()
 }
 
 fn message(refusal: Refusal, id: SessionId, detail: Option<&str>) -> Messages {
@@ -84,5 +94,15 @@ mod tests {
         let message = message(Refusal::NotAuthenticated, id, None);
         let wanted = b"E\0\0\0\x4cSFATAL\0VFATAL\0C28P01\0Mkeyward: login failed (session 0123456789abcdef)\0\0";
         assert_eq!(String::from_utf8_lossy(message.bytes()), String::from_utf8_lossy(wanted));
+    }
+
+    #[test]
+    fn a_warning_is_a_notice_with_the_session_id() {
+        let id: SessionId = "0123456789abcdef".parse().unwrap();
+        let ahead = Warning { cause: crate::warning::Cause::Lease, left: std::time::Duration::from_secs(300) };
+        let wanted =
+            b"N\0\0\0\x88SWARNING\0VWARNING\0C01000\0Mkeyward: the session ends in 5 minutes, when its credential comes to its end \
+                       (session 0123456789abcdef)\0\0";
+        assert_eq!(String::from_utf8_lossy(&warning(&ahead, id)), String::from_utf8_lossy(wanted));
     }
 }

@@ -266,6 +266,15 @@ impl Messages {
 
     /// ErrorResponse, in English whatever the client's language.
     pub fn error(&mut self, severity: &str, code: &str, message: &str, detail: Option<&str>) -> &mut Self {
+        self.said(b'E', severity, code, message, detail)
+    }
+
+    /// NoticeResponse of the severity that clients show by default, in English as well.
+    pub fn warning(&mut self, code: &str, message: &str) -> &mut Self {
+        self.said(b'N', "WARNING", code, message, None)
+    }
+
+    fn said(&mut self, tag: u8, severity: &str, code: &str, message: &str, detail: Option<&str>) -> &mut Self {
         let mut body = Vec::with_capacity(256);
         let mut field = |kind: u8, value: &str| {
             body.push(kind);
@@ -280,7 +289,7 @@ impl Messages {
             field(b'D', detail);
         }
         body.push(0);
-        self.push(b'E', &body)
+        self.push(tag, &body)
     }
 
     /// The bytes.

@@ -12,7 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::Stream as Words;
+use futures_util::future::{BoxFuture, join};
 use tokio::io::AsyncWriteExt;
 use zeroize::Zeroizing;
 
@@ -70,6 +71,11 @@ pub trait Framer: Send {
 
     /// Bytes that must certainly still pass before a message boundary; 0 at one.
     fn to_boundary(&self) -> usize;
+
+    /// Bytes that must certainly still pass before a message of our own may stand here; 0: here. `None`: none may, as things are.
+    fn to_gap(&self) -> Option<usize> {
+        None
+    }
 
     /// Whether the last message said that its sender leaves.
     fn said_goodbye(&self) -> bool {
@@ -169,15 +175,21 @@ pub struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    /// Relays until the end. When `ends` resolves, the message that is under way is finished if the way down is tracked, `farewell` gives
-    /// the bytes that tell the client why, and the client's side is closed.
-    pub async fn run(self, ends: impl Future<Output = Reason>, farewell: impl FnOnce(Reason) -> Vec<u8>) -> Outcome {
+    /// Relays until the end. What `words` says meanwhile is put between two messages of the upstream, where the way down takes it. When `ends`
+    /// resolves, the message that is under way is finished if the way down is tracked, the upstream is told that nothing more comes,
+    /// `farewell` gives the bytes that tell the client why, and the client's side is closed.
+    pub async fn run(
+        self,
+        ends: impl Future<Output = Reason>,
+        words: impl Words<Item = Vec<u8>>,
+        farewell: impl FnOnce(Reason) -> Vec<u8>,
+    ) -> Outcome {
         let Self { client, upstream, framing, traffic, pool } = self;
         let Framing { up, down, mut decide } = framing;
         let mut both = Both { up: Pump::new(up), down: Pump::new(down), client, upstream, traffic, pool };
-        let mut ends = pin!(ends);
+        let (mut ends, mut words) = (pin!(ends), pin!(words));
         let mut end = loop {
-            let message = match both.turn(ends.as_mut()).await {
+            let message = match both.turn(ends.as_mut(), words.as_mut()).await {
                 Turn::Held(message) => message,
                 Turn::End(end) => break end,
             };
@@ -203,19 +215,18 @@ impl Relay<'_> {
                 reason = ends.as_mut() => end = End::Ended(reason),
             }
         }
-        if let End::Ended(reason) = end
-            && down.is_tracked()
-        {
+        if let End::Ended(reason) = end {
+            let tracked = down.is_tracked();
             let finish = std::future::poll_fn(|cx| down.poll_settled(cx, upstream, client, pool, traffic));
             // Out of the boundary, a message of ours would be taken for a part of theirs: then the client only sees the close.
-            if matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(Ok(()))) {
-                let bytes = farewell(reason);
-                let _ = tokio::time::timeout(FAREWELL, async {
-                    client.write_all(&bytes).await?;
-                    client.flush().await
-                })
-                .await;
-            }
+            let at_boundary = tracked && matches!(tokio::time::timeout(FAREWELL, finish).await, Ok(Ok(())));
+            let bytes = if at_boundary { farewell(reason) } else { Vec::new() };
+            let tell = async {
+                client.write_all(&bytes).await?;
+                client.flush().await
+            };
+            // The upstream first: what its client hears is so.
+            let _ = tokio::time::timeout(FAREWELL, join(upstream.shutdown(), tell)).await;
         }
         let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
         let upstream_closed = match upstream_closed {
@@ -246,12 +257,15 @@ enum Turn {
 
 impl Both<'_> {
     /// Moves bytes until a direction stops or holds a message back.
-    async fn turn(&mut self, mut ends: Pin<&mut impl Future<Output = Reason>>) -> Turn {
+    async fn turn(&mut self, mut ends: Pin<&mut impl Future<Output = Reason>>, mut words: Pin<&mut impl Words<Item = Vec<u8>>>) -> Turn {
         let Self { up, down, client, upstream, traffic, pool } = self;
         let mut down_first = false;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
                 return Poll::Ready(Turn::End(End::Ended(reason)));
+            }
+            while let Poll::Ready(Some(words)) = words.as_mut().poll_next(cx) {
+                down.say(&words);
             }
             // In turns, or a client that never stops sending would use up this task's share of polls before any answer moved.
             down_first = !down_first;

@@ -37,6 +37,8 @@ pub(super) struct Pump {
     fresh: usize,
     filled: usize,
     held: Option<Zeroizing<Vec<u8>>>,
+    /// Of our own, for the next gap between two messages.
+    words: Vec<u8>,
     unflushed: bool,
 }
 
@@ -46,7 +48,8 @@ impl Pump {
             Direction::Raw => None,
             Direction::Tracked(framer) => Some(framer),
         };
-        Self { framer, first: Vec::new(), buffer: None, start: 0, end: 0, fresh: 0, filled: 0, held: None, unflushed: false }
+        let (first, words) = (Vec::new(), Vec::new());
+        Self { framer, first, buffer: None, start: 0, end: 0, fresh: 0, filled: 0, held: None, words, unflushed: false }
     }
 
     /// Moves what can be moved; ready only when this direction has stopped, or holds a message back.
@@ -70,7 +73,16 @@ impl Pump {
                 self.look();
                 continue;
             }
-            match self.poll_read(cx, from, pool, BUFFER) {
+            let most = match self.framer.as_ref().filter(|_| !self.words.is_empty()).and_then(|framer| framer.to_gap()) {
+                Some(0) => {
+                    self.first = std::mem::take(&mut self.words);
+                    continue;
+                }
+                // Not a byte beyond the gap: there may be no other for long.
+                Some(left) => left,
+                None => BUFFER,
+            };
+            match self.poll_read(cx, from, pool, most) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Stop::Eof),
                 Poll::Ready(Ok(bytes)) => count(bytes),
                 Poll::Ready(Err(kind)) => return Poll::Ready(Stop::Read(kind)),
@@ -86,6 +98,13 @@ impl Pump {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// These are to stand in the next gap between two messages, if there are any.
+    pub(super) fn say(&mut self, words: &[u8]) {
+        if self.is_tracked() {
+            self.words.extend_from_slice(words);
         }
     }
 

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
+use futures_util::stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::postgres::framer::Messages;
 
 const PIECE: usize = 64 * 1024;
 
@@ -21,7 +23,7 @@ fn relayed_until(ends: impl Future<Output = Reason> + Send + 'static) -> (UnixSt
         let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
         let framing = Framing { up: Direction::Raw, down: Direction::Raw, decide: None };
         let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
-        relay.run(ends, |_| b"bye".to_vec()).await
+        relay.run(ends, stream::pending(), |_| b"bye".to_vec()).await
     });
     (client, upstream, ended)
 }
@@ -153,7 +155,7 @@ fn decided(ends: impl Future<Output = Reason> + Send + 'static) -> (UnixStream, 
         let up = Direction::Tracked(Box::new(Lines::default()));
         let framing = Framing { up, down: Direction::Raw, decide: Some(Box::new(Oracle)) };
         let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
-        relay.run(ends, |_| b"bye".to_vec()).await
+        relay.run(ends, stream::pending(), |_| b"bye".to_vec()).await
     });
     (client, upstream, ended)
 }
@@ -196,4 +198,129 @@ async fn a_decision_may_end_the_session_and_does_not_outlive_it() {
     assert_eq!(next_line(&mut upstream).await, "before\n");
     end.send(Reason::Killed).unwrap();
     assert_eq!(relay.await.unwrap().end, End::Ended(Reason::Killed));
+}
+
+/// A relay that says what it is given, between the messages of an upstream.
+fn worded(down: Direction) -> (UnixStream, UnixStream, tokio::sync::mpsc::UnboundedSender<&'static [u8]>) {
+    let ((client, ours), (theirs, upstream)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let (say, mut said) = tokio::sync::mpsc::unbounded_channel::<&'static [u8]>();
+    tokio::spawn(async move {
+        let (mut client, mut upstream) = (Stream::Unix(ours), Stream::Unix(theirs));
+        let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
+        let framing = Framing { up: Direction::Raw, down, decide: None };
+        let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
+        let words = stream::poll_fn(|cx| said.poll_recv(cx).map(|words| words.map(<[u8]>::to_vec)));
+        relay.run(std::future::pending(), words, |_| Vec::new()).await
+    });
+    (client, upstream, say)
+}
+
+/// As PostgreSQL's messages are.
+fn tracked() -> Direction {
+    Direction::Tracked(Box::new(Messages::default()))
+}
+
+/// This comes next.
+async fn heard(client: &mut UnixStream, wanted: &[u8]) {
+    let mut bytes = vec![0; wanted.len()];
+    let read = tokio::time::timeout(Duration::from_secs(10), client.read_exact(&mut bytes)).await;
+    read.expect("it is not held up").unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), String::from_utf8_lossy(wanted));
+}
+
+async fn silent(client: &mut UnixStream) {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.try_read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+#[tokio::test]
+async fn words_of_our_own_reach_an_idle_client_and_never_stand_inside_a_message() {
+    let (mut client, mut upstream, say) = worded(tracked());
+    say.send(b"first").unwrap();
+    heard(&mut client, b"first").await;
+    let (message, next) = (b"D\0\0\0\x081234", b"Z\0\0\0\x05I");
+    // Cut in the header, and in the body; what comes behind it in one read goes on behind the words.
+    for cut in 1..message.len() {
+        upstream.write_all(&message[..cut]).await.unwrap();
+        heard(&mut client, &message[..cut]).await;
+        say.send(b"words").unwrap();
+        silent(&mut client).await;
+        upstream.write_all(&[&message[cut..], next].concat()).await.unwrap();
+        heard(&mut client, &[&message[cut..], b"words", next].concat()).await;
+    }
+    say.send(b"one").unwrap();
+    say.send(b"two").unwrap();
+    heard(&mut client, b"onetwo").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn words_of_our_own_find_their_place_in_a_flood_of_messages() {
+    let (client, mut upstream, say) = worded(tracked());
+    let message = [b"D\0\0\x01\x04".as_slice(), &[7; 256]].concat();
+    let flooding = tokio::spawn(async move { while upstream.write_all(&message.repeat(4096)).await.is_ok() {} });
+    let mut client = tokio::io::BufReader::new(client);
+    let mut messages = 0;
+    loop {
+        let mut header = [0; 5];
+        client.read_exact(&mut header).await.unwrap();
+        if messages == 1000 {
+            say.send(b"N\0\0\0\x04").unwrap();
+        }
+        if header[0] == b'N' {
+            break;
+        }
+        assert_eq!(header, *b"D\0\0\x01\x04", "a message begins here");
+        client.read_exact(&mut [0; 256]).await.unwrap();
+        messages += 1;
+        assert!(messages < 1_000_000, "they are lost");
+    }
+    assert!(messages > 1000 && !flooding.is_finished());
+    flooding.abort();
+}
+
+#[tokio::test]
+async fn words_of_our_own_wait_for_the_end_of_a_copy() {
+    for begin in [b'G', b'H', b'W'] {
+        for end in [b"C\0\0\0\x0aCOPY 1", b"E\0\0\0\x0aSERROR", b"Z\0\0\0\x0aIIIIII"] {
+            let (mut client, mut upstream, say) = worded(tracked());
+            let copying = [&[begin], b"\0\0\0\x07\0\0\0d\0\0\0\x051".as_slice()].concat();
+            upstream.write_all(&copying).await.unwrap();
+            heard(&mut client, &copying).await;
+            say.send(b"words").unwrap();
+            silent(&mut client).await;
+            upstream.write_all(b"d\0\0\0\x052c\0\0\0\x04").await.unwrap();
+            heard(&mut client, b"d\0\0\0\x052c\0\0\0\x04").await;
+            silent(&mut client).await;
+            upstream.write_all(end).await.unwrap();
+            heard(&mut client, &[end.as_slice(), b"words"].concat()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_messages_are_not_known_nothing_is_said() {
+    let (mut client, mut upstream, say) = worded(Direction::Raw);
+    say.send(b"words").unwrap();
+    silent(&mut client).await;
+    upstream.write_all(b"theirs").await.unwrap();
+    heard(&mut client, b"theirs").await;
+    silent(&mut client).await;
+}
+
+#[tokio::test]
+async fn an_upstream_hears_of_the_end_although_its_client_takes_nothing_any_more() {
+    let ((client, ours), (theirs, mut upstream)) = (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let ended = tokio::spawn(async move {
+        let (mut client, mut upstream) = (Stream::Unix(ours), Stream::Unix(theirs));
+        let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
+        let framing = Framing { up: Direction::Raw, down: tracked(), decide: None };
+        let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
+        relay.run(std::future::ready(Reason::LeaseEnd), stream::pending(), |_| vec![0; 64 * 1024 * 1024]).await
+    });
+    assert_eq!(upstream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert!(!ended.is_finished(), "its client is told meanwhile");
+    drop((client, upstream));
+    assert_eq!(ended.await.unwrap().end, End::Ended(Reason::LeaseEnd));
 }

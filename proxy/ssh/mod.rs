@@ -164,7 +164,7 @@ async fn establish(link: &mut Link, client: &mut Stream, wire: &mut Wire, visito
     let session = match visitor {
         Some(visitor) => {
             let account = visitor.account(link, &login);
-            Session::authorise(link, &who.identity, &visitor.target, account, &PREFACE)?
+            Session::authorise(link, &who.identity, &visitor.target, account, &PREFACE).await?
         }
         None => {
             let asked = Asked::of(link.door.connection.as_ref(), &login, None);
@@ -173,7 +173,7 @@ async fn establish(link: &mut Link, client: &mut Stream, wire: &mut Wire, visito
                 welcome(client, wire, vec![success]).await?;
                 return Ok(Established::Jump(Arc::new(who)));
             };
-            Session::authorise(link, &who.identity, connection, asked.account.as_deref(), &PREFACE)?
+            Session::authorise(link, &who.identity, connection, asked.account.as_deref(), &PREFACE).await?
         }
     };
     let grant = session.grant().clone();
@@ -209,7 +209,7 @@ async fn relay(link: &Link, client: &mut Stream, wire: &mut Wire, up: Up) -> Res
         id: link.id,
         showing: None,
     };
-    let outcome = relay.run(session.ends()).await;
+    let outcome = relay.run(session.ends(), session.warnings(|warning| refuse::warning(warning, link.id))).await;
     Ok(Served::Session(session.finish(outcome, stream).await))
 }
 
@@ -234,7 +234,8 @@ fn internal(text: String) -> SessionError {
 /// Logs in upstream as a session would, and out again.
 async fn probe(proxy: Arc<Proxy>, grant: Grant) -> Result<Probed, SessionError> {
     let mut stages = Stages::default();
-    let session = Session::of_operator(&proxy, grant.clone(), &PREFACE)?;
+    let session = Session::of_operator(&proxy, grant, &PREFACE).await?;
+    let grant = session.grant().clone();
     let LoggedIn { session, reached, .. } = session.log_in(&mut stages, &Login { grant: &grant }).await?;
     let Reached { mut wire, mut verified } = reached;
     let version = escaped(wire.conn.peer_ident().unwrap_or_default());

@@ -9,6 +9,7 @@ use crate::error::SessionError;
 use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
 use crate::told::{PATIENCE, reachable, sentence};
+use crate::warning::Warning;
 
 /// Names that a user is told at the most: a DISCONNECT is one line.
 const NAMES: usize = 30;
@@ -45,6 +46,11 @@ pub(super) async fn close(stream: &mut Stream, wire: &mut Wire) {
 pub(super) fn farewell(reason: Reason, id: SessionId) -> (u32, String) {
     let (code, text) = words(Refusal::SessionEnded(reason));
     (code, sentence(text, id))
+}
+
+/// What a live session is told before Keyward ends it.
+pub(super) fn warning(warning: &Warning, id: SessionId) -> String {
+    sentence(&warning.text(), id)
 }
 
 fn words(refusal: Refusal) -> (u32, &'static str) {

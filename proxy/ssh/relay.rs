@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::Stream as Words;
 use keyward_auth::SessionId;
 use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA, KEEPALIVE, Message, REQUEST_FAILURE, REQUEST_SUCCESS};
 use keyward_ssh_transport::policy::{ChannelId, Decision, Event, Policy};
@@ -65,14 +66,18 @@ struct Over {
 }
 
 impl Relay<'_> {
-    /// Relays until the end. When `ends` resolves, the sessions inside are told why on their standard error, and so is the client.
-    pub(super) async fn run(mut self, ends: impl Future<Output = Reason>) -> Outcome {
-        let mut ends = pin!(ends);
+    /// Relays until the end. What `words` says meanwhile the sessions inside are told on their standard error. When `ends` resolves, they are
+    /// told why in the same way, and so is the client.
+    pub(super) async fn run(mut self, ends: impl Future<Output = Reason>, words: impl Words<Item = String>) -> Outcome {
+        let (mut ends, mut words) = (pin!(ends), pin!(words));
         let mut clock = pin!(tokio::time::sleep(Duration::ZERO));
         let mut stuck = None;
         let over = std::future::poll_fn(|cx| {
             if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
                 return Poll::Ready(self.ended(reason));
+            }
+            while let Poll::Ready(Some(line)) = words.as_mut().poll_next(cx) {
+                self.say(&line);
             }
             loop {
                 match self.turn(cx) {
@@ -240,11 +245,15 @@ impl Relay<'_> {
 
     fn ended(&mut self, reason: Reason) -> Over {
         let (code, text) = refuse::farewell(reason, self.id);
-        for message in self.policy.say(&text) {
-            // Where it cannot be said, the DISCONNECT says it.
+        self.say(&text);
+        Over { end: End::Ended(reason), told: Some((code, text)) }
+    }
+
+    /// A line on the standard error of the sessions inside. Where it cannot be said it is not: the DISCONNECT at the end says why.
+    fn say(&mut self, line: &str) {
+        for message in self.policy.say(line) {
             let _ = self.client.wire.conn.send(&message);
         }
-        Over { end: End::Ended(reason), told: Some((code, text)) }
     }
 
     /// ssh ends at the refusal of what it was started for, and what it has not written by then is lost: until it has shown why, the server is
