@@ -31,6 +31,8 @@ pub struct Bao {
 
 /// What Keyward logs in with.
 pub struct AppRole {
+    /// The name of the role and of its policy.
+    pub name: String,
     pub role_id: String,
     pub secret_id: String,
 }
@@ -158,7 +160,13 @@ impl Bao {
         let secret_id = self.call("POST", &format!("auth/approle/role/{name}/secret-id"), Value::Null).json();
         let secret_id = text(&secret_id["data"]["secret_id"]);
         remember(&secret_id);
-        AppRole { role_id: text(&role_id["data"]["role_id"]), secret_id }
+        AppRole { name, role_id: text(&role_id["data"]["role_id"]), secret_id }
+    }
+
+    /// Writes a new version of a secret.
+    pub fn put(&self, mount: &str, path: &str, keys: &[(&str, &str)]) {
+        let data: serde_json::Map<String, Value> = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
+        self.call("POST", &format!("{mount}/data/{path}"), json!({ "data": data }));
     }
 
     /// A call as root that must succeed.
@@ -200,8 +208,12 @@ impl Bao {
 impl Kv<'_> {
     /// Writes a new version of a secret.
     pub fn put(&self, path: &str, keys: &[(&str, &str)]) {
-        let data: serde_json::Map<String, Value> = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())).collect();
-        self.bao.call("POST", &format!("{}/data/{path}", self.mount), json!({ "data": data }));
+        self.bao.put(&self.mount, path, keys);
+    }
+
+    /// Deletes the newest version, as `vault kv delete` does.
+    pub fn delete(&self, path: &str) {
+        self.bao.call("DELETE", &format!("{}/data/{path}", self.mount), Value::Null);
     }
 
     /// `mount/data/path`, as a policy and a reference spell it.
@@ -218,10 +230,20 @@ impl Database<'_> {
 
     /// A static role for a login that is already there; OpenBao takes its password over. Returns `mount/static-creds/name`.
     pub fn static_role(&self, login: &str) -> String {
-        let role = json!({ "db_name": "asset", "username": login, "rotation_period": "1h",
+        self.static_role_every(login, "1h")
+    }
+
+    /// The same, with the time after which the store changes the password by itself.
+    pub fn static_role_every(&self, login: &str, period: &str) -> String {
+        let role = json!({ "db_name": "asset", "username": login, "rotation_period": period,
             "rotation_statements": [self.rotation] });
         self.bao.call("POST", &format!("{}/static-roles/{login}", self.mount), role);
         format!("{}/static-creds/{login}", self.mount)
+    }
+
+    /// Has the store change the password of a static role now.
+    pub fn rotate(&self, login: &str) {
+        self.bao.call("POST", &format!("{}/rotate-role/{login}", self.mount), Value::Null);
     }
 
     /// How many leases are live under it.

@@ -38,12 +38,18 @@ impl Config {
 
     /// A store that logs in by AppRole; its secret id lies in a file.
     #[must_use]
-    pub fn store(mut self, name: &str, bao: &Bao, approle: &AppRole) -> Self {
+    pub fn store(self, name: &str, bao: &Bao, approle: &AppRole) -> Self {
+        self.store_with(name, bao, approle, "")
+    }
+
+    /// The same with further keys (`cache_ttl: 1s`).
+    #[must_use]
+    pub fn store_with(mut self, name: &str, bao: &Bao, approle: &AppRole, keys: &str) -> Self {
         let (address, role_id) = (bao.address(), &approle.role_id);
         let file = format!("{name}.secret_id");
         self.stores += &format!(
             "  {name}: {{ type: vault, address: \"{address}\", \
-             auth: {{ method: approle, role_id: {role_id}, secret_id: {{ file: GIVEN/{file} }} }} }}\n"
+             auth: {{ method: approle, role_id: {role_id}, secret_id: {{ file: GIVEN/{file} }} }}, {keys} }}\n"
         );
         self.files.push((file, approle.secret_id.clone()));
         self

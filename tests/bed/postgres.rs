@@ -102,6 +102,30 @@ impl Postgres {
         postgres
     }
 
+    /// A replica of it, on which one may read. It learns of what happens only after this time (`"700ms"`).
+    pub fn replica(&self, delay: &str) -> Self {
+        let folder = scratch("postgres-replica");
+        let (data, port) = (folder.join("data"), free_port());
+        own_by_postgres(&[&folder]);
+        let mut copy = Command::new("setpriv");
+        copy.args(as_postgres())
+            .arg(self.programs.join("bin/pg_basebackup"))
+            .arg("--pgdata")
+            .arg(&data)
+            .env("PGPASSWORD", &self.superuser_password);
+        copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--host=127.0.0.1", "--username=postgres"]);
+        copy.arg(format!("--port={}", self.port));
+        run(copy, "", Duration::from_secs(60)).ok();
+        // The last line that sets something holds.
+        let settings = data.join("postgresql.auto.conf");
+        let more = format!("port = {port}\nunix_socket_directories = '{}'\nrecovery_min_apply_delay = '{delay}'\n", folder.display());
+        fs::write(&settings, fs::read_to_string(&settings).unwrap() + &more).unwrap();
+        let (superuser_password, programs) = (self.superuser_password.clone(), self.programs.clone());
+        let replica = Self { port, superuser_password, folder, programs, server: Mutex::new(None) };
+        replica.start();
+        replica
+    }
+
     /// Starts it, or starts it again after [`Self::kill9`].
     pub fn start(&self) {
         let mut command = Command::new(self.programs.join("bin/postgres"));
