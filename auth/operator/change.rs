@@ -70,6 +70,11 @@ impl Change {
         }
     }
 
+    /// Another one of the same, for the thread that writes it.
+    pub(crate) fn copy(&self) -> Self {
+        Self { others: self.others, named: self.named.clone(), literal: self.literal.clone() }
+    }
+
     /// What becomes of the keys that are not named.
     pub(crate) fn others(&self) -> Others {
         self.others

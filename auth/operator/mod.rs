@@ -17,6 +17,7 @@ pub use self::name::{Folder, SecretName};
 use self::outer::OfOperator;
 use crate::Secret;
 pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
+use crate::store::sealing::SealingKey;
 use crate::store::{KINDS, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
 
 /// The secrets of one store, open for one operator.
@@ -121,6 +122,15 @@ impl Secrets {
     pub async fn set_metadata(&self, name: &SecretName, change: &MetadataChange) -> Result<(), StoreError> {
         self.0.set_metadata(&name.0.path, change).await
     }
+}
+
+/// A new key for a sealed file: 32 random bytes in base64.
+///
+/// # Errors
+/// The machine has no random numbers.
+pub fn make_key() -> Result<Secret, String> {
+    // Exposed: into another `Secret`.
+    SealingKey::make().map(|text| Secret::from(text.as_bytes().to_vec())).map_err(|error| error.to_string())
 }
 
 fn open_writer(config: &Config, store: &str, token: Option<&Secret>, outer: Arc<dyn Outer>) -> Result<Box<dyn Writer>, StoreError> {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::{SecretName, open_writer};
 use crate::Secret;
-use crate::store::{Nowhere, Outer, Selector, StoreError, StoreErrorKind, SINGLE, Values};
+use crate::store::{Nowhere, Outer, SINGLE, Selector, StoreError, StoreErrorKind, Values};
 
 /// The other stores of a file, as an operator reaches them.
 pub(super) struct OfOperator {

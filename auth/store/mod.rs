@@ -23,7 +23,7 @@ mod opened;
 mod plan;
 mod quota;
 mod reference;
-mod sealing;
+pub(crate) mod sealing;
 mod sharing;
 mod signing;
 mod spelling;
@@ -105,6 +105,8 @@ pub trait Observer: Send + Sync {
     /// Somebody else seems to have had what only we should have: `wrapped_secret_id_consumed`, `wrapped_secret_id_forged`,
     /// `wrapped_secret_id_rewrapped`.
     fn security(&self, store: &str, event: &'static str);
+    /// A store counts as away (`true`): it did not answer several times in a row; or it is back.
+    fn store_away(&self, _store: &str, _away: bool) {}
 }
 
 /// A secret store. Object safe: connections name it in the file.

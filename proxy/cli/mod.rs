@@ -5,7 +5,9 @@
 
 mod check;
 mod operate;
+mod prompt;
 mod run;
+mod secret;
 mod ssh_config;
 mod trust;
 mod user;
@@ -38,6 +40,12 @@ const AFTER: &str = "A first session:
   psql -h 127.0.0.1 -U alice orders     connect as alice to `orders`, a PostgreSQL database,
   mysql -h 127.0.0.1 -u alice -p shop   to `shop`, a MySQL or MariaDB database,
   ssh -p 2222 alice+web-1@127.0.0.1     or to `web-1`, an SSH server
+
+For what is in a store, with your own token:
+  keyward secret put corp:prod_db/data/mysql username password
+                                        ask for both values and write them
+  keyward secret get corp:prod_db/data/mysql
+                                        its version and the names of its keys
 
 For SSH:
   keyward trust web-1.internal          print a server's host keys, as lines for the file
@@ -77,6 +85,11 @@ enum Command {
     User {
         #[command(subcommand)]
         command: UserCommand,
+    },
+    /// Secrets of a store, for the operators who keep them: write, look at, list, delete. Values are asked for or read from standard input.
+    Secret {
+        #[command(subcommand)]
+        command: secret::SecretCommand,
     },
     /// Print the certificate of the local CA, for `sslrootcert`. Makes the CA if there is none yet.
     Ca {
@@ -166,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Run { file } => run::run(&file.config),
         Command::Check { file, offline, format } => check::check(&file.config, offline, format),
         Command::User { command: UserCommand::Hash { argon2 } } => user::hash(argon2),
+        Command::Secret { command } => secret::secret(command),
         Command::Ca { file } => ca(&file.config),
         Command::Trust { file, host } => trust::trust(&file.config, &host),
         Command::SshConfig { file, wanted } => ssh_config::print(&file.config, &wanted),

@@ -24,7 +24,8 @@ use crate::state::{StateFolder, admin_socket};
 use crate::{logging, protocol};
 
 pub(super) fn run(path: &Path) -> u8 {
-    if let Err(text) = harden() {
+    raise_open_files();
+    if let Err(text) = keep_to_ourselves() {
         return failed(&text);
     }
     let runtime = match runtime() {
@@ -58,12 +59,15 @@ pub(super) fn run(path: &Path) -> u8 {
     code
 }
 
-/// Secrets live in this process: no core dump, no debugger of the same user, no /proc/PID/mem. And as many files as we may have: a session
-/// takes two, and the usual soft limit of 1024 would be used up by handshakes alone.
-fn harden() -> Result<(), String> {
+/// As many files as we may have: a session takes two, and the usual soft limit of 1024 would be used up by handshakes alone.
+fn raise_open_files() {
     let files = getrlimit(Resource::Nofile);
     // What cannot be raised is told by `warn_of_few_files`.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, maximum: files.maximum });
+}
+
+/// Secrets live in this process: no core dump, no debugger of the same user, no /proc/PID/mem.
+pub(super) fn keep_to_ourselves() -> Result<(), String> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).map_err(|error| format!("RLIMIT_CORE: {error}"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| format!("not dumpable: {error}"))
 }
