@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use crate::failure::{Failure, unknown_key};
 use crate::node::Value;
 use crate::read::{self, Reading, Unknown};
-use crate::{Node, Problems, Section, Settings, Span, Spanned, suggest};
+use crate::{Node, Problems, Section, Settings, Spanned, suggest};
 
 /// An entry and what no part of it has known so far.
 pub(crate) struct Entry<'a> {
@@ -60,8 +60,8 @@ impl<'a> Entry<'a> {
         self.unknown = Some(match self.unknown.take() {
             None => own,
             Some(before) => {
-                let own: HashSet<Span> = own.iter().map(|unknown| unknown.span).collect();
-                before.into_iter().filter(|unknown| own.contains(&unknown.span)).collect()
+                let own: HashSet<&str> = own.iter().map(|unknown| unknown.key.as_str()).collect();
+                before.into_iter().filter(|unknown| own.contains(unknown.key.as_str())).collect()
             }
         });
         match reading.value {

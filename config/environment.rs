@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::entry::Entry as Whole;
+use crate::json::Json;
 use crate::node::{self, Entry, Scalar, Value};
 use crate::{Kinds, Name, Node, Problems, Span, Spanned, Store, read, scope, suggest};
 
@@ -84,7 +85,7 @@ impl Node {
     /// The items of a JSON array, with their places. `None`: it is none; a problem says why, and holds nothing of it but keys.
     #[must_use]
     pub fn of_json_array(text: &str, problems: &mut Problems) -> Option<Vec<Self>> {
-        if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        if let Err(error) = serde_json::from_str::<Json>(text) {
             let whole = error.to_string();
             let why = whole.split(" at line ").next().unwrap_or_default();
             problems.error(Span { line: error.line(), column: error.column() }, "", format!("this is no JSON: {why}"));

@@ -22,6 +22,7 @@ mod environment;
 mod failure;
 mod host;
 mod kind;
+mod json;
 mod limits;
 mod listener;
 mod load;

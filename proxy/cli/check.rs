@@ -75,9 +75,21 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     let mut rows = Vec::new();
     for name in gate.store_names() {
         rows.push(match gate.store_status(&name).await {
-            Ok(status) => Row { kind: "store", name, outcome: Outcome::Ok, stage: "logged in", detail: token(&status) },
-            Err(error) => Row { kind: "store", name, outcome: Outcome::Failed, stage: error.kind.word(), detail: error.detail },
+            Ok(status) => {
+                let detail = token(&status) + &origin(config, &name);
+                Row { kind: "store", name, outcome: Outcome::Ok, stage: "logged in", detail }
+            }
+            Err(error) => {
+                let detail = error.detail + &origin(config, &name);
+                Row { kind: "store", name, outcome: Outcome::Failed, stage: error.kind.word(), detail }
+            }
         });
+    }
+    for store in config.stores.values() {
+        let Some(why) = store.off() else { continue };
+        let name = store.name.value.to_string();
+        let detail = why + &origin(config, &name);
+        rows.push(Row { kind: "store", name, outcome: Outcome::Untried, stage: "not asked", detail });
     }
     // A session of the check is never established, so that it has no record of its own: what it did is appended to the process's.
     let metrics = Arc::new(Metrics::default());
@@ -87,6 +99,10 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     let slow = |_| Err(SessionError::new(Refusal::TooSlow, Party::Upstream, Stage::Inject, "no login within 30 s"));
     for grant in gate.operator_grants() {
         let Some(kind) = protocol::kind(grant.connection().protocol()) else { continue };
+        if grant.account().is_per_user() {
+            rows.push(per_user(&grant));
+            continue;
+        }
         let probed = tokio::select! {
             probed = tokio::time::timeout(PROBE_TIMEOUT, (kind.probe)(Arc::clone(&proxy), grant.clone())) => probed.unwrap_or_else(slow),
             // Ctrl-C must not leave an account behind: what was leased is given back below.
@@ -117,12 +133,16 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
-fn connection(grant: &Grant, kind: &Kind, probed: Result<Probed, SessionError>) -> Row {
+fn name_of(grant: &Grant) -> String {
     let server = super::beside(grant.connection().name().as_str(), grant.host());
-    let name = match grant.account().name().as_str() {
-        keyward_auth::Account::DEFAULT => server.clone(),
+    match grant.account().name().as_str() {
+        keyward_auth::Account::DEFAULT => server,
         account => format!("{server}+{account}"),
-    };
+    }
+}
+
+fn connection(grant: &Grant, kind: &Kind, probed: Result<Probed, SessionError>) -> Row {
+    let name = name_of(grant);
     match probed {
         Ok(probed) => {
             let insecure = grant.connection().insecure().map(|reason| format!("; insecure: {reason}")).unwrap_or_default();
@@ -146,6 +166,12 @@ fn connection(grant: &Grant, kind: &Kind, probed: Result<Probed, SessionError>) 
     }
 }
 
+/// The file does not say whose secret to try.
+fn per_user(grant: &Grant) -> Row {
+    let detail = "each user has a credential of his own".to_owned();
+    Row { kind: "connection", name: name_of(grant), outcome: Outcome::Untried, stage: "not tried", detail }
+}
+
 /// A pattern says which servers may be named, not which there are.
 fn patterns(gate: &Gate) -> Vec<Row> {
     let connections = KINDS.iter().flat_map(|kind| gate.connections(kind.settings.name));
@@ -162,6 +188,15 @@ fn patterns(gate: &Gate) -> Vec<Row> {
         untried.collect::<Vec<_>>()
     };
     connections.flat_map(|connection| row(&connection)).collect()
+}
+
+/// What of a store, or of the store of a runner (`store/runner`), is not from the file.
+fn origin(config: &Config, label: &str) -> String {
+    let name = label.split('/').next().unwrap_or_default();
+    let Some(origin) = config.origins.get(name) else { return String::new() };
+    let declared = origin.declared.map(|variable| format!("; from {variable}"));
+    let keys = origin.keys.iter().map(|(key, variable)| format!("; {key} from {variable}"));
+    declared.into_iter().chain(keys).collect()
 }
 
 fn token(status: &StoreStatus) -> String {

@@ -23,6 +23,7 @@ use super::psql::Dsn;
 /// unexpected WARN or ERROR, and no secret may be in its log, its audit record, its metrics or its state folder.
 pub struct Keyward {
     folder: PathBuf,
+    variables: Variables,
     server: Server,
     log: Arc<Mutex<Vec<String>>>,
     expected: Mutex<Vec<String>>,
@@ -33,29 +34,51 @@ impl Keyward {
     /// Starts it and waits until it says `ready`.
     #[track_caller]
     pub fn start(config: &Config) -> Self {
+        Self::start_in(&[], config)
+    }
+
+    /// The same with these variables in its environment; in their values too, `GIVEN` stands for that folder.
+    #[track_caller]
+    pub fn start_in(variables: &[(&str, &str)], config: &Config) -> Self {
+        let (folder, variables) = prepare(variables, config);
+        let keyward = Self::spawn(folder, variables);
+        keyward.until_ready();
+        keyward
+    }
+
+    /// Runs a command of the binary (`check`) on a config that no process serves, with these variables in its environment.
+    #[track_caller]
+    pub fn command_in(variables: &[(&str, &str)], config: &Config, arguments: &[&str]) -> Output {
+        let (folder, variables) = prepare(variables, config);
+        run(command(&folder, &variables, arguments), "", Duration::from_secs(60))
+    }
+
+    /// What `keyward check` says of a config that is not taken.
+    #[track_caller]
+    pub fn refused_to_start(config: &Config) -> String {
         let folder = scratch("keyward");
         fs::create_dir(folder.join("given")).unwrap();
         write_config(&folder, config);
-        let keyward = Self::spawn(folder);
-        keyward.until_ready();
-        keyward
+        let said = run(command(&folder, &Variables::new(), &["check", "--offline"]), "", Duration::from_secs(30));
+        assert!(said.code != Some(0), "it is taken: {said:?}");
+        format!("{}{}", said.stdout, said.stderr)
     }
 
     /// Starts another one on the same config and state folder, after [`Self::kill9`] of this one.
     #[track_caller]
     pub fn start_again(&self) -> Self {
-        let keyward = Self::spawn(self.folder.clone());
+        let keyward = Self::spawn(self.folder.clone(), self.variables.clone());
         keyward.until_ready();
         keyward
     }
 
-    fn spawn(folder: PathBuf) -> Self {
-        let command = command(&folder, &["run"]);
+    fn spawn(folder: PathBuf, variables: Variables) -> Self {
+        let command = command(&folder, &variables, &["run"]);
         let server = Server::start(&command, "KILL", &[], [Stdio::null(), Stdio::null(), Stdio::piped()]);
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, lines) = (server.child().stderr.take().unwrap(), Arc::clone(&log));
         thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
-        Self { folder, server, log, expected: Mutex::default(), killed: Mutex::new(false) }
+        Self { folder, variables, server, log, expected: Mutex::default(), killed: Mutex::new(false) }
     }
 
     #[track_caller]
@@ -111,7 +134,7 @@ impl Keyward {
     /// Runs another command of the binary on the same config (`sessions`, `kill ID`, `reload`, `check --offline`).
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        run(command(&self.folder, arguments), "", Duration::from_secs(60))
+        run(command(&self.folder, &self.variables, arguments), "", Duration::from_secs(60))
     }
 
     /// Writes another config to the same file; a reload takes it.
@@ -240,7 +263,20 @@ impl Drop for Keyward {
     }
 }
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
+/// Names and values.
+type Variables = Vec<(String, String)>;
+
+/// A folder of the process's own with this config in it.
+fn prepare(variables: &[(&str, &str)], config: &Config) -> (PathBuf, Variables) {
+    let folder = scratch("keyward");
+    let given = folder.join("given");
+    fs::create_dir(&given).unwrap();
+    write_config(&folder, config);
+    let value = |text: &str| text.replace("GIVEN", &given.display().to_string());
+    (folder, variables.iter().map(|(name, text)| ((*name).to_owned(), value(text))).collect())
+}
+
+fn command(folder: &Path, variables: &Variables, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command
         .args(arguments)
@@ -249,6 +285,12 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .current_dir(folder)
         .env_remove("RUST_LOG")
         .env_remove("KEYWARD_CONFIG");
+    // Those of whoever runs the tests are another one's business.
+    let of_a_store = |name: &str| ["BAO_", "VAULT_", "HASHICORP_VAULT_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_a_store)) {
+        command.env_remove(name);
+    }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command
 }
 

@@ -144,7 +144,7 @@ fn what_is_wrong_with_an_entry_is_said_with_its_place_in_the_list() {
     let (config, said) = list(NO_STORES, "[\n {\"adress\":\"https://v\"},\n {\"address\":\"https://v\", \"token\": {}}\n]");
     assert!(names(&config).is_empty(), "{said}");
     assert!(said.contains("HASHICORP_VAULT_CONFIG:2:3: [0]: unknown key \"adress\"; did you mean \"address\"?"), "{said}");
-    assert!(said.contains("HASHICORP_VAULT_CONFIG:3:37: [1].token: expected a string, found a mapping"), "{said}");
+    assert!(said.contains("HASHICORP_VAULT_CONFIG:3:35: [1].token: expected a string, found a mapping"), "{said}");
 }
 
 #[test]
