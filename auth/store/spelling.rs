@@ -125,7 +125,11 @@ impl<'a> Scope<'a> {
             Some(name) => {
                 name.parse::<Name>().map_err(|_| "what stands before the `:` is no store's name: write `store:mount/data/path?key`")?
             }
-            None => self.default()?,
+            // Whatever the store is: what cannot be a reference may be a password, and is told first.
+            None => match written.place {
+                Place::Path(path) if !path.contains('/') && self.default.is_none() => return Err(no_reference().into()),
+                Place::Path(_) | Place::Below(_) | Place::Own(_) => self.default()?,
+            },
         };
         let rules = self.rules(&store)?;
         match written.place {
@@ -136,7 +140,7 @@ impl<'a> Scope<'a> {
             }
             Place::Path(path) | Place::Own(path) => {
                 if rules.roles && !path.contains('/') {
-                    return Err(format!("this is not a reference (is it a literal password or name?): {FORM}").into());
+                    return Err(no_reference().into());
                 }
                 if !rules.roles && written.store.is_none() && !path.contains('/') {
                     return Err("one word alone may be a literal password or name: write `store:name`, or { literal: … }".into());
@@ -225,12 +229,17 @@ impl<'a> Written<'a> {
         let inner = text.strip_prefix("vault.secret").map(str::trim_start).and_then(|text| text.strip_prefix('(')?.strip_suffix(')'));
         let inner = inner.ok_or_else(|| format!("this is not closed; {BELOW}"))?.trim();
         let (store, rest) = inner.split_once(':').ok_or_else(|| format!("it names no store; {BELOW}"))?;
+        let rest = rest.trim();
         let quoted = rest.strip_suffix('"').and_then(|rest| rest.split_once(".\""));
         let split = quoted.or_else(|| rest.split_once('#')).or_else(|| rest.rsplit_once('.'));
         let (path, key) =
             split.filter(|(path, key)| !path.is_empty() && !key.is_empty()).ok_or_else(|| format!("it names no key; {BELOW}"))?;
         Ok(Self { store: Some(store.trim()), place: Place::Below(path.trim_matches('/')), key: Some(key), version: None })
     }
+}
+
+fn no_reference() -> String {
+    format!("this is not a reference (is it a literal password or name?): {FORM}")
 }
 
 fn whole(store: Name, path: &str, key: Option<&str>, version: Option<u64>, rules: &Rules<'_>) -> Result<Reference, Wrong> {

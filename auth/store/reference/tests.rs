@@ -61,7 +61,6 @@ fn a_text_that_is_none_is_refused_and_never_repeated() {
         format!("cubbyhole/{canary}"),
         format!("{{{{secrets.{canary}.a"),
         format!("vault.secret({canary}:a.b"),
-        format!("corp:{canary}/data/x?y"),
         "x/data".to_owned(),
         "x/creds".to_owned(),
         "x/creds/role?&version=2".to_owned(),

@@ -58,7 +58,7 @@ fn what_names_nothing_is_refused_and_never_repeated() {
         ("{{secrets.canary}}", "no store of this name"),
         ("{{canary.corp.x}}", "only `secrets`"),
         ("{{secrets.off.canary}}", "switched off"),
-        ("{{user.name}}/data/canary?u", "only `secrets`"),
+        ("{{user.name}}/data/canary?u", "not closed"),
         ("users-{{user.name}}/data/canary?u", "cannot choose the mount"),
         ("m/data/{{user.mail}}/canary?u", "only {{user.name}}"),
         ("m/data/{{user.name}/canary?u", "only {{user.name}}"),

@@ -1,0 +1,155 @@
+//! What users may write for a reference, seen through psql: the spellings of other products, fields that are in a store, a secret for each
+//! user, secrets of two stores in one credential.
+
+use crate::bed::{Bao, Config, Keyward, Login, Method, bao, canary, eventually, postgres15, psql};
+
+/// A login of the database, its secret at these paths, and an AppRole that may read them.
+struct Secrets {
+    app: Login,
+    mount: String,
+}
+
+impl Secrets {
+    fn at(bao: &Bao, paths: &[&str], more: &[(&str, &str)]) -> Self {
+        let (kv, app) = (bao.mount_kv2(), postgres15().login(Method::Scram));
+        let mut keys = vec![("username", app.name.as_str()), ("password", app.password.as_str())];
+        keys.extend(more);
+        paths.iter().for_each(|path| kv.put(path, &keys));
+        Self { app, mount: kv.mount }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/data/{name}", self.mount)
+    }
+}
+
+fn started(config: Config, secrets: &Secrets, connections: &[(&str, &str)]) -> (Keyward, String) {
+    let alice = canary();
+    let add = |config: Config, (name, keys): &(&str, &str)| config.connection(name, &keys.replace("MOUNT", &secrets.mount));
+    let config = connections.iter().fold(config, add);
+    let keyward = Keyward::start(&config.user("alice", &alice).allow("alice", "*"));
+    (keyward, alice)
+}
+
+fn with_store(secrets: &Secrets, names: &[&str], keys: &str) -> Config {
+    let paths: Vec<String> = names.iter().map(|name| secrets.path(name)).collect();
+    let approle = bao().approle(&paths.iter().map(String::as_str).collect::<Vec<_>>());
+    Config::new().store_with("corp", bao(), &approle, &keys.replace("MOUNT", &secrets.mount))
+}
+
+#[test]
+fn the_spellings_of_other_products_log_in() {
+    let secrets = Secrets::at(bao(), &["db", "team/a.b"], &[]);
+    let config = with_store(&secrets, &["db", "team/a.b"], "mount: /MOUNT/, path: MOUNT/data/db");
+    let address = format!("address: '{}', database: postgres", postgres15().address());
+    let own = format!("{address}, store: corp");
+    let rows = [
+        ("plain", format!("{own}, username: 'MOUNT/data/db?username', password: 'MOUNT/data/db?password'")),
+        ("without_data", format!("{own}, username: 'MOUNT/db?username', password: 'MOUNT/db?password'")),
+        ("named", format!("{address}, username: 'corp:MOUNT/data/db?username', password: 'corp:MOUNT/data/db?password'")),
+        ("called", format!("{address}, username: 'vault.secret(corp:db.username)', password: 'vault.secret(corp:data/db.password)'")),
+        ("dotted", format!("{address}, username: 'vault.secret(corp:team/a.b#username)', password: 'vault.secret(corp:team/a.b.password)'")),
+        ("braces", format!("{address}, username: '{{{{secrets.corp.username}}}}', password: '{{{{ secrets.corp.password }}}}'")),
+        ("mapped", format!("{own}, username: {{ secret: 'MOUNT/data/db?username' }}, password: {{ secret: 'corp:MOUNT/data/db?password' }}")),
+        ("whole", format!("{address}, credential: corp:MOUNT/data/db")),
+    ];
+    let connections: Vec<(&str, &str)> = rows.iter().map(|(name, keys)| (*name, keys.as_str())).collect();
+    let (keyward, alice) = started(config, &secrets, &connections);
+    for (name, _) in &rows {
+        let dsn = keyward.dsn("alice", &alice, name);
+        assert_eq!(psql(&dsn, "SELECT current_user").ok().trim(), secrets.app.name, "{name}");
+    }
+    let opened = keyward.until_audit("opened", rows.len());
+    for record in &opened {
+        let text = record.to_string();
+        assert!(text.contains("corp") && text.contains(&secrets.mount) && !text.contains(&secrets.app.name), "{text}");
+    }
+}
+
+#[test]
+fn a_reference_that_is_none_is_a_problem_and_no_password() {
+    let secrets = Secrets::at(bao(), &["db"], &[]);
+    let config = with_store(&secrets, &["db"], "path: MOUNT/data/db");
+    let secret = canary();
+    for written in [
+        format!("vault.secret(corp:{secret}.password"),
+        format!("{{{{secrets.corp.{secret}"),
+        format!("other:{secret}/data/x?y"),
+        secret.clone(),
+    ] {
+        let keys = format!("address: '{}', store: corp, username: '{}?username', password: '{written}'", postgres15().address(), secrets.path("db"));
+        let said = Keyward::refused_to_start(&config.clone().connection("orders", &keys).user("alice", &canary()).allow("alice", "*"));
+        assert!(said.contains("connections.orders.password") && !said.contains(&secret), "{said}");
+    }
+}
+
+#[test]
+fn where_an_asset_is_may_be_in_the_store_and_may_move() {
+    let address = postgres15().address();
+    let database = postgres15().database();
+    let secrets = Secrets::at(bao(), &["db"], &[("host", &address), ("name", &database)]);
+    let config = with_store(&secrets, &["db"], "cache_ttl: 0, path: MOUNT/data/db");
+    let keys = "address: { secret: 'MOUNT/data/db?host' }, database: '{{secrets.corp.name}}', store: corp, credential: MOUNT/data/db";
+    let (keyward, alice) = started(config, &secrets, &[("orders", keys)]);
+    let dsn = keyward.dsn("alice", &alice, "orders");
+    assert_eq!(psql(&dsn, "SELECT current_database()").ok().trim(), database);
+    let said = keyward.cli(&["check"]);
+    assert!(said.ok().contains("orders"), "{said:?}");
+
+    let other = postgres15().database();
+    let kv = [("username", secrets.app.name.as_str()), ("password", &secrets.app.password), ("host", &address), ("name", &other)];
+    bao().put(&secrets.mount, "db", &kv);
+    eventually("the other database is meant", || (psql(&dsn, "SELECT current_database()").ok().trim() == other).then_some(()));
+
+    // What cannot be an address is the operator's to know, and not the client's.
+    let wrong = [("username", secrets.app.name.as_str()), ("password", &secrets.app.password), ("host", "no host:at all"), ("name", &other)];
+    bao().put(&secrets.mount, "db", &wrong);
+    keyward.expect_log("cannot be used there");
+    let refused = psql(&dsn, "SELECT 1").refused().to_owned();
+    assert!(!refused.contains("no host") && !refused.contains("address"), "{refused}");
+}
+
+#[test]
+fn each_user_logs_in_with_a_secret_of_his_own() {
+    let (of_alice, of_bob) = (postgres15().login(Method::Scram), postgres15().login(Method::Scram));
+    let (kv, alice, bob) = (bao().mount_kv2(), canary(), canary());
+    for (user, app) in [("alice", &of_alice), ("bob@corp.example", &of_bob)] {
+        kv.put(&format!("users/{user}/db"), &[("username", &app.name), ("password", &app.password)]);
+    }
+    let mine = format!("{}/data/users/{{{{user.name}}}}/db", kv.mount);
+    let keys = format!("address: '{}', database: postgres, store: corp, credential: '{mine}'", postgres15().address());
+    let policy = format!("{}/data/users/+/db", kv.mount);
+    let config = Config::new().store("corp", bao(), &bao().approle(&[&policy])).connection("orders", &keys);
+    let config = config.user("alice", &alice).user("bob@corp.example", &bob).user("carol", &alice).allow("alice", "*");
+    let config = config.allow("bob@corp.example", "*").allow("carol", "*");
+    let keyward = Keyward::start(&config);
+    assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok().trim(), of_alice.name);
+    assert_eq!(psql(&keyward.dsn("bob@corp.example", &bob, "orders"), "SELECT current_user").ok().trim(), of_bob.name);
+    keyward.expect_log("not_found");
+    psql(&keyward.dsn("carol", &alice, "orders"), "SELECT 1").refused();
+    let opened = keyward.until_audit("opened", 2);
+    assert!(opened[0].to_string().contains("users/alice/db") && opened[1].to_string().contains("users/bob@corp.example/db"), "{opened:?}");
+    let said = keyward.cli(&["check"]);
+    assert!(said.ok().contains("each user has a credential of his own"), "{said:?}");
+    // A name that is a word of paths would mean another path.
+    let said = Keyward::refused_to_start(&config.user("data", &canary()));
+    assert!(said.contains("users.data"), "{said}");
+}
+
+#[test]
+fn one_credential_may_be_in_two_stores() {
+    let secrets = Secrets::at(bao(), &["db"], &[]);
+    let other = bao().mount_kv2();
+    other.put("names", &[("account", &secrets.app.name)]);
+    let (names, passwords) = (other.path("names"), secrets.path("db"));
+    let config = Config::new().store("names", bao(), &bao().approle(&[&names])).store("corp", bao(), &bao().approle(&[&passwords]));
+    let keys = format!(
+        "address: '{}', database: postgres, store: corp, username: 'names:{names}?account', password: '{passwords}?password'",
+        postgres15().address()
+    );
+    let (keyward, alice) = started(config, &secrets, &[("orders", &keys)]);
+    assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok().trim(), secrets.app.name);
+    let record = keyward.until_audit("opened", 1).remove(0);
+    assert_eq!(record["store"], "corp, names", "{record}");
+    assert!(record["paths"].to_string().contains(&format!("names:{names}?account")), "{record}");
+}
