@@ -1,5 +1,7 @@
 //! The life of a lease against a store that does as it is told, on a clock that jumps.
 
+mod ends;
+mod quota;
 mod recovery;
 mod sharing;
 
@@ -22,6 +24,7 @@ type Script<T> = Mutex<VecDeque<Result<T, StoreErrorKind>>>;
 struct Fake {
     duration: Duration,
     used: Use,
+    renewable: bool,
     renewals: Script<u64>,
     revocations: Script<()>,
     failure: Mutex<Option<StoreError>>,
@@ -39,6 +42,7 @@ impl Fake {
         Self {
             duration: Duration::from_secs(seconds),
             used: Use::Session,
+            renewable: true,
             renewals: Mutex::default(),
             revocations: Mutex::default(),
             failure: Mutex::default(),
@@ -92,7 +96,7 @@ impl Store for Fake {
                 lease_id: "db/creds/role/1".into(),
                 asked,
                 duration: self.duration,
-                renewable: true,
+                renewable: self.renewable,
                 used: self.used,
                 token_end,
             })
@@ -161,9 +165,16 @@ struct Bed {
 
 impl Bed {
     fn new(store: Fake, leases: Arc<Leases>) -> Self {
-        let sections = "stores: { corp: { type: vault, address: 'https://v', auth: { method: token, token: t } } }\nconnections:\n  \
-                        db: { protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role }";
-        let (config, mut problems) = sample::config(sections);
+        Self::with_keys(store, leases, "tls: verify-full")
+    }
+
+    /// The same, with further keys of the connection.
+    fn with_keys(store: Fake, leases: Arc<Leases>, keys: &str) -> Self {
+        let sections = format!(
+            "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\nconnections:\n  \
+             db: {{ protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role, {keys} }}"
+        );
+        let (config, mut problems) = sample::config(&sections);
         let gate = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
         Self { store: Arc::new(store), events: Arc::default(), leases, grant: gate.operator_grants().remove(0) }
     }

@@ -46,6 +46,67 @@ async fn what_a_killed_process_left_is_given_back_by_the_next_one() {
     assert_eq!(left.keys().copied().collect::<Vec<_>>(), [3]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_leases_of_a_killed_process_are_no_storm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = Vec::new();
+    for number in 0..100 {
+        let asked = Asked { store: "corp".into(), at: "fake".into(), path: "db/creds/role".into(), session: "s".into() };
+        let lease: LeaseId = format!("lease {number}").as_str().into();
+        for event in [Event::Asked(asked), Event::Issued { lease, until: unix_now() + 3600 }] {
+            let line = serde_json::to_string(&event).unwrap();
+            text.extend(format!("{{\"n\":{number},{}\n", &line[1..]).bytes());
+        }
+    }
+    std::fs::write(folder.path().join("leases.journal"), text).unwrap();
+    let bed = Bed::new(Fake::new(60), Leases::open(Some(folder.path())).unwrap());
+    let began = Instant::now();
+    bed.leases.adopt([&bed.named()].into_iter());
+    assert_eq!(bed.leases.stats().waiting, 100);
+    // The clock jumps while the journal writes: nothing comes before its time, and nobody knows how long after it.
+    while bed.leases.stats().waiting > 0 {
+        let (passed, calls) = (began.elapsed().as_millis(), bed.store.log().len());
+        assert!(calls as u128 <= 16 + passed / 250, "{calls} after {passed} ms");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(bed.store.log().len(), 100);
+    assert!(began.elapsed() >= Duration::from_secs(21), "{:?}", began.elapsed());
+}
+
+/// What a journal says that was cut off after so many bytes by a kill, and what the next process does with it.
+#[tokio::test]
+async fn wherever_a_process_was_killed_the_next_one_gives_back_what_was_issued_and_names_what_may_have_been() {
+    let life = {
+        let folder = tempfile::tempdir().unwrap();
+        let bed = Bed::new(Fake::new(60), Leases::open(Some(folder.path())).unwrap());
+        drop(bed.issue().await.unwrap());
+        assert_eq!(bed.drained().await, 0);
+        std::fs::read(folder.path().join("leases.journal")).unwrap()
+    };
+    let text = String::from_utf8(life.clone()).unwrap();
+    let words: Vec<&str> = ["asked", "issued", "closing", "done"].into_iter().filter(|word| text.contains(word)).collect();
+    assert_eq!((words.len(), text.lines().count()), (4, 4), "{text}");
+    let ends = life.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    for cut in ends.flat_map(|end| [end - 1, end]).chain((0..life.len()).step_by(23)) {
+        let written = life.get(..cut).unwrap();
+        let whole = written.iter().filter(|byte| **byte == b'\n').count();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("leases.journal"), written).unwrap();
+        let bed = Bed::new(Fake::new(60), Leases::open(Some(folder.path())).unwrap());
+        bed.leases.adopt([&bed.named()].into_iter());
+        assert_eq!(bed.drained().await, 0);
+        let (calls, events): (&[&str], &[&str]) = match whole {
+            0 | 4 => (&[], &[]),
+            1 => (&[], &["possible_orphan"]),
+            _ => (&["revoke db/creds/role/1"], &["revoked"]),
+        };
+        assert_eq!((bed.store.log(), bed.events()), (calls.iter().map(ToString::to_string).collect(), events.to_vec()), "cut at {cut}");
+        // A second kill right after that changes nothing: all is done.
+        let (_, left) = Journal::open(folder.path()).unwrap();
+        assert!(left.is_empty(), "cut at {cut}: {left:?}");
+    }
+}
+
 #[tokio::test]
 async fn where_two_entries_lead_to_one_server_each_takes_its_own_leases_first() {
     let folder = tempfile::tempdir().unwrap();

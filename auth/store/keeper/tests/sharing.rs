@@ -9,11 +9,11 @@ use crate::store::sharing::Sharing;
 use crate::{Credential, SessionId};
 
 /// alice and bob may use `db`, a dynamic account of one store.
-struct Crowd {
-    bed: Bed,
+pub(super) struct Crowd {
+    pub(super) bed: Bed,
     named: Named,
     sharing: Arc<Sharing>,
-    policy: Policy,
+    pub(super) policy: Policy,
 }
 
 /// What the file says of `db`.
@@ -32,22 +32,22 @@ fn policy(keys: &str) -> Policy {
 }
 
 impl Crowd {
-    fn new(store: Fake, keys: &str) -> Self {
+    pub(super) fn new(store: Fake, keys: &str) -> Self {
         let bed = Bed::in_memory(store);
         let named = bed.named();
         Self { bed, named, sharing: Arc::default(), policy: policy(keys) }
     }
 
-    fn grant(&self, user: &str, account: &str) -> Grant {
+    pub(super) fn grant(&self, user: &str, account: &str) -> Grant {
         let identity = Identity::of(user, Proof::ScramSha256, From::local());
         self.policy.authorise(&identity, "postgres", "db", Some(account), SessionId::random()).unwrap()
     }
 
-    fn lease(&self, user: &str) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
+    pub(super) fn lease(&self, user: &str) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
         self.lease_of(self.grant(user, "rw"))
     }
 
-    fn lease_of(&self, grant: Grant) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
+    pub(super) fn lease_of(&self, grant: Grant) -> impl Future<Output = Result<Lease, StoreError>> + Send + use<> {
         let (sharing, leases, named) = (Arc::clone(&self.sharing), Arc::clone(&self.bed.leases), self.named.clone());
         async move {
             let crate::store::CredentialPlan::Leased(role) = &grant.account().plan else { unreachable!() };
@@ -55,7 +55,7 @@ impl Crowd {
         }
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.calls("issue")
     }
 
