@@ -62,7 +62,7 @@ mod ssh_wilful;
 mod sshd;
 mod stage;
 
-pub use bao::{Bao, Database, Kv, bao};
+pub use bao::{AppRole, Bao, Database, Kv, bao};
 pub use canary::canary;
 pub use certificates::{pin, write as certificate};
 pub use config::Config;
