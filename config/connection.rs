@@ -9,7 +9,9 @@ use crate::entry::{Entry, joined, row};
 use crate::protected::{GivenKeys, given_schema};
 use crate::read::TextOr;
 use crate::upstream_tls::TlsInput;
-use crate::{Assets, Host, Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, Template, UpstreamAddress, UpstreamTls};
+use crate::{
+    Assets, Host, Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, Template, UpstreamAddress, UpstreamTls,
+};
 
 /// A registered asset as the file declares it. The generic keys; those of its protocol are in `settings`.
 pub struct Connection {

@@ -13,7 +13,18 @@ use crate::{Connection, Kinds, Name, Problems, ProtocolSettings, Spanned, scope,
 const UNKNOWN: &str = "in.the.store.invalid";
 /// The keys of a connection in which a plain string is a reference, and those by which it is known before any store is asked.
 const OWN: [&str; 12] = [
-    "accounts", "credential", "username", "password", "private_key", "passphrase", "account", "protocol", "store", "runner", "hosts", "lease",
+    "accounts",
+    "credential",
+    "username",
+    "password",
+    "private_key",
+    "passphrase",
+    "account",
+    "protocol",
+    "store",
+    "runner",
+    "hosts",
+    "lease",
 ];
 
 /// A reference where it stands.

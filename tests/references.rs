@@ -151,5 +151,5 @@ fn one_credential_may_be_in_two_stores() {
     assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok().trim(), secrets.app.name);
     let record = keyward.until_audit("opened", 1).remove(0);
     assert_eq!(record["store"], "corp, names", "{record}");
-    assert!(record["paths"].to_string().contains(&format!("names:{names}?account")), "{record}");
+    assert!(record["secrets"].to_string().contains(&format!("names:{names}?account")), "{record}");
 }

@@ -10,8 +10,8 @@ use keyward_config::{
 };
 use zeroize::Zeroizing;
 
-use crate::store::{CredentialPlan, Reference, Scope, StoreError, StoreErrorKind};
 use crate::Secret;
+use crate::store::{CredentialPlan, Reference, Scope, StoreError, StoreErrorKind};
 
 /// A registered asset. A live session keeps the one that its grant carries, also when a reload changed the file.
 pub struct Connection {

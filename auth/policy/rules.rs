@@ -30,8 +30,11 @@ struct Rule {
 impl Policy {
     /// Reads connections, groups and rules; what does not make sense in an account goes to `problems`.
     pub(crate) fn read(config: &Config, problems: &mut Problems) -> Self {
-        let connections: BTreeMap<Name, Arc<Connection>> =
-            config.connections.iter().map(|(name, entry)| (name.clone(), Arc::new(Connection::read(entry, &config.stores, problems)))).collect();
+        let connections: BTreeMap<Name, Arc<Connection>> = config
+            .connections
+            .iter()
+            .map(|(name, entry)| (name.clone(), Arc::new(Connection::read(entry, &config.stores, problems))))
+            .collect();
         check_user_names(config, &connections, problems);
         let groups = config.users.iter().map(|(name, user)| (name.clone(), user.groups.clone())).collect();
         Self { connections, groups, rules: config.access.iter().map(Rule::read).collect() }

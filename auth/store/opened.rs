@@ -212,7 +212,11 @@ impl Opens<'_> {
         for (name, connection) in &self.config.connections {
             let Some((runner, store)) = connection.runner.as_ref().zip(connection.store.as_ref()) else {
                 if let Some(runner) = &connection.runner {
-                    problems.error(runner.span, format!("connections.{name}.runner"), "a runner is one of a store: write `store:` beside it");
+                    problems.error(
+                        runner.span,
+                        format!("connections.{name}.runner"),
+                        "a runner is one of a store: write `store:` beside it",
+                    );
                 }
                 continue;
             };

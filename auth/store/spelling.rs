@@ -87,6 +87,7 @@ impl<'a> Scope<'a> {
     }
 
     /// No file at hand: every name is a store's, and one that is called `store` is meant where there is none.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) const fn any() -> Self {
         Self { stores: None, default: None, entry: ("", Span { line: 0, column: 0 }), told: Cell::new(false) }
     }

@@ -13,12 +13,14 @@ use crate::store::{Document, SecretPath, StoreError, StoreErrorKind};
 
 /// What is asked of the server for a path.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+pub(super) struct Place {
     /// The path below `/v1/`, not encoded.
-    path: String,
+    pub(super) path: String,
     version_2: bool,
     /// The reference leaves out `data/`.
     completed: bool,
+    /// It has one that version 1 takes for a part of the secret's name, as it may be.
+    superfluous: bool,
 }
 
 impl Vault {
@@ -41,7 +43,13 @@ impl Vault {
                 if let Some(mount) = &mount {
                     self.mounts.forget(mount);
                 }
-                Err(absent(&refused, path))
+                let error = absent(&refused, path);
+                let hint = if place.superfluous {
+                    "; the mount is KV version 1, whose paths have no data/ after it: write mount/path"
+                } else {
+                    ""
+                };
+                Err(StoreError::new(error.kind, format!("{}{hint}", error.detail)))
             }
             Err(failure) => Err(failed(format_args!("reading {path}"))(failure)),
         }
@@ -49,13 +57,13 @@ impl Vault {
 }
 
 /// Where the secret is. A version 2 mount has `data/` before the secret's name; users may leave it out.
-fn place(path: &SecretPath, mount: Option<&Mount>) -> Result<Place, StoreError> {
+pub(super) fn place(path: &SecretPath, mount: Option<&Mount>) -> Result<Place, StoreError> {
     let text = path.as_str();
     let malformed = |what: String| Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: {what}")));
     let Some(mount) = mount else {
         // Our token may not know what the mount is: the usual form says it.
         return if path.segments().nth(1) == Some("data") {
-            Ok(Place { path: text.to_owned(), version_2: true, completed: false })
+            Ok(Place { path: text.to_owned(), version_2: true, completed: false, superfluous: false })
         } else {
             let what = "there is no such mount, or our token may use nothing under it; a KV version 2 path is mount/data/path";
             Err(StoreError::new(StoreErrorKind::Denied, format!("{path}: {what}")))
@@ -67,9 +75,11 @@ fn place(path: &SecretPath, mount: Option<&Mount>) -> Result<Place, StoreError> 
     match &mount.engine {
         Engine::Other(engine) => malformed(format!("the mount {} is of type {engine}; this form is for KV secrets", mount.path)),
         Engine::Kv1 if path.version().is_some() => malformed("the mount is KV version 1 and keeps no versions".to_owned()),
-        Engine::Kv1 => Ok(Place { path: text.to_owned(), version_2: false, completed: false }),
-        Engine::Kv2 if rest.starts_with("data/") => Ok(Place { path: text.to_owned(), version_2: true, completed: false }),
-        Engine::Kv2 => Ok(Place { path: format!("{}data/{rest}", mount.path), version_2: true, completed: true }),
+        Engine::Kv1 => Ok(Place { path: text.to_owned(), version_2: false, completed: false, superfluous: rest.starts_with("data/") }),
+        Engine::Kv2 if rest.starts_with("data/") => {
+            Ok(Place { path: text.to_owned(), version_2: true, completed: false, superfluous: false })
+        }
+        Engine::Kv2 => Ok(Place { path: format!("{}data/{rest}", mount.path), version_2: true, completed: true, superfluous: false }),
     }
 }
 

@@ -80,6 +80,7 @@ async fn a_secret_that_is_not_there_says_why_and_is_not_remembered() {
         ("no_mount", &user("nowhere-at-all/data/x?username")),
         ("no_mount_1", &user("nowhere-at-all/x?username")),
         ("no_versions", &user(&format!("{one}/x?username&version=1"))),
+        ("data_on_1", &user(&format!("{one}/data/x?username"))),
         ("role_on_kv", &format!("credential: {mount}/creds/role")),
     ]);
     for (connection, kind, says) in [
@@ -93,6 +94,7 @@ async fn a_secret_that_is_not_there_says_why_and_is_not_remembered() {
         ("no_mount", StoreErrorKind::NotFound, "nowhere-at-all/data/x"),
         ("no_mount_1", StoreErrorKind::Denied, "no such mount"),
         ("no_versions", StoreErrorKind::Malformed, "keeps no versions"),
+        ("data_on_1", StoreErrorKind::NotFound, "version 1, whose paths have no data/"),
         ("role_on_kv", StoreErrorKind::Malformed, "has no roles"),
     ] {
         let error = bed.error(connection).await;
