@@ -8,6 +8,7 @@
 
 mod audit;
 mod bed;
+mod bootstrap;
 mod bulk;
 mod documents;
 mod drivers;
