@@ -16,8 +16,8 @@ pub use self::change::{Change, Others};
 pub use self::name::{Folder, SecretName};
 use self::outer::OfOperator;
 use crate::Secret;
-pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
 use crate::store::sealing::SealingKey;
+pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
 use crate::store::{KINDS, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
 
 /// The secrets of one store, open for one operator.

@@ -203,6 +203,9 @@ fn token(status: &StoreStatus) -> String {
     let life = status.token_left.map_or_else(|| "for ever".to_owned(), |left| format!("{} s", left.as_secs()));
     let renewable = if status.renewable { ", renewable" } else { "" };
     let warnings: String = status.warnings.iter().map(|warning| format!("; {warning}")).collect();
+    if !status.has_token {
+        return format!("{}{warnings}", status.version);
+    }
     format!("version {}, token lives {life}{renewable}{warnings}", status.version)
 }
 

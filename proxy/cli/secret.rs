@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use keyward_auth::StoreError;
-use keyward_auth::operator::{Destroy, Folder, History, MetadataChange, SecretName, Secrets, Values, make_key};
+use keyward_auth::operator::{Destroy, Folder, History, MetadataChange, SecretName, Secrets, make_key};
 use keyward_config::Config;
 
 use super::{DONE, File, Format, WRONG, failed, prompt, run, runtime};
@@ -191,7 +191,8 @@ impl Desk {
     /// Looks for the token, or asks for it. Asks the store nothing yet.
     fn open(config: &Arc<Config>, store: &str) -> Result<Self, u8> {
         let wants = Secrets::wants(config, store).map_err(|text| wrong(&text))?;
-        let (token, from) = token::find(wants, store).map_err(|text| failed(&text))?.map_or((None, None), |(token, from)| (Some(token), Some(from)));
+        let (token, from) =
+            token::find(wants, store).map_err(|text| failed(&text))?.map_or((None, None), |(token, from)| (Some(token), Some(from)));
         let runtime = runtime().map_err(|text| failed(&text))?;
         let opened = {
             // What it is made of may want to be made inside a runtime.
@@ -273,7 +274,8 @@ fn delete(path: &Path, name: &str, versions: Vec<u64>, yes: bool) -> Result<u8, 
 fn destroy(path: &Path, name: &str, versions: Vec<u64>, all: bool, yes: bool) -> Result<u8, u8> {
     let (desk, name) = named(path, name)?;
     confirm(&name, yes)?;
-    let (what, shown) = if all { (Destroy::All, "everything".to_owned()) } else { (Destroy::Versions(versions.clone()), numbers(&versions)) };
+    let (what, shown) =
+        if all { (Destroy::All, "everything".to_owned()) } else { (Destroy::Versions(versions.clone()), numbers(&versions)) };
     desk.does(async |secrets| secrets.destroy(&name, &what).await)?;
     println!("{name}: destroyed {shown}");
     Ok(DONE)

@@ -6,9 +6,11 @@
 mod access;
 mod kv;
 mod leases;
+mod logins;
 mod sharing;
 mod ssh;
 mod tls;
+mod writing;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -172,7 +174,15 @@ impl Bed {
     }
 
     fn open_in(state: Arc<tempfile::TempDir>, auth: &str, connections: &[(&str, &str)]) -> Self {
-        let (config, mut problems) = Self::config(&format!("auth: {auth}, cache_ttl: 60s"), connections);
+        Self::from(state, Self::config(&format!("auth: {auth}, cache_ttl: 60s"), connections))
+    }
+
+    /// With all keys of the store, its address, too.
+    fn of(store: &str, connections: &[(&str, &str)]) -> Self {
+        Self::from(Arc::new(tempfile::tempdir().unwrap()), Self::config_of(store, connections))
+    }
+
+    fn from(state: Arc<tempfile::TempDir>, (config, mut problems): (Config, Problems)) -> Self {
         let seen = Arc::new(Seen(watch::Sender::default()));
         let observer: Arc<Seen> = Arc::clone(&seen);
         let gate = Gate::open(&config, state.path(), observer, &mut problems).unwrap_or_else(|| panic!("{problems}"));
@@ -181,7 +191,11 @@ impl Bed {
 
     /// alice and bob may use every connection.
     fn config(store: &str, connections: &[(&str, &str)]) -> (Config, Problems) {
-        let mut text = format!("stores: {{ corp: {{ type: vault, address: '{}', {store} }} }}\nconnections:\n", bao());
+        Self::config_of(&format!("address: '{}', {store}", bao()), connections)
+    }
+
+    fn config_of(store: &str, connections: &[(&str, &str)]) -> (Config, Problems) {
+        let mut text = format!("stores: {{ corp: {{ type: vault, {store} }} }}\nconnections:\n");
         for (name, keys) in connections {
             let place = if keys.contains("protocol:") { "" } else { "protocol: postgres, address: 'pg:5432', " };
             text += &format!("  {name}: {{ {place}store: corp, {keys} }}\n");

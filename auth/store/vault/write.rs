@@ -14,9 +14,9 @@ use self::place::Located;
 use super::answer::{Answer, Failure, Refused};
 use super::client::{Call, Client, Retry};
 use super::errors::{TokenHint, is_forbidden, token_hint};
+use super::failed;
 use super::kv::absent;
 use super::settings::Settings;
-use super::failed;
 use crate::Secret;
 use crate::operator::{Change, Others};
 use crate::store::writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Wants, Writer, Writing, Written};
@@ -40,7 +40,8 @@ fn open(opening: &Opening<'_>, token: Option<&Secret>) -> Result<Box<dyn Writer>
     let settings = settings.ok_or_else(|| wrong("its settings are of another kind".to_owned()))?;
     let refused = |message: &str| StoreError::new(StoreErrorKind::LoginFailed, message);
     // Exposed: it becomes the header that shows it to the store.
-    let text = token.and_then(Secret::expose_str).map(str::trim).filter(|text| !text.is_empty()).ok_or_else(|| refused("there is no token"))?;
+    let text =
+        token.and_then(Secret::expose_str).map(str::trim).filter(|text| !text.is_empty()).ok_or_else(|| refused("there is no token"))?;
     let header = Some(text).filter(|text| text.chars().all(|c| c.is_ascii_graphic())).and_then(|text| HeaderValue::from_str(text).ok());
     let mut token = header.ok_or_else(|| refused("the token is not a printable text"))?;
     token.set_sensitive(true);
@@ -117,7 +118,8 @@ impl Desk {
         match (self.call(&call, Retry::Idempotent).await, at.history) {
             (Ok(mut answer), History::Kept) => {
                 let mut data = answer.take_data();
-                let version = number(&data).ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer has no version")))?;
+                let version = number(&data)
+                    .ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer has no version")))?;
                 Ok(Before { fields: data.get_mut("data").map(Value::take).unwrap_or_default(), version: Some(version) })
             }
             (Ok(mut answer), History::None) => Ok(Before { fields: answer.take_data(), version: None }),
@@ -181,6 +183,7 @@ impl Desk {
         if !versions.is_empty() {
             return self.for_versions(&at, "delete", path, versions).await;
         }
+        self.must_be_there(&at, path, &[]).await?;
         let answer = self.send("kv_delete", Method::DELETE, &at.api("data"), None).await;
         answer.map(drop).map_err(failed(format_args!("deleting {path}")))
     }
@@ -188,9 +191,31 @@ impl Desk {
     /// `delete`, `undelete` or `destroy`, which are the server's words too.
     async fn for_versions(&self, at: &Located, word: &'static str, path: &SecretPath, versions: &[u64]) -> Result<(), StoreError> {
         at.must_have_versions(path)?;
+        self.must_be_there(at, path, versions).await?;
         let body = json!({ "versions": versions });
         let answer = self.send("kv_versions", Method::POST, &at.api(word), Some(&body)).await;
         answer.map(drop).map_err(failed(format_args!("to {word} versions of {path}")))
+    }
+
+    /// The server says that it did also what there was nothing to do for. Only a token that may read metadata hears of it.
+    async fn must_be_there(&self, at: &Located, path: &SecretPath, versions: &[u64]) -> Result<(), StoreError> {
+        if at.history == History::None {
+            return Ok(());
+        }
+        let metadata = match self.read_metadata(at, path).await {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind == StoreErrorKind::Denied => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let missing = |what: String| Err(StoreError::new(StoreErrorKind::NotFound, format!("{path}: {what}")));
+        for number in versions {
+            match metadata.versions.iter().find(|version| version.number == *number) {
+                None => return missing(format!("there is no version {number}")),
+                Some(version) if version.destroyed => return missing(format!("version {number} was destroyed")),
+                Some(_) => {}
+            }
+        }
+        Ok(())
     }
 
     async fn destroy_it(&self, path: &SecretPath, what: &Destroy) -> Result<(), StoreError> {
@@ -200,6 +225,7 @@ impl Desk {
             (Destroy::All, History::Kept) => "metadata",
             (Destroy::All, History::None) => "data",
         };
+        self.must_be_there(&at, path, &[]).await?;
         let answer = self.send("kv_destroy", Method::DELETE, &at.api(word), None).await;
         answer.map(drop).map_err(failed(format_args!("destroying {path}")))
     }
@@ -245,9 +271,14 @@ impl Writer for Desk {
 
 fn held(mut answer: Answer, values: &str, path: &SecretPath) -> Result<Held, StoreError> {
     let mut data = answer.take_data();
-    let version = data.get("metadata").map(|facts| metadata::version(facts.get("version").and_then(Value::as_u64).unwrap_or_default(), facts));
+    let version =
+        data.get("metadata").map(|facts| metadata::version(facts.get("version").and_then(Value::as_u64).unwrap_or_default(), facts));
     let held = Held { fields: data.get_mut(values).map(Value::take).unwrap_or_default(), version };
-    if held.fields.is_object() { Ok(held) } else { Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer holds no secret"))) }
+    if held.fields.is_object() {
+        Ok(held)
+    } else {
+        Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer holds no secret")))
+    }
 }
 
 fn dead() -> StoreError {

@@ -33,7 +33,11 @@ pub(super) fn put(path: &Path, name: &str, keys: Vec<String>, json: bool, replac
     }
     let desk = Desk::open(&config, name.store())?;
     let mut change = Change::new(if replace { Others::Dropped } else { Others::Kept });
-    let taken = if json { prompt::rest(MAX).map_err(|error| error.to_string()).and_then(|text| change.set_json(&text)) } else { take(&keys, &mut change) };
+    let taken = if json {
+        prompt::rest(MAX).map_err(|error| error.to_string()).and_then(|text| change.set_json(&text))
+    } else {
+        take(&keys, &mut change)
+    };
     taken.map_err(|text| failed(&text))?;
     let written = desk.does(async |secrets| secrets.put(&name, &change).await)?;
     let version = written.version.map(|version| format!("version {version}, ")).unwrap_or_default();
@@ -59,7 +63,12 @@ fn value(key: &str, number: usize, of: usize) -> std::io::Result<Secret> {
         prompt::rest(MAX)
     } else {
         let line = prompt::line(LINE)?;
-        let missing = || std::io::Error::other(format!("standard input has no line for it: expected {of}, one for each key, and this is number {}", number.saturating_add(1)));
+        let missing = || {
+            std::io::Error::other(format!(
+                "standard input has no line for it: expected {of}, one for each key, and this is number {}",
+                number.saturating_add(1)
+            ))
+        };
         if line.is_empty() { Err(missing()) } else { Ok(line) }
     }
 }

@@ -88,7 +88,10 @@ pub(super) fn metadata(desk: &Desk, name: &SecretName, format: Format) -> Result
             println!("{name}, current version {}", metadata.current);
             let most = if metadata.max_versions == 0 { "as many as the mount says".to_owned() } else { metadata.max_versions.to_string() };
             println!("  versions kept: {most}");
-            println!("  new versions are deleted after: {}", if metadata.delete_version_after == "0s" { "never" } else { &metadata.delete_version_after });
+            println!(
+                "  new versions are deleted after: {}",
+                if metadata.delete_version_after == "0s" { "never" } else { &metadata.delete_version_after }
+            );
             metadata.notes.iter().for_each(|(name, text)| println!("  {}: {}", name.escape_debug(), text.escape_debug()));
             let row = |version: &Version| vec![version.number.to_string(), version.created.clone(), state(version)];
             table(&["VERSION", "CREATED", "STATE"], &metadata.versions.iter().map(row).collect::<Vec<_>>());
@@ -98,7 +101,12 @@ pub(super) fn metadata(desk: &Desk, name: &SecretName, format: Format) -> Result
 }
 
 fn line(version: &Version) -> String {
-    format!("{} of {}{}", version.number, version.created, version.deleted.as_ref().map(|when| format!(", deleted at {when}")).unwrap_or_default())
+    format!(
+        "{} of {}{}",
+        version.number,
+        version.created,
+        version.deleted.as_ref().map(|when| format!(", deleted at {when}")).unwrap_or_default()
+    )
 }
 
 fn state(version: &Version) -> String {

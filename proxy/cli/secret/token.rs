@@ -51,7 +51,9 @@ pub(super) fn find(wants: Wants, store: &str) -> Result<Option<(Secret, From)>, 
         return Ok(Some((token, From::File)));
     }
     if !prompt::is_terminal() {
-        return Err(format!("{store}: there is no token: set BAO_TOKEN or VAULT_TOKEN, log in with `bao login` or `vault login`, or run this on a terminal"));
+        return Err(format!(
+            "{store}: there is no token: set BAO_TOKEN or VAULT_TOKEN, log in with `bao login` or `vault login`, or run this on a terminal"
+        ));
     }
     match prompt::hidden(&format!("Your token for {store}: "), MAX) {
         Ok(token) if token.is_empty() => Err("there is no token".to_owned()),

@@ -47,7 +47,11 @@ impl Desk {
             self.read_metadata(&at, path).await?.notes.into_iter().map(|(name, text)| (name, text.into())).collect();
         if !change.notes.is_empty() {
             for (name, text) in &change.notes {
-                if text.is_empty() { notes.remove(name) } else { notes.insert(name.clone(), text.as_str().into()) };
+                if text.is_empty() {
+                    notes.remove(name)
+                } else {
+                    notes.insert(name.clone(), text.as_str().into())
+                };
             }
             body.insert("custom_metadata".to_owned(), json!(notes));
         }
@@ -60,8 +64,7 @@ impl Desk {
 fn read(data: &Value) -> Metadata {
     let number = |key: &str| data.get(key).and_then(Value::as_u64).unwrap_or_default();
     let versions = data.get("versions").and_then(Value::as_object).into_iter().flatten();
-    let mut versions: Vec<Version> =
-        versions.filter_map(|(number, facts)| Some(version(number.parse().ok()?, facts))).collect();
+    let mut versions: Vec<Version> = versions.filter_map(|(number, facts)| Some(version(number.parse().ok()?, facts))).collect();
     versions.sort_unstable_by_key(|version| version.number);
     let notes = data.get("custom_metadata").and_then(Value::as_object).into_iter().flatten();
     Metadata {

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::Desk;
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::{Call, Retry, encode};
-use crate::store::vault::mount::{self, Engine, Mount};
 use crate::store::vault::failed;
+use crate::store::vault::mount::{self, Engine, Mount};
 use crate::store::writer::History;
 use crate::store::{SecretPath, StoreError, StoreErrorKind};
 
@@ -33,7 +33,9 @@ impl Located {
     pub(super) fn must_have_versions(&self, path: &SecretPath) -> Result<(), StoreError> {
         match self.history {
             History::Kept => Ok(()),
-            History::None => Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the mount is KV version 1 and keeps no versions"))),
+            History::None => {
+                Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the mount is KV version 1 and keeps no versions")))
+            }
         }
     }
 }
