@@ -3,6 +3,7 @@
 mod authority_as_server;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,8 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
 use rustls::{CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, client};
 use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+pub use verification::UpstreamVerification;
 
 /// By what a server is believed.
 pub enum Trust {

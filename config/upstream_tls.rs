@@ -46,8 +46,8 @@ pub enum TlsMode {
     VerifyFull,
 }
 
-/// Either form of the key `tls`.
-pub(crate) struct TlsInput(pub(crate) UpstreamTls);
+/// Either form of the key `tls`: a mode alone, or the mapping.
+pub struct TlsInput(pub UpstreamTls);
 
 impl<'de> Deserialize<'de> for TlsInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

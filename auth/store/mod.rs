@@ -9,8 +9,11 @@
 //! Adding a store: a folder here, a `mod` line, a row in [`KINDS`].
 
 mod cache;
+mod calls;
 mod credential;
+mod env;
 mod error;
+mod file;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub(crate) mod input;
@@ -19,8 +22,10 @@ mod keeper;
 mod lease;
 mod leases;
 mod named;
+pub(crate) mod needs;
 mod opened;
 mod plan;
+pub(crate) mod policies;
 mod quota;
 mod reference;
 pub(crate) mod sealing;
@@ -28,6 +33,8 @@ mod sharing;
 mod signing;
 mod spelling;
 mod stores;
+mod table;
+mod text;
 mod vault;
 mod writer;
 
@@ -50,6 +57,8 @@ pub use lease::{Lease, LeaseEnd, Outlook};
 pub use leases::LeaseStats;
 pub(crate) use leases::Leases;
 pub(crate) use plan::CredentialPlan;
+pub(crate) use policies::Policies;
+pub use policies::{AskStore, PolicyOf, Rights, StorePolicy};
 pub(crate) use reference::{Form, Reference, SINGLE, SecretPath, Selector, WORDS};
 pub(crate) use spelling::Scope;
 pub(crate) use stores::Stores;
@@ -57,7 +66,7 @@ pub use writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Versi
 pub(crate) use writer::{Writer, Writing};
 
 /// Every kind of store. Checks, schema, documentation, metric labels and the contract tests iterate it.
-pub const KINDS: &[Kind] = &[vault::KIND];
+pub const KINDS: &[Kind] = &[vault::KIND, file::KIND, env::KIND, table::KIND];
 
 /// A kind of store.
 pub struct Kind {
@@ -144,6 +153,11 @@ pub(crate) trait Store: Send + Sync {
     /// Reachable, logged in, how long the token lives. Logs in if need be. For `check` and readiness.
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>>;
 
+    /// Itself, where what it lets a login do is told by policies.
+    fn policies(&self) -> Option<&dyn Policies> {
+        None
+    }
+
     /// What the file said of where it is, without a secret, so that a journal entry finds its store again after a restart.
     fn identity(&self) -> &str;
 }
@@ -202,10 +216,19 @@ pub(crate) struct Issued {
 pub struct StoreStatus {
     /// The server's own version text, escaped for showing.
     pub version: String,
+    /// Whether we are known to it by a token; else the next two say nothing.
+    pub has_token: bool,
     /// How long our token lives. `None`: for ever.
     pub token_left: Option<Duration>,
     /// Whether it can be renewed.
     pub renewable: bool,
     /// What an admin ought to know: a root token, a token with limited uses, a clock that differs.
     pub warnings: Vec<String>,
+}
+
+impl StoreStatus {
+    /// One without a token; `version` says what it is.
+    pub(crate) fn tokenless(version: &str) -> Self {
+        Self { version: version.to_owned(), has_token: false, token_left: None, renewable: false, warnings: Vec::new() }
+    }
 }

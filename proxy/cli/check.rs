@@ -77,7 +77,8 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
         rows.push(match gate.store_status(&name).await {
             Ok(status) => {
                 let detail = token(&status) + &origin(config, &name);
-                Row { kind: "store", name, outcome: Outcome::Ok, stage: "logged in", detail }
+                let stage = if status.has_token { "logged in" } else { "readable" };
+                Row { kind: "store", name, outcome: Outcome::Ok, stage, detail }
             }
             Err(error) => {
                 let detail = error.detail + &origin(config, &name);

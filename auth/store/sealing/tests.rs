@@ -54,7 +54,8 @@ fn neither_a_key_nor_an_error_shows_anything() {
 
 #[test]
 fn a_text_that_is_not_sealed_is_said_to_be_none() {
-    for text in ["", "v1", "v1:", "v1:AAAA", "v2:AAAA", "plain", "v1:argon2id,m=8:AAAA", "v1:argon2id,m=+8,t=1,p=1,AA==:AAAA", "v1:x:AAAA"] {
+    for text in ["", "v1", "v1:", "v1:AAAA", "v2:AAAA", "plain", "v1:argon2id,m=8:AAAA", "v1:argon2id,m=+8,t=1,p=1,AA==:AAAA", "v1:x:AAAA"]
+    {
         assert_eq!(open(&key(), "n", text), Err(SealError::NotSealed), "{text:?}");
     }
     assert!(!is_sealed("v1") && !is_sealed("v12:") && !is_sealed("password"));

@@ -24,6 +24,6 @@ impl Vault {
             warnings.push(format!("its clock differs from ours by {skew} s"));
         }
         let version: String = health.text("version").chars().take(60).flat_map(char::escape_debug).collect();
-        Ok(StoreStatus { version, token_left: token.left(), renewable: token.renewable, warnings })
+        Ok(StoreStatus { version, has_token: true, token_left: token.left(), renewable: token.renewable, warnings })
     }
 }
