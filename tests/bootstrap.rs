@@ -70,7 +70,7 @@ fn a_store_without_keys_is_the_one_of_vaults_own_variables_and_those_of_openbao_
 fn without_the_variables_check_says_both_ways_to_name_a_store() {
     let said = Keyward::command_in(&[], &config("{ corp: { type: vault } }", &Secret::new().connection("corp"), &canary()), &["check"]);
     assert_eq!(said.code, Some(2), "{said:?}");
-    assert!(said.stdout.contains("stores.corp: ") && said.stdout.contains("VAULT_ADDR"), "{said:?}");
+    assert!(said.stdout.contains("stores.corp: ") && said.stdout.contains("VAULT_ADDR") && said.stdout.contains("VAULT_TOKEN"), "{said:?}");
 }
 
 #[test]

@@ -93,6 +93,13 @@ impl JsonSchema for Addresses {
 }
 
 impl Settings {
+    /// # Errors
+    /// What neither the file nor the environment says, all of it.
+    pub(crate) fn are_whole(&self) -> Result<(), String> {
+        let missing: Vec<String> = [self.addresses().err(), self.auth().err()].into_iter().flatten().collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
+    }
+
     /// Where the server is: at least one address, or that of every node of one cluster, in the order of the file.
     ///
     /// # Errors

@@ -180,6 +180,9 @@ fn where_nothing_says_where_or_who_both_ways_to_say_it_are_named() {
     let token = "auth: { method: token, token: t }";
     let said = open(&good(&format!("{{ corp: {{ type: vault, {token} }} }}"), &[]), "corp").unwrap_err();
     assert!(said.contains("`address:") && said.contains("VAULT_ADDR") && said.contains("BAO_ADDR"), "{said}");
+    assert!(!said.contains("`auth:"), "{said}");
+    let said = open(&good("{ corp: { type: vault } }", &[]), "corp").unwrap_err();
+    assert!(said.contains("VAULT_ADDR") && said.contains("VAULT_TOKEN"), "both at once: {said}");
     let said = open(&good("{ corp: { type: vault, address: 'https://v' } }", &[]), "corp").unwrap_err();
     assert!(said.contains("`auth:") && said.contains("VAULT_TOKEN") && said.contains("BAO_TOKEN"), "{said}");
 }
