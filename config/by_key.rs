@@ -71,3 +71,75 @@ impl<'de, T: ByKey> Visitor<'de> for Parts<T> {
         T::of(&word, Keys(parts)).unwrap_or_else(|| Err(A::Error::unknown_variant(&word, T::WORDS)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::{Problems, node, read};
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(tag = "method", rename_all = "lowercase", remote = "Self")]
+    enum Auth {
+        Pin(Pin),
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Pin {
+        pin: String,
+    }
+
+    impl ByKey for Auth {
+        const NAME: &'static str = "$keyward::ByKey.method";
+        const WORDS: &'static [&'static str] = &["pin"];
+
+        fn of<'de, A: SeqAccess<'de>>(word: &str, keys: Keys<A>) -> Option<Result<Self, A::Error>> {
+            (word == "pin").then(|| keys.read().map(Self::Pin))
+        }
+
+        fn buffered<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Self::deserialize(deserializer)
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Auth {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            by_key(deserializer)
+        }
+    }
+
+    /// What is read, or the problem with its place; and the keys that nobody knows, with theirs.
+    fn of_text(text: &str) -> (Result<Auth, String>, Vec<String>) {
+        let node = node::build(text, &mut Problems::new(std::path::Path::new("x"))).unwrap();
+        let reading = read::read::<Auth>(&node);
+        let place = |failure: crate::failure::Failure| {
+            let (span, path) = failure.place.unwrap();
+            format!("{}:{}: {path}: {}", span.line, span.column, failure.message)
+        };
+        let unknown = reading.unknown.iter().map(|unknown| format!("{}:{} {}", unknown.span.line, unknown.span.column, unknown.key));
+        (reading.value.map_err(place), unknown.collect())
+    }
+
+    #[test]
+    fn what_looks_like_a_number_stays_the_text_that_was_written() {
+        for pin in ["007", "1e5", "0x10", "true", "~x"] {
+            let read = of_text(&format!("{{ pin: {pin}, method: pin }}"));
+            assert_eq!(read, (Ok(Auth::Pin(Pin { pin: pin.to_owned() })), Vec::new()));
+        }
+        // Not from the file: then it is as serde has it.
+        let json = serde_json::json!({"method": "pin", "pin": "007"});
+        assert_eq!(serde_json::from_value::<Auth>(json).unwrap(), Auth::Pin(Pin { pin: "007".to_owned() }));
+    }
+
+    #[test]
+    fn every_problem_has_its_place() {
+        let known = |text| of_text(text).0.unwrap_err();
+        assert_eq!(known("\nmethod: pin\npin: [1]\n"), "3:6: pin: expected a string, found a list");
+        assert_eq!(known("method: s3cret\npin: 1\n"), "1:1: : expected one of pin");
+        assert_eq!(known("pin: 1\n"), "1:1: : the key \"method\" is missing");
+        assert_eq!(known("method: pin\n"), "1:1: : the key \"pin\" is missing");
+        assert_eq!(known("[pin]"), "1:1: : expected a mapping, found a list");
+        assert_eq!(of_text("method: pin\npin: 1\n  \npan: 2\n").1, ["4:1 pan"]);
+    }
+}

@@ -3,17 +3,17 @@
 use super::*;
 use crate::store::StoreErrorKind;
 
-struct Role {
-    mount: String,
-    role_id: String,
-    secret_id: String,
+pub(super) struct Role {
+    pub(super) mount: String,
+    pub(super) role_id: String,
+    pub(super) secret_id: String,
     /// A KV mount that the role may read.
-    secrets: String,
+    pub(super) secrets: String,
 }
 
 impl Role {
     /// A role whose tokens have these settings.
-    async fn with(settings: Value) -> Self {
+    pub(super) async fn with(settings: Value) -> Self {
         let secrets = kv("2", "p", json!({"username": "app", "password": "x"})).await;
         let (mount, policy) = (unique("team/approle"), unique("policy"));
         let rules = format!("path \"{secrets}/data/p\" {{ capabilities = [\"read\"] }}");
@@ -28,15 +28,15 @@ impl Role {
         Self { mount, role_id, secret_id, secrets }
     }
 
-    fn auth(&self, secret_id: &str) -> String {
+    pub(super) fn auth(&self, secret_id: &str) -> String {
         format!("{{ method: approle, mount: '/auth/{}/', role_id: {}, secret_id: {secret_id} }}", self.mount, self.role_id)
     }
 
-    fn keys(&self, name: &str) -> String {
+    pub(super) fn keys(&self, name: &str) -> String {
         format!("username: '{0}/data/{name}?username', password: '{0}/data/{name}?password'", self.secrets)
     }
 
-    fn bed(&self) -> Bed {
+    pub(super) fn bed(&self) -> Bed {
         let (p, other) = (self.keys("p"), self.keys("other"));
         Bed::open(
             &self.auth(&self.secret_id),
@@ -44,20 +44,27 @@ impl Role {
         )
     }
 
-    async fn kill_tokens(&self) {
-        let accessors = admin(Method::from_bytes(b"LIST").unwrap(), "auth/token/accessors", json!({})).await;
-        let path = format!("auth/{}/login", self.mount);
-        for accessor in accessors["data"]["keys"].as_array().unwrap() {
-            let body = json!({ "accessor": accessor });
-            // Tokens of other tests come and go.
-            let url = format!("{}/v1/auth/token/lookup-accessor", bao());
-            let found = reqwest::Client::new().post(url).header("x-vault-token", ROOT).json(&body).send().await.unwrap();
-            let found: Value = found.json().await.unwrap();
-            if found["data"]["path"] == path.as_str() {
-                post("auth/token/revoke-accessor", body).await;
-            }
+    pub(super) async fn kill_tokens(&self) {
+        kill_tokens(&format!("auth/{}/login", self.mount)).await;
+    }
+}
+
+/// Revokes the tokens that this path gave; how many.
+pub(super) async fn kill_tokens(path: &str) -> usize {
+    let accessors = admin(Method::from_bytes(b"LIST").unwrap(), "auth/token/accessors", json!({})).await;
+    let mut killed = 0;
+    for accessor in accessors["data"]["keys"].as_array().unwrap() {
+        let body = json!({ "accessor": accessor });
+        // Tokens of other tests come and go.
+        let url = format!("{}/v1/auth/token/lookup-accessor", bao());
+        let found = reqwest::Client::new().post(url).header("x-vault-token", ROOT).json(&body).send().await.unwrap();
+        let found: Value = found.json().await.unwrap();
+        if found["data"]["path"] == path {
+            post("auth/token/revoke-accessor", body).await;
+            killed += 1;
         }
     }
+    killed
 }
 
 #[tokio::test]

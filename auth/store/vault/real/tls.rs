@@ -4,7 +4,7 @@ use super::*;
 use crate::store::StoreErrorKind;
 
 /// The port of an OpenBao with TLS for `localhost` and `127.0.0.1`, and the file of its authority.
-fn server() -> (u16, PathBuf) {
+pub(super) fn server() -> (u16, PathBuf) {
     static SERVER: OnceLock<(u16, tempfile::TempDir)> = OnceLock::new();
     let (port, folder) = SERVER.get_or_init(|| {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
