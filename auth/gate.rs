@@ -1,5 +1,7 @@
 //! The gate: all that the proxy may ask of this crate.
 
+mod policies;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;

@@ -32,4 +32,7 @@ pub use identity::{AuthFailure, Identity, KeyTrust, Proof, ScramServer, Source, 
 pub use policy::{Account, Connection, Denied, Grant, Reachable};
 pub use secret::Secret;
 pub use session_id::SessionId;
-pub use store::{Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Outlook, Provenance, StoreError, StoreErrorKind, StoreStatus};
+pub use store::{
+    AskStore, Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Outlook, PolicyOf, Provenance, Rights, StoreError, StoreErrorKind,
+    StorePolicy, StoreStatus,
+};

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use keyward_config::{Config, LeaseSharing, Name, Problems};
+use keyward_config::{Config, LeaseSharing, Name, Problems, Store as Entry};
 
 use super::cache::{From, Read};
 use super::lease::{Source, WasRead};
+use super::needs::{Login, Needs};
 use super::opened::{self, Opened, Opens};
 use super::plan::{Part, Parts};
+use super::policies::{AskStore, Policies, PolicyOf, Rights, StorePolicy};
 use super::sharing::opens_one_session;
 use super::{
     Credential, CredentialPlan, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus, Use,
@@ -138,6 +140,38 @@ impl Stores {
         self.open.keys().cloned().collect()
     }
 
+    /// The policies that a store needs: one for each role that it logs in as, and that of its worker.
+    ///
+    /// # Errors
+    /// `Disabled`: it is not open. `Malformed`: it is of a kind that has none.
+    pub(crate) async fn policies(&self, entry: &Entry, all: &BTreeMap<Login, Needs>, ask: AskStore) -> Result<Vec<StorePolicy>, StoreError> {
+        let name = &entry.name.value;
+        let opened = self.open.iter().find(|(label, _)| label.split('/').next() == Some(name.as_str())).map(|(_, opened)| opened);
+        let missing = || StoreError::new(StoreErrorKind::Disabled, format!("the store {name} is not open"));
+        let kind = || StoreError::new(StoreErrorKind::Malformed, format!("the store {name} is of type {}, which has no policies", entry.kind));
+        let store = opened.ok_or_else(missing)?.named.store.policies().ok_or_else(kind)?;
+        let mut policies = Vec::new();
+        for (role, (runner, needs)) in by_role(store, entry, all) {
+            // Of its own login each knows what is mounted.
+            let own = self.open.get(opened::label(name, runner.as_ref()).as_ref()).and_then(|opened| opened.named.store.policies());
+            let text = own.unwrap_or(store).policy(entry, role.as_ref(), &needs, ask).await;
+            policies.push(StorePolicy { of: role.map_or(PolicyOf::Store, |role| PolicyOf::Runner(role.to_string())), text });
+        }
+        policies.extend(store.worker(entry).map(|text| StorePolicy { of: PolicyOf::Worker, text }));
+        Ok(policies)
+    }
+
+    /// What our token may do in this open store. `None`: its kind has no policies.
+    pub(crate) async fn rights(&self, config: &Config, all: &BTreeMap<Login, Needs>, label: &str) -> Result<Option<Rights>, StoreError> {
+        let missing = || StoreError::new(StoreErrorKind::Disabled, format!("the store {label} is not open"));
+        let (store, runner) = label.split_once('/').map_or((label, None), |(store, runner)| (store, runner.parse::<Name>().ok()));
+        let (opened, entry) = self.open.get(label).zip(config.stores.get(store)).ok_or_else(missing)?;
+        let Some(store) = opened.named.store.policies() else { return Ok(None) };
+        let role = store.role(entry, runner.as_ref());
+        let needs = by_role(store, entry, all).remove(&role).map(|(_, needs)| needs).unwrap_or_default();
+        store.rights(entry, &needs).await.map(Some)
+    }
+
     /// What the references in the other fields of its connection stand for, in their order.
     pub(crate) async fn fields(&self, grant: &Grant) -> Result<Vec<Secret>, StoreError> {
         let references = grant.connection().references();
@@ -186,6 +220,20 @@ impl Stores {
         });
         try_join_all(reads).await
     }
+}
+
+/// What is needed of each role that the store logs in as, and a runner that is this role. A store of which nothing is wanted has one, too.
+fn by_role(store: &dyn Policies, entry: &Entry, all: &BTreeMap<Login, Needs>) -> BTreeMap<Option<Name>, (Option<Name>, Needs)> {
+    let mut roles = BTreeMap::new();
+    for ((_, runner), needs) in all.iter().filter(|((of, _), _)| *of == entry.name.value) {
+        let role = store.role(entry, runner.as_ref());
+        let (_, known) = roles.entry(role).or_insert_with(|| (runner.clone(), Needs::default()));
+        known.join(needs);
+    }
+    if roles.is_empty() {
+        roles.insert(store.role(entry, None), (None, Needs::default()));
+    }
+    roles
 }
 
 /// A user name as a store is asked for it.

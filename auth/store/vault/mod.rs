@@ -16,6 +16,7 @@ mod kv;
 mod lease;
 mod login;
 mod mount;
+mod policy;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
 mod real;
@@ -40,7 +41,7 @@ use self::mount::Mounts;
 use self::settings::Settings;
 use self::token::{Token, Tokens};
 use super::reference::Form;
-use super::{Document, Issued, Kind, Opening, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
+use super::{Document, Issued, Kind, Opening, Policies, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
 use crate::{Grant, SessionId};
 
 /// The row of this kind.
@@ -64,6 +65,7 @@ struct Vault {
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     let Opening { store, label, runner, observer, outer } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
+    settings.are_whole()?;
     let name = *label;
     let login = login::Login::from_settings(settings, *runner, outer)?;
     let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
@@ -150,6 +152,10 @@ impl Store for Vault {
 
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
         Box::pin(self.ask_status())
+    }
+
+    fn policies(&self) -> Option<&dyn Policies> {
+        Some(self)
     }
 
     fn identity(&self) -> &str {

@@ -10,6 +10,7 @@ mod jwt;
 mod mount;
 mod password;
 mod post;
+mod roles;
 pub(in crate::store::vault) mod settings;
 mod sigv4;
 mod token;
