@@ -32,7 +32,7 @@ fn the_example_is_read_without_a_problem() {
     let loaded = read(include_str!("example.yaml"));
     assert_eq!(loaded.problems.to_string(), "");
     let config = loaded.config.unwrap();
-    assert_eq!((config.listeners.len(), config.stores.len(), config.connections.len(), config.access.len()), (4, 2, 6, 3));
+    assert_eq!((config.listeners.len(), config.stores.len(), config.connections.len(), config.access.len()), (4, 7, 6, 3));
     assert_eq!(config.limits, Limits::default(), "the example shows the defaults");
     let orders_rw = &config.connections["orders_rw"];
     assert_eq!(orders_rw.tls.as_ref().unwrap().ca.as_deref(), Some(Path::new("/etc/keyward/tls/pg-ca.pem")));
@@ -254,7 +254,7 @@ fn a_relative_path_starts_at_the_folder_of_the_file_even_behind_a_tag() {
     assert_eq!(config.audit.file.as_deref(), Some(Path::new("/etc/keyward/a.jsonl")));
     let keys = config.stores["s"].settings.downcast_ref::<VaultKeys>().unwrap();
     assert_eq!(keys.ca_cert.as_deref(), Some(Path::new("/etc/keyward/ca.pem")));
-    let Auth::Approle { secret_id: SecretInput::File(path), role_id: SecretInput::Literal(role), .. } = &keys.auth else {
+    let Some(Auth::Approle { secret_id: SecretInput::File(path), role_id: SecretInput::Literal(role), .. }) = &keys.auth else {
         panic!("an approle")
     };
     assert_eq!((path.as_path(), role.expose()), (Path::new("/etc/keyward/sid"), "12"));

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::*;
 
@@ -58,14 +59,43 @@ pub(super) struct RuleKeys {
 #[derive(Deserialize, JsonSchema)]
 #[allow(dead_code)]
 pub(super) struct VaultKeys {
-    pub(super) address: String,
+    pub(super) address: Option<String>,
     pub(super) namespace: Option<String>,
     pub(super) timeout: Option<Period>,
     pub(super) ca_cert: Option<FilePath>,
     pub(super) client_cert: Option<FilePath>,
     pub(super) client_key: Option<FilePath>,
     pub(super) tls_server_name: Option<String>,
-    pub(super) auth: Auth,
+    pub(super) auth: Option<Auth>,
+}
+
+/// The same of stores that need no server of their own.
+#[derive(Deserialize, JsonSchema)]
+#[allow(dead_code)]
+pub(super) struct FileKeys {
+    pub(super) folder: Option<FilePath>,
+    pub(super) sealed: Option<FilePath>,
+    pub(super) key: Option<SecretInput>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[allow(dead_code)]
+pub(super) struct EnvKeys {
+    pub(super) prefix: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[allow(dead_code)]
+pub(super) struct TableKeys {
+    pub(super) address: UpstreamAddress,
+    pub(super) database: String,
+    pub(super) table: String,
+    pub(super) key_column: String,
+    pub(super) value_column: String,
+    pub(super) username: SecretInput,
+    pub(super) password: Option<SecretInput>,
+    pub(super) tls: Option<TlsInput>,
+    pub(super) key: Option<SecretInput>,
 }
 
 /// How the store is asked; tagged, so that serde buffers it.
@@ -94,5 +124,9 @@ const fn database(name: &'static str) -> ProtocolSettings {
     ProtocolSettings { name, listener, connection, access: None, assets: Assets::Databases }
 }
 
-pub(super) const STORES: [StoreSettings; 1] =
-    [StoreSettings { name: "vault", settings: Section::of::<VaultKeys>(), from_environment: None }];
+pub(super) const STORES: [StoreSettings; 4] =
+    [store::<VaultKeys>("vault"), store::<FileKeys>("file"), store::<EnvKeys>("env"), store::<TableKeys>("table")];
+
+const fn store<T: DeserializeOwned + JsonSchema + Send + Sync + 'static>(name: &'static str) -> StoreSettings {
+    StoreSettings { name, settings: Section::of::<T>(), from_environment: None }
+}
