@@ -18,7 +18,6 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use super::settings::Settings;
 use crate::SessionId;
