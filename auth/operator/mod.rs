@@ -6,6 +6,7 @@
 mod change;
 mod name;
 mod outer;
+mod seal;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use keyward_config::Config;
 pub use self::change::{Change, Others};
 pub use self::name::{Folder, SecretName};
 use self::outer::OfOperator;
+pub use self::seal::Seal;
 use crate::Secret;
 use crate::store::sealing::SealingKey;
 pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
-use crate::store::{KINDS, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
+use crate::store::{KINDS, Kind, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
 
 /// The secrets of one store, open for one operator.
 pub struct Secrets(Box<dyn Writer>);
@@ -140,17 +142,23 @@ fn open_writer(config: &Config, store: &str, token: Option<&Secret>, outer: Arc<
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::Store, &'static Writing), String> {
+    let (store, kind) = of_name(config, name)?;
+    let writing = kind.write.as_ref();
+    writing
+        .map(|writing| (store, writing))
+        .ok_or_else(|| format!("the store {name} is of type {}: its secrets are written elsewhere", store.kind))
+}
+
+fn of_name<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::Store, &'static Kind), String> {
     let store = config.stores.get(name).ok_or_else(|| {
         let names: Vec<&str> = config.stores.keys().map(|name| name.as_str()).collect();
         format!("there is no store {}; there are: {}", name.escape_debug(), names.join(", "))
     })?;
-    if !store.enabled {
-        return Err(format!("the store {name} is switched off (`enabled: false`)"));
+    if let Some(why) = store.off() {
+        return Err(why);
     }
-    let writing = KINDS.iter().find(|kind| kind.settings.name == store.kind).and_then(|kind| kind.write.as_ref());
-    writing
-        .map(|writing| (store, writing))
-        .ok_or_else(|| format!("the store {name} is of type {}: its secrets are written elsewhere", store.kind))
+    let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
+    Ok((store, kind))
 }
 
 /// A command counts nothing.

@@ -49,6 +49,7 @@ use tokio::sync::watch;
 use crate::{Grant, SessionId};
 
 pub use credential::{Credential, Provenance};
+pub(crate) use calls::blocking;
 pub(crate) use credential::{Document, wipe};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use input::{Input, Nowhere, Outer};
@@ -63,7 +64,7 @@ pub(crate) use reference::{Form, Reference, SINGLE, SecretPath, Selector, WORDS}
 pub(crate) use spelling::Scope;
 pub(crate) use stores::Stores;
 pub use writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
-pub(crate) use writer::{Writer, Writing};
+pub(crate) use writer::{Sealing, Writer, Writing};
 
 /// Every kind of store. Checks, schema, documentation, metric labels and the contract tests iterate it.
 pub const KINDS: &[Kind] = &[vault::KIND, file::KIND, env::KIND, table::KIND];
@@ -82,6 +83,8 @@ pub struct Kind {
     pub(crate) files: fn(&keyward_config::Store) -> Vec<PathBuf>,
     /// How operators write to it. `None`: its secrets come to it by other ways.
     pub(crate) write: Option<Writing>,
+    /// How operators seal what it reads. `None`: it reads nothing sealed, or they write it sealed.
+    pub(crate) seal: Option<Sealing>,
 }
 
 type Open = fn(&Opening<'_>) -> Result<Arc<dyn Store>, String>;
@@ -114,6 +117,8 @@ pub trait Observer: Send + Sync {
     /// Somebody else seems to have had what only we should have: `wrapped_secret_id_consumed`, `wrapped_secret_id_forged`,
     /// `wrapped_secret_id_rewrapped`.
     fn security(&self, store: &str, event: &'static str);
+    /// A store was opened; whether nothing verifies its server.
+    fn store_opened(&self, _store: &str, _unverified: bool) {}
     /// A store counts as away (`true`): it did not answer several times in a row; or it is back.
     fn store_away(&self, _store: &str, _away: bool) {}
 }

@@ -1,10 +1,11 @@
 //! What a store must do so that an operator can write to it (`keyward secret`). Sessions never come here: while it serves, Keyward only reads.
 
 use futures_util::future::BoxFuture;
+use keyward_config::SecretInput;
 use serde_json::Value;
 
 use super::credential::wipe;
-use super::{Opening, SecretPath, StoreError};
+use super::{Input, Opening, SecretPath, StoreError};
 use crate::Secret;
 use crate::operator::Change;
 
@@ -16,6 +17,14 @@ pub(crate) struct Writing {
     pub(crate) wants: fn(&keyward_config::Store) -> Wants,
 }
 
+/// How values are sealed that others put where a kind of store reads them.
+pub(crate) struct Sealing {
+    /// What the store opens them by.
+    pub(crate) key: fn(&Opening<'_>) -> Result<Input, String>,
+    /// What an operator has to show to have that key.
+    pub(crate) wants: fn(&keyward_config::Store) -> Wants,
+}
+
 /// What an operator has to show to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wants {
@@ -23,6 +32,16 @@ pub enum Wants {
     Token,
     /// Nothing: who may write its file and read its key may write its secrets.
     Nothing,
+}
+
+impl Wants {
+    /// To have a key that a store's settings name: a token only where it is in another store.
+    pub(crate) fn of_key(key: Option<&SecretInput>) -> Self {
+        match key {
+            Some(SecretInput::Reference(_)) => Self::Token,
+            Some(SecretInput::Literal(_) | SecretInput::File(_) | SecretInput::Env(_)) | None => Self::Nothing,
+        }
+    }
 }
 
 /// A store as an operator writes to it.

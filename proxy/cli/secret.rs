@@ -136,6 +136,19 @@ pub(super) enum SecretCommand {
         #[arg(long, default_value = "table")]
         format: Format,
     },
+    /// Seal a secret for a table (`type: table` with a `key`): what is printed is what goes into its row, written there by whoever may. Values
+    /// are asked for as by `put`. Without keys: one value. A sealed text opens under its own name only.
+    Seal {
+        #[command(flatten)]
+        file: File,
+        /// The secret: rows:orders
+        name: String,
+        /// The keys that it gets.
+        keys: Vec<String>,
+        /// Read a JSON object of keys and values from standard input instead.
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a key for a sealed file (`type: file`, `sealed:`, `key: { file: … }`): a new file that only you may read.
     Key {
         /// The file; it must not be there yet.
@@ -175,6 +188,7 @@ fn dispatch(command: SecretCommand) -> Result<u8, u8> {
             println!("{name}: changed");
             Ok(DONE)
         }
+        SecretCommand::Seal { file, name, keys, json } => put::seal(&file.config, &name, keys, json),
         SecretCommand::Key { path } => key(&path),
     }
 }
@@ -194,11 +208,8 @@ impl Desk {
         let (token, from) =
             token::find(wants, store).map_err(|text| failed(&text))?.map_or((None, None), |(token, from)| (Some(token), Some(from)));
         let runtime = runtime().map_err(|text| failed(&text))?;
-        let opened = {
-            // What it is made of may want to be made inside a runtime.
-            let _inside = runtime.enter();
-            Secrets::open(config, store, token)
-        };
+        // What a store is made of may want to be made inside a runtime.
+        let opened = runtime.block_on(async { Secrets::open(config, store, token) });
         let store = store.to_owned();
         opened.map_err(|error| failed(&format!("{store}: {}", error.detail))).map(|secrets| Self { store, secrets, token: from, runtime })
     }

@@ -27,6 +27,7 @@ pub(super) const KIND: Kind = Kind {
     runners: |_| Vec::new(),
     files: |_| Vec::new(),
     write: None,
+    seal: None,
 };
 
 /// Looks a variable up.

@@ -4,6 +4,7 @@
 //! writes. Reads are cheap and come anew each time: what is between two of them is the cache's time.
 
 mod folder;
+mod sealed;
 mod settings;
 
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub(super) const KIND: Kind = Kind {
     open,
     runners: |_| Vec::new(),
     files: |_| Vec::new(),
-    write: None,
+    write: Some(sealed::WRITING),
+    seal: None,
 };
 
 struct Files {
@@ -41,6 +43,7 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
             let identity = format!("folder {}", folder.display());
             Ok(Arc::new(Files { folder: Arc::new(Folder::new(folder, opening.label)), calls, identity }))
         }
+        (None, Some(_), Some(_)) => sealed::open(opening),
         _ => Err("give either `folder`, or `sealed` with its `key`".to_owned()),
     }
 }

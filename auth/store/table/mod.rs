@@ -25,7 +25,7 @@ use self::statement::Statements;
 use super::calls::{Calls, blocking};
 use super::sealing::{SealingKey, is_sealed};
 use super::text::{self, Shape};
-use super::{Document, Input, Kind, Opening, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus};
+use super::{Document, Input, Kind, Opening, Sealing, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus, Wants};
 use crate::SessionId;
 
 /// Reads under way at one time: each may take as much memory as the longest value, or as a passphrase is stretched by.
@@ -39,6 +39,7 @@ pub(super) const KIND: Kind = Kind {
     runners: |_| Vec::new(),
     files,
     write: None,
+    seal: Some(Sealing { key, wants }),
 };
 
 struct Table {
@@ -63,6 +64,17 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
         reads: Semaphore::new(READS),
         identity: format!("table {} {} {}", settings.address, settings.database, settings.table),
     }))
+}
+
+/// What values are sealed by, each for its name.
+fn key(opening: &Opening<'_>) -> Result<Input, String> {
+    let settings = opening.store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
+    let key = settings.key.as_ref().ok_or("the store has no `key`: its values are not sealed")?;
+    Ok(Input::new("key", key, &opening.outer))
+}
+
+fn wants(store: &keyward_config::Store) -> Wants {
+    Wants::of_key(store.settings.downcast_ref::<Settings>().and_then(|settings| settings.key.as_ref()))
 }
 
 /// Certificates are renewed under the same name.

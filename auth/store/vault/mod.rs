@@ -19,7 +19,7 @@ mod mount;
 mod policy;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects)]
-mod real;
+pub(super) mod real;
 mod settings;
 mod ssh;
 mod status;
@@ -52,6 +52,7 @@ pub(super) const KIND: Kind = Kind {
     runners,
     files,
     write: Some(write::WRITING),
+    seal: None,
 };
 
 /// One Vault or OpenBao, in one namespace, under one login.
@@ -69,6 +70,7 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     let name = *label;
     let login = login::Login::from_settings(settings, *runner, outer)?;
     let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
+    observer.store_opened(name, settings.insecure.is_some());
     if let Some(reason) = &settings.insecure {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }

@@ -20,7 +20,6 @@ use crate::store::calls::blocking;
 use crate::store::sealing::SealingKey;
 use crate::store::writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Wants, Writer, Writing, Written};
 use crate::store::{Opening, SecretPath, StoreError, StoreErrorKind, wipe};
-use keyward_config::SecretInput;
 
 /// How a sealed file is written to.
 pub(in crate::store::file) const WRITING: Writing = Writing { open, wants };
@@ -33,13 +32,8 @@ fn open(opening: &Opening<'_>, _: Option<&Secret>) -> Result<Box<dyn Writer>, St
     SealedFile::of(opening).map(|file| Box::new(file) as Box<dyn Writer>).map_err(|what| StoreError::new(StoreErrorKind::Malformed, what))
 }
 
-/// A token only where the key is in a store that wants one.
 fn wants(store: &keyward_config::Store) -> Wants {
-    let key = store.settings.downcast_ref::<Settings>().and_then(|settings| settings.key.as_ref());
-    match key {
-        Some(SecretInput::Reference(_)) => Wants::Token,
-        Some(SecretInput::Literal(_) | SecretInput::File(_) | SecretInput::Env(_)) | None => Wants::Nothing,
-    }
+    Wants::of_key(store.settings.downcast_ref::<Settings>().and_then(|settings| settings.key.as_ref()))
 }
 
 impl SealedFile {
