@@ -103,7 +103,8 @@ impl Vault {
             }
         }
         written.give_back(&spaces);
-        let mut reserve = vec![("auth/token/lookup-self", "read"), ("auth/token/renew-self", "update"), ("sys/capabilities-self", "update")];
+        let mut reserve =
+            vec![("auth/token/lookup-self", "read"), ("auth/token/renew-self", "update"), ("sys/capabilities-self", "update")];
         match (renews, spaces.below.is_empty()) {
             (true, true) => reserve.push((RENEW, "update")),
             // The policy `default` is that of the login's namespace, and is silent of others.

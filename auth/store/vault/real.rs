@@ -7,6 +7,7 @@ mod access;
 mod kv;
 mod leases;
 mod logins;
+mod policy;
 mod sharing;
 mod ssh;
 mod tls;
@@ -43,7 +44,7 @@ fn with_us(program: &Path) -> Command {
     command
 }
 
-fn free_port() -> u16 {
+pub(in crate::store) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -61,7 +62,7 @@ fn binary() -> PathBuf {
 }
 
 /// The address of the OpenBao of this run.
-fn bao() -> &'static str {
+pub(in crate::store) fn bao() -> &'static str {
     static SERVER: OnceLock<String> = OnceLock::new();
     SERVER.get_or_init(|| {
         let port = free_port();
@@ -100,19 +101,19 @@ async fn admin(method: Method, path: &str, body: Value) -> Value {
     }
 }
 
-async fn post(path: &str, body: Value) -> Value {
+pub(in crate::store) async fn post(path: &str, body: Value) -> Value {
     admin(Method::POST, path, body).await
 }
 
 /// A KV mount with one secret in it; its name.
-async fn kv(version: &str, name: &str, secret: Value) -> String {
+pub(in crate::store) async fn kv(version: &str, name: &str, secret: Value) -> String {
     let mount = unique("kv");
     post(&format!("sys/mounts/{mount}"), json!({"type": "kv", "options": {"version": version}})).await;
     put(&mount, version, name, secret).await;
     mount
 }
 
-async fn put(mount: &str, version: &str, name: &str, secret: Value) {
+pub(in crate::store) async fn put(mount: &str, version: &str, name: &str, secret: Value) {
     match version {
         "2" => post(&format!("{mount}/data/{name}"), json!({ "data": secret })).await,
         _ => post(&format!("{mount}/{name}"), secret).await,
@@ -231,7 +232,7 @@ fn password(credential: &Credential) -> &str {
 }
 
 /// The PostgreSQL of this run: trusts everybody on loopback. Its port.
-fn postgres() -> u16 {
+pub(in crate::store) fn postgres() -> u16 {
     static SERVER: OnceLock<u16> = OnceLock::new();
     *SERVER.get_or_init(|| {
         remove_old_folders();
@@ -274,7 +275,7 @@ fn remove_old_folders() {
     }
 }
 
-fn pg_program(name: &str) -> PathBuf {
+pub(in crate::store) fn pg_program(name: &str) -> PathBuf {
     let folder = std::env::var_os("KEYWARD_TEST_PG").map(PathBuf::from).or_else(|| {
         let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
         versions.filter_map(Result::ok).map(|version| version.path().join("bin")).find(|bin| bin.join("postgres").exists())
