@@ -2,6 +2,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use keyward_config::{Config, SecretInput};
+use proptest::prelude::*;
+use serde_json::Value;
 
 use super::super::environment::tests::{all, open, read, settings};
 
@@ -189,4 +191,46 @@ fn the_token_of_an_entry_is_the_text_that_stands_there() {
     let token = config.stores["vault"].node.get("auth").and_then(|auth| auth.get("token")).cloned().unwrap();
     let token: SecretInput = token.read("token", &mut keyward_config::Problems::new(Path::new("x"))).unwrap();
     assert!(matches!(token, SecretInput::Literal(text) if text.expose() == "{{secrets.a.b}}"));
+}
+
+/// A list whose texts all hold the word, with keys that mean something and others.
+fn lists() -> impl Strategy<Value = Value> {
+    let key = prop_oneof![
+        Just("address"),
+        Just("token"),
+        Just("name"),
+        Just("from_secret_store"),
+        Just("path"),
+        Just("skip_verify"),
+        Just("NAMESPACE"),
+        Just("ca_cert_base64"),
+        Just("other"),
+    ];
+    let text = prop_oneof![Just("https://canary:8200"), Just("canary"), Just("canary\u{1b}[31m"), Just("AWS"), Just("vault"), Just("true")];
+    let value = prop_oneof![
+        text.prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(Value::Null),
+        Just(serde_json::json!(["canary"])),
+        Just(serde_json::json!({ "key": "canary" })),
+    ];
+    let entry = prop::collection::btree_map(key, value, 0..5);
+    prop::collection::vec(entry, 0..5).prop_map(|entries| serde_json::json!(entries))
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_list_holds_nothing_of_it_but_its_names_is_shown(list in lists(), cut in 0..200_usize) {
+        let text = list.to_string();
+        let cut = text.char_indices().map(|(at, _)| at).nth(cut).unwrap_or(text.len());
+        for json in [text.as_str(), &text[..cut]] {
+            let (_, said) = self::list(NO_STORES, json);
+            // A name is shown: what connections call a store is no secret.
+            let shown = said.replace("stores.canary", "").replace("stores.\"canary\\u{1b}[31m\"", "");
+            let of_stores: String = shown.lines().filter(|line| !line.contains("(the last ones are stores)")).collect();
+            prop_assert!(!of_stores.contains("canary"), "{json}: {said}");
+            prop_assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+        }
+    }
 }
