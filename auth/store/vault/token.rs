@@ -29,8 +29,8 @@ pub(super) struct Token {
     pub(super) text: HeaderValue,
     pub(super) renewable: bool,
     warnings: Vec<String>,
-    /// Why nothing replaces it, while its end is near.
-    expiring: Mutex<Option<String>>,
+    /// What is about to end: itself, where nothing replaces it, or what the next login needs.
+    note: Mutex<Option<String>>,
     generation: u64,
     increment: Duration,
     /// The store stopped to know it before its end.
@@ -77,14 +77,13 @@ impl Token {
 
     /// What an admin ought to know of it.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let expiring = self.expiring.lock().ok().and_then(|why| why.clone());
-        self.warnings.iter().cloned().chain(expiring).collect()
+        let note = self.note.lock().ok().and_then(|note| note.clone());
+        self.warnings.iter().cloned().chain(note).collect()
     }
 
-    /// It goes on.
-    fn calm(&self) {
-        if let Ok(mut expiring) = self.expiring.lock() {
-            *expiring = None;
+    fn noted(&self, what: Option<String>) {
+        if let Ok(mut note) = self.note.lock() {
+            *note = what;
         }
     }
 
@@ -197,8 +196,8 @@ impl Tokens {
         for warning in &warnings {
             tracing::warn!(store = self.client.name, warning, "the store's token");
         }
-        let (found_dead, expiring, end) = (AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
-        let token = Arc::new(Token { text, renewable, warnings, expiring, generation, increment, found_dead, end });
+        let (found_dead, note, end) = (AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
+        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, found_dead, end });
         tracing::info!(store = self.client.name, accessor, ?policies, left = ?token.left(), renewable, "logged in to the store");
         self.current.store(Some(Arc::clone(&token)));
         self.client.observer.token_life(&self.client.name, token.left());

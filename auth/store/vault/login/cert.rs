@@ -41,20 +41,19 @@ impl Cert {
 
     pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
         let result = post.log_in(client).await;
+        match (result, self.warning().await) {
+            (Err(error), Some(warning)) if error.kind == StoreErrorKind::LoginFailed => {
+                Err(StoreError::new(error.kind, format!("{}; {warning}", error.detail)))
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// That the certificate ends soon.
+    pub(super) async fn warning(&self) -> Option<String> {
         let file = self.file.clone();
         let life = tokio::task::spawn_blocking(move || life(&file)).await.ok().flatten();
-        let Some(life) = life else { return result };
-        let now = SystemTime::now();
-        match result {
-            Ok(mut granted) => {
-                granted.warnings.extend(life.warning(now));
-                Ok(granted)
-            }
-            Err(error) if error.kind == StoreErrorKind::LoginFailed && life.end < now => {
-                Err(StoreError::new(error.kind, format!("{}; client_cert is past its end", error.detail)))
-            }
-            Err(error) => Err(error),
-        }
+        life?.warning(SystemTime::now())
     }
 }
 
@@ -69,7 +68,8 @@ impl Life {
         let fifth = self.end.duration_since(self.begin).ok()?.checked_div(5)?;
         let left = self.end.duration_since(now).unwrap_or_default();
         let hours = left.as_secs().checked_div(3600)?;
-        (left < fifth.min(LONGEST_WARNING)).then(|| format!("client_cert ends in {hours} h: without it no login and no renewal"))
+        (left < fifth.min(LONGEST_WARNING))
+            .then(|| format!("client_cert ends in {hours} h, and with it logins and renewals; a new one is taken at a reload"))
     }
 }
 

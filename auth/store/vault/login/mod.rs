@@ -122,6 +122,14 @@ impl Login {
         }
     }
 
+    /// What is about to end that it proves with.
+    pub(super) async fn warning(&self) -> Option<String> {
+        match self {
+            Self::Cert(login) => login.warning().await,
+            Self::Token(_) | Self::AppRole(_) | Self::Worker(_) | Self::Jwt(_) | Self::Password(_) | Self::Aws(_) => None,
+        }
+    }
+
     /// How long a proof is not sent again that was refused.
     pub(super) fn pause(&self) -> Duration {
         match self {

@@ -11,6 +11,7 @@ use crate::store::keeper::jitter;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// How often a file is looked at in which a new token or a new wrapped secret id may come.
 const LOOK: Duration = Duration::from_secs(1);
 /// Which part of its life a token has left when it is told, in hundredths, that nothing replaces it.
@@ -18,8 +19,11 @@ const TOLD: [u32; 3] = [20, 10, 5];
 
 /// Wakes at two thirds of what the token has left, and when its file changes, until it is dead, nobody needs it, or it has no owner.
 pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
-    let (mut failures, mut told) = (0_u32, 0);
+    let (mut failures, mut told, mut reminded) = (0_u32, 0, None);
     let mut file = Watched::of(&tokens);
+    if let Some(tokens) = tokens.upgrade() {
+        token.noted(remind(&tokens, &mut reminded).await);
+    }
     loop {
         let wait = token.left().map(|left| pause(left, failures));
         if wait.is_none() && file.is_none() || token.left().is_some_and(|left| left.is_zero()) {
@@ -36,8 +40,8 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
         };
         match result {
             Ok(true) => {
-                failures = 0;
-                token.calm();
+                (failures, told) = (0, 0);
+                token.noted(remind(&tokens, &mut reminded).await);
             }
             Ok(false) => return,
             Err(error) if superseded => {
@@ -124,6 +128,16 @@ fn told_at(token: &Token) -> usize {
     TOLD.iter().filter(|part| left.saturating_mul(100) < token.increment.saturating_mul(**part)).count()
 }
 
+/// What is about to end that the next login needs; in the log once a day.
+async fn remind(tokens: &Tokens, reminded: &mut Option<Instant>) -> Option<String> {
+    let warning = tokens.login.warning().await?;
+    if reminded.is_none_or(|at| at.elapsed() >= A_DAY) {
+        *reminded = Some(Instant::now());
+        tracing::warn!(store = tokens.client.name, warning, "the store's login");
+    }
+    Some(warning)
+}
+
 /// Warned about once at each mark, not at each try.
 fn tell(tokens: &Tokens, token: &Token, error: &StoreError, news: bool) {
     let (store, left) = (&tokens.client.name, token.left());
@@ -133,7 +147,25 @@ fn tell(tokens: &Tokens, token: &Token, error: &StoreError, news: bool) {
         tracing::debug!(store, ?left, %error, "the store's token could not be kept alive");
     }
     tokens.client.observer.token_life(store, left);
-    if let (Some(left), Ok(mut expiring)) = (left, token.expiring.lock()) {
-        *expiring = Some(format!("its token ends in {} s, and nothing replaces it so far: {}", left.as_secs(), error.detail));
+    if let Some(left) = left {
+        token.noted(Some(format!("its token ends in {} s, and nothing replaces it so far: {}", left.as_secs(), error.detail)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_come_before_two_thirds_apart_from_each_other_and_sooner_after_a_failure() {
+        let (hour, seconds) = (Duration::from_secs(3600), Duration::from_secs);
+        let waits: Vec<Duration> = (0..50).map(|_| pause(hour, 0)).collect();
+        assert!(waits.iter().all(|wait| (seconds(2160)..=seconds(2400)).contains(wait)), "{waits:?}");
+        assert!(waits.iter().any(|wait| *wait != waits[0]));
+        for failures in 1..40 {
+            let most = seconds(1 << (failures - 1).min(5)).min(LAST_RETRY);
+            assert!((most / 2..=most).contains(&pause(hour, failures)), "{failures}");
+            assert!(pause(seconds(3), failures) <= seconds(2), "never past the end");
+        }
     }
 }

@@ -16,8 +16,11 @@ fn refusal(status: &str, error: &str) -> String {
 }
 
 async fn tokens(answers: &[String]) -> (Server, Arc<Tokens>) {
+    tokens_by(json!({"method": "approle", "role_id": "r", "secret_id": "s"}), answers).await
+}
+
+async fn tokens_by(auth: Value, answers: &[String]) -> (Server, Arc<Tokens>) {
     let server = Server::answering(answers).await;
-    let auth = json!({"method": "approle", "role_id": "r", "secret_id": "s"});
     let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
     let tokens = Tokens::new(Arc::new(server.client()), Login::from_settings(&settings, None, &crate::sample::nowhere()).unwrap());
     (server, tokens)
@@ -81,4 +84,64 @@ async fn a_token_near_its_end_that_cannot_be_renewed_is_replaced_by_a_login() {
     let (_server, long) = tokens(&[&[login("s.1", 3600)], renewals.as_slice()].concat()).await;
     let token = long.get().await.unwrap();
     assert!(long.prolong(&token).await.is_err(), "there is time to try again");
+}
+
+#[tokio::test]
+async fn a_token_that_leases_live_from_is_renewed_although_another_one_has_replaced_it() {
+    let (server, tokens) = tokens(&[login("s.1", 3600), login("s.2", 3600), login("s.1", 3600)]).await;
+    let token = tokens.get().await.unwrap();
+    let lease = token.end();
+    assert!(tokens.replace(&token).await.unwrap(), "it goes on for the lease");
+    assert_eq!(tokens.get().await.unwrap().text, "s.2", "which nothing new is issued from");
+    assert!(tokens.prolong(&token).await.unwrap());
+    assert!(server.requests()[2].contains("renew-self") && server.requests()[2].contains("x-vault-token: s.1"));
+    assert_eq!(tokens.get().await.unwrap().text, "s.2");
+    drop(lease);
+    assert!(!tokens.prolong(&token).await.unwrap(), "nobody needs it any more");
+    assert!(server.requests().iter().all(|request| !request.contains("revoke")));
+}
+
+/// OpenBao has no LDAP: only what is sent can be seen.
+#[tokio::test]
+async fn recorded_form_a_user_of_ldap_logs_in_at_its_own_mount_with_his_name_in_the_path() {
+    let (server, tokens) = tokens_by(json!({"method": "ldap", "username": "Alice Smith", "password": "p"}), &[login("s.1", 60)]).await;
+    assert_eq!(tokens.get().await.unwrap().text, "s.1");
+    let request = server.requests().remove(0);
+    assert!(request.starts_with("POST /v1/auth/ldap/login/Alice%20Smith HTTP") && request.ends_with(r#"{"password":"p"}"#), "{request}");
+    assert!(!request.to_lowercase().contains("x-vault-token"), "{request}");
+}
+
+fn wrapped(path: &str) -> [String; 2] {
+    let info = |path: &str| json!({"token": "s.w", "creation_path": path, "creation_time": "2026-11-21T22:32:02Z", "ttl": 60});
+    let ours = "auth/approle/role/reader/secret-id";
+    [json!({"wrap_info": info(ours)}).to_string(), json!({"data": info(path)}).to_string()].map(|body| answer("200 OK", "", &body))
+}
+
+/// A real server answers like this only to somebody in between.
+#[tokio::test]
+async fn recorded_form_a_secret_id_that_somebody_swaps_on_its_way_is_not_opened() {
+    let auth = json!({"method": "approle", "worker": {"role_id": "w", "secret_id": "s"}, "runners": {"reader": {"role_id": "r"}}});
+    let [wrap, looked_up] = wrapped("sys/wrapping/wrap");
+    let (server, tokens) = tokens_by(auth, &[login("s.worker", 60), wrap, looked_up, answer("204 No Content", "", "")]).await;
+    let error = tokens.get().await.err().unwrap();
+    assert!(error.kind == StoreErrorKind::LoginFailed && error.detail.starts_with("wrap_intercepted: "), "{error}");
+    let paths: Vec<String> = server.requests().iter().map(|request| request.split(' ').nth(1).unwrap().to_owned()).collect();
+    let expected =
+        ["/v1/auth/approle/login", "/v1/auth/approle/role/reader/secret-id", "/v1/sys/wrapping/lookup", "/v1/auth/token/revoke-self"];
+    assert_eq!(paths, expected);
+    assert!(server.requests()[1].contains("x-vault-wrap-ttl: 60s") && !server.requests()[2].contains("x-vault-token"));
+}
+
+#[tokio::test]
+async fn recorded_form_an_unwrap_whose_answer_is_lost_is_not_tried_again() {
+    let auth = json!({"method": "approle", "role_id": "r", "wrapped_secret_id": "s.w", "role_name": "reader"});
+    let [_, looked_up] = wrapped("auth/approle/role/reader/secret-id");
+    let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"da".to_owned();
+    let (server, tokens) = tokens_by(auth, &[looked_up, cut, login("s.1", 60)]).await;
+    for _ in 0..3 {
+        let error = tokens.get().await.err().unwrap();
+        assert!(error.kind == StoreErrorKind::LoginFailed && error.detail.contains("a new one is needed"), "{error}");
+    }
+    assert_eq!(server.requests().len(), 2);
+    assert!(server.requests()[1].contains("x-vault-token: s.w"));
 }
