@@ -24,8 +24,7 @@ pub struct Limits {
     /// A session is ended when it is this old. 0: never.
     pub max_lifetime: Period,
     /// How long before the moment at which a session will be ended, by its lifetime or by its credential's last end, its client is told so
-    /// (PostgreSQL and SSH; of MySQL only the record). What is longer than a session's whole life is left out, unless nothing else would be
-    /// told. An empty list: never.
+    /// (PostgreSQL and SSH; of MySQL only the record). What is longer than a session's whole life is left out. An empty list: never.
     pub end_warnings: Vec<Period>,
     /// How long a shutdown waits for sessions before it cuts them.
     pub drain_timeout: Period,

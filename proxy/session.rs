@@ -20,6 +20,9 @@ use crate::stream::Stream;
 use crate::upstream::{Endpoint, Preface, Verified, VerifiedBy};
 use crate::warning::{Warning, Warnings};
 
+/// A server that was asked to stop what runs has so long to leave.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// One grant in use, at a stage of its life.
 pub struct Session<S> {
     proxy: Arc<Proxy>,
@@ -344,10 +347,12 @@ impl Session<Live> {
 
     /// The relay is over: ends the session's life in order. What still runs upstream is stopped, the upstream closed, the record closed, the
     /// lease given back.
-    pub async fn finish(mut self, outcome: Outcome, upstream: impl Send) -> End {
+    pub async fn finish(mut self, outcome: Outcome, mut upstream: Stream) -> End {
         if !outcome.upstream_closed {
             // The server would notice that nobody listens only when it has something to say.
             self.stage.registered.live().stop_upstream().await;
+            // It has no session any more when it closes: only then is the account taken from it.
+            let _ = tokio::time::timeout(LEAVING, tokio::io::copy(&mut upstream, &mut tokio::io::sink())).await;
         }
         drop(upstream);
         self.stage.closing.outcome = outcome.end.word();

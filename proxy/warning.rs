@@ -64,7 +64,11 @@ impl Warnings {
     /// Of a session that is ended at `lifetime`, or with its lease, and whose client is told at these times before.
     #[must_use]
     pub fn new(times: impl Iterator<Item = Duration>, lifetime: Option<Instant>, lease: Outlook) -> Self {
-        Self { schedule: Schedule::new(times), lifetime, lease }
+        let mut warnings = Self { schedule: Schedule::new(times), lifetime, lease };
+        if let Some((end, _)) = warnings.end() {
+            warnings.schedule.begin(end, Instant::now());
+        }
+        warnings
     }
 
     /// The next one, when it is time for it. Dropping the future loses none.
@@ -120,8 +124,13 @@ impl Schedule {
         Self { times, told: None }
     }
 
-    /// What is to be told next of this end. Times that are past when it becomes known are left out, so that short sessions do not begin with
-    /// a warning; but nobody's session ends without one: if none of the times is left it is told at once.
+    /// A session begins whose end is known. It does not begin with a warning, however near that is: it would be one of every session of its
+    /// connection.
+    fn begin(&mut self, end: Instant, now: Instant) {
+        self.told = self.due(end, now).filter(|due| due.time.is_zero());
+    }
+
+    /// What is to be told next of this end. Times that are past when it becomes known are left out; if none is left it is told at once.
     fn due(&self, end: Instant, now: Instant) -> Option<Due> {
         let told = self.told.filter(|told| told.end.max(end).duration_since(told.end.min(end)) <= SAME);
         let left = end.saturating_duration_since(now);

@@ -179,7 +179,7 @@ impl Keeper {
             return Ok(());
         }
         self.from.observer.lease(&self.from.name, "too_short");
-        let (left, least) = (left.as_secs(), least.as_secs());
+        let (left, least) = (left.saturating_add(Duration::from_millis(500)).as_secs(), least.as_secs());
         let text = format!("lease too short: {} leaves a session {left} s, and min_session is {least} s", self.asked.path);
         Err(StoreError::new(StoreErrorKind::Unavailable, text))
     }

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::{Credential, Grant};
+use tokio::io::AsyncReadExt;
 
 use super::capabilities::Capabilities;
 use super::packet::{self, Packets};
@@ -103,6 +104,8 @@ impl Relogin {
         packets.write(stream, &query).await.map_err(|error| failed(format!("KILL: {error}")))?;
         let reply = packets.read(stream, packet::UPSTREAM_MAX).await.map_err(|error| failed(format!("KILL: {error}")))?;
         let _ = Packets::default().write(stream, &[command::QUIT]).await;
+        // Until the server has closed, this is one more session of the account.
+        let _ = stream.read(&mut [0; 1]).await;
         match wire::reply(&reply) {
             Ok(wire::Reply::Ok(_)) => Ok(()),
             // ER_NO_SUCH_THREAD: the session has ended meanwhile, and its query with it.
