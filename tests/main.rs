@@ -14,6 +14,7 @@ mod documents;
 mod drivers;
 mod dynamic_lease;
 mod flow;
+mod lease_end;
 mod lease_sharing;
 mod limits;
 mod mysql_bulk;
