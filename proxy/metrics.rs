@@ -113,6 +113,7 @@ pub struct Metrics {
     cache: Family<ByStoreEvent, Counter>,
     leases: Family<ByStoreEvent, Counter>,
     security: Family<ByStoreEvent, Counter>,
+    unverified: Family<ByStore, Gauge>,
     leases_live: Gauge,
     leases_waiting: Gauge,
     audit_failures: Counter,
@@ -143,6 +144,7 @@ impl Default for Metrics {
             cache: Family::default(),
             leases: Family::default(),
             security: Family::default(),
+            unverified: Family::default(),
             leases_live: Gauge::default(),
             leases_waiting: Gauge::default(),
             audit_failures: Counter::default(),
@@ -186,6 +188,7 @@ impl Metrics {
         registry.register("leases", "What happened to leases", self.leases.clone());
         let security = "Signs that somebody else had what only Keyward should have";
         registry.register("store_security_events", security, self.security.clone());
+        registry.register("store_unverified", "1: nothing verifies the store's server; absent: something does", self.unverified.clone());
         registry.register("leases_live", "Leases that sessions hold", self.leases_live.clone());
         registry.register("leases_waiting", "Leases that wait to be given back", self.leases_waiting.clone());
         registry.register("audit_failures", "Audit records that could not be written", self.audit_failures.clone());
@@ -285,6 +288,15 @@ impl keyward_auth::Observer for Metrics {
 
     fn lease(&self, store: &str, event: &'static str) {
         self.leases.get_or_create(&ByStoreEvent { store: store.to_owned(), event }).inc();
+    }
+
+    fn store_opened(&self, store: &str, unverified: bool) {
+        let labels = ByStore { store: store.to_owned() };
+        if unverified {
+            self.unverified.get_or_create(&labels).set(1);
+        } else {
+            self.unverified.remove(&labels);
+        }
     }
 
     fn security(&self, store: &str, event: &'static str) {

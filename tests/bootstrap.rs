@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -83,6 +84,7 @@ fn a_server_that_a_variable_says_not_to_verify_is_told_of_loudly() {
     let told =
         |line: &Value| line.to_string().contains("this store's server is not verified") && line.to_string().contains("VAULT_SKIP_VERIFY");
     assert!(keyward.log().iter().any(told), "{:?}", keyward.log());
+    assert!(keyward.http("/metrics").body.contains("keyward_store_unverified{store=\"corp\"} 1\n"));
     let said = keyward.cli(&["check"]);
     assert!(said.ok().contains("VAULT_SKIP_VERIFY: warning: stores.corp.insecure: the server is not verified"), "{said:?}");
 }
@@ -213,6 +215,49 @@ fn while_the_outer_store_is_away_an_inner_login_lives_on_and_a_new_one_says_whic
     outer.kill9();
     outer.start_again();
     eventually("check finds both well", || (keyward.cli(&["check"]).code == Some(0)).then_some(()));
+}
+
+/// A file that only its owner may read.
+fn private(folder: &Path, name: &str, text: &str) {
+    let file = folder.join(name);
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn the_token_of_an_entry_may_be_in_a_folder_of_files() {
+    let (secret, alice, folder) = (Secret::new(), canary(), scratch("secrets"));
+    private(&folder, "plain", &format!("{}\n", secret.token()));
+    private(&folder, "nested.json", &json!({ "vault": { "token": secret.token() } }).to_string());
+    let stores = format!("{{ files: {{ type: file, folder: {} }} }}", folder.display());
+    for path in ["plain", "nested.json?vault.token"] {
+        let list = json!([{ "name": "corp", "address": bao().address(), "from_secret_store": "files", "path": path }]).to_string();
+        let variables = [("HASHICORP_VAULT_CONFIG", list.as_str())];
+        let keyward = Keyward::start_in(&variables, &config(&stores, &secret.connection("corp"), &alice));
+        works(&keyward, &alice, &secret.app);
+    }
+}
+
+#[test]
+fn a_secret_id_in_a_folder_of_files_is_read_anew_at_each_login() {
+    let (secret, alice, folder) = (Secret::new(), canary(), scratch("secrets"));
+    let role = bao().approle(&[&secret.kv.path("orders")]);
+    private(&folder, "secret_id", &role.secret_id);
+    let (address, role_id) = (bao().address(), &role.role_id);
+    let stores = format!(
+        "{{ files: {{ type: file, folder: {} }}, corp: {{ type: vault, address: '{address}', \
+         auth: {{ method: approle, role_id: {role_id}, secret_id: {{ secret: 'files:secret_id' }} }} }} }}",
+        folder.display()
+    );
+    let keyward = Keyward::start(&config(&stores, &secret.connection("corp"), &alice));
+    works(&keyward, &alice, &secret.app);
+    let role_path = format!("auth/approle/role/{}/secret-id", role.name);
+    let next = bao().call("POST", &role_path, Value::Null).json();
+    bao().call("POST", &format!("{role_path}/destroy"), json!({ "secret_id": role.secret_id }));
+    let said = keyward.cli(&["check"]);
+    assert!(said.code == Some(1) && said.stdout.contains("login"), "each check logs in: {said:?}");
+    private(&folder, "secret_id", next["data"]["secret_id"].as_str().unwrap());
+    keyward.cli(&["check"]).ok();
 }
 
 #[test]
