@@ -10,6 +10,9 @@
 
 mod cache;
 mod calls;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod contract;
 mod credential;
 mod env;
 mod error;
