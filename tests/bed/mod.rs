@@ -22,6 +22,7 @@
 //! ssh_running.rs  `ssh` that runs while a test does something to it   ssh_asks.rs     paramiko, which asks for anything
 //! ssh_wilful.rs   a server that asks for what nobody invited it to
 //! ssh_logins_engine.rs  OpenBao's SSH engine                            ssh_logins_server.rs  asyncssh as a server
+//! terminal.rs      a terminal, and somebody who types there
 //! stage.rs         alice, a KV and a dynamic connection, the way around Keyward
 //! ```
 
@@ -61,9 +62,10 @@ mod ssh_ways;
 mod ssh_wilful;
 mod sshd;
 mod stage;
+mod terminal;
 
 pub use bao::{AppRole, Bao, Database, Kv, bao};
-pub use canary::canary;
+pub use canary::{canary, must_be_absent};
 pub use certificates::{pin, write as certificate};
 pub use config::Config;
 pub use dialogue::{Dialogue, client_command};
@@ -79,7 +81,7 @@ pub use mysql_scene::MysqlScene;
 pub use mysql_stage::MysqlStage;
 pub use mysql_wire::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
-pub use process::{SOON, eventually, installed, own_address, run, scratch, within};
+pub use process::{Output, SOON, eventually, free_port, installed, own_address, run, scratch, within};
 pub use psql::{Dsn, Psql, psql, psql18};
 pub use pymysql::{pymysql, pymysql_later, pymysql_stream};
 pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packet, startup};
@@ -97,3 +99,4 @@ pub use ssh_ways::{SshTools, SshWay};
 pub use ssh_wilful::SshWilful;
 pub use sshd::{Release, Sshd, openssh10, sshd, sshd10};
 pub use stage::Stage;
+pub use terminal::Terminal;
