@@ -111,6 +111,7 @@ pub struct Metrics {
     store_time: Histograms<ByStore>,
     token_left: Family<ByStore, Gauge<f64, AtomicU64>>,
     cache: Family<ByStoreEvent, Counter>,
+    away: Family<ByStore, Gauge>,
     leases: Family<ByStoreEvent, Counter>,
     security: Family<ByStoreEvent, Counter>,
     unverified: Family<ByStore, Gauge>,
@@ -142,6 +143,7 @@ impl Default for Metrics {
             store_time: Family::new_with_constructor(histogram),
             token_left: Family::default(),
             cache: Family::default(),
+            away: Family::default(),
             leases: Family::default(),
             security: Family::default(),
             unverified: Family::default(),
@@ -185,6 +187,7 @@ impl Metrics {
             "Reads of secrets, by whether the cache had them (`stale`: past their time, while the store could not be asked)",
             self.cache.clone(),
         );
+        registry.register("store_away", "Whether a store counts as away: its calls fail at once, but for one every few seconds", self.away.clone());
         registry.register("leases", "What happened to leases", self.leases.clone());
         let security = "Signs that somebody else had what only Keyward should have";
         registry.register("store_security_events", security, self.security.clone());
@@ -284,6 +287,10 @@ impl keyward_auth::Observer for Metrics {
 
     fn cache(&self, store: &str, outcome: &'static str) {
         self.cache.get_or_create(&ByStoreEvent { store: store.to_owned(), event: outcome }).inc();
+    }
+
+    fn store_away(&self, store: &str, away: bool) {
+        self.away.get_or_create(&ByStore { store: store.to_owned() }).set(i64::from(away));
     }
 
     fn lease(&self, store: &str, event: &'static str) {

@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Unanswered(String),
     /// The server said no.
     Refused(Refused),
-    /// It was never sent: we have no token.
+    /// It was never sent: we have no token, or the store counts as away.
     Store(StoreError),
 }
 
@@ -53,7 +53,37 @@ impl Answer {
     }
 }
 
+impl Failure {
+    /// A standby sent us on, and nobody is there: nothing ran, as far as the standby says.
+    pub(super) fn without_leader(why: String) -> Self {
+        Self::Refused(Refused { status: 307, errors: vec![why], body: Value::Null, retry_after: None, location: None })
+    }
+
+    /// What went wrong, for the operator, without what was asked.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Unreached(why) | Self::Unanswered(why) => why.clone(),
+            Self::Refused(refused) => refused.brief(),
+            Self::Store(error) => error.detail.clone(),
+        }
+    }
+}
+
 impl Refused {
+    /// The status, and the server's own words or what the status means.
+    pub(super) fn brief(&self) -> String {
+        let words = self.errors.join("; ").split_whitespace().collect::<Vec<_>>().join(" ");
+        match (self.status, words.as_str()) {
+            // HashiCorp's, without words (API docs, "/sys/health").
+            (472, "") => "status 472: a disaster recovery secondary serves no clients".to_owned(),
+            (473, "") => "status 473: a performance standby does not serve this".to_owned(),
+            (501, _) => "status 501: the server is not initialised".to_owned(),
+            (429, "") if self.is_behind() => "status 429: a standby lags behind what we have seen".to_owned(),
+            (status, "") => format!("status {status}, without a word of the store's: is a gateway or another server in its place?"),
+            (status, words) => format!("status {status}: {words}"),
+        }
+    }
+
     /// The server's own answer, not one of a gateway in between.
     pub(super) fn is_explained(&self) -> bool {
         !self.errors.is_empty()

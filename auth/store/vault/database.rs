@@ -21,7 +21,7 @@ impl Vault {
     pub(super) async fn issue_lease(&self, session: SessionId, path: &SecretPath) -> Result<Issued, StoreError> {
         let api = encode(path.segments());
         let call = Call { session: Some(session), limit: Some(ISSUE), ..Call::get("issue", &api) };
-        let (mut answer, token) = self.request(&call, Retry::Unsent).await.map_err(|failure| {
+        let (mut answer, token) = self.request(&call, Retry::Issue).await.map_err(|failure| {
             // Only this call makes an account; what failed before it, such as our own login, made none.
             let ambiguous = may_have_issued(&failure);
             let error = failed(format_args!("asking for {path}"))(failure);

@@ -33,14 +33,12 @@ pub(super) fn token_hint(errors: &[String]) -> TokenHint {
 /// A failure as the rest of the program knows it. The server's words are for the operator: they may hold hosts and SQL, and our texts
 /// hold no secret since no secret is in a path.
 pub(super) fn explain(what: &str, failure: Failure) -> StoreError {
-    let refused = match failure {
-        Failure::Store(error) => return error,
-        Failure::Unreached(why) => return StoreError::new(StoreErrorKind::Unavailable, format!("{what}: {why}")),
-        Failure::Unanswered(why) => return StoreError::new(StoreErrorKind::Unavailable, format!("{what}: {why}")),
-        Failure::Refused(refused) => refused,
+    let kind = match &failure {
+        Failure::Store(error) => return error.clone(),
+        Failure::Unreached(_) | Failure::Unanswered(_) => StoreErrorKind::Unavailable,
+        Failure::Refused(refused) => kind_of(refused),
     };
-    let words = refused.errors.join("; ").split_whitespace().collect::<Vec<_>>().join(" ");
-    StoreError::new(kind_of(&refused), format!("{what}: status {}: {words}", refused.status))
+    StoreError::new(kind, format!("{what}: {}", failure.brief()))
 }
 
 /// Whether a request for a lease that failed like this may have made an account all the same (vault.md §0.1): no clear answer, or a
@@ -52,12 +50,24 @@ pub(super) fn may_have_issued(failure: &Failure) -> bool {
         Failure::Unanswered(_) => true,
         Failure::Refused(refused) => {
             let not_begun = (refused.status == 503 && refused.is_explained())
-                || ["is not an allowed role", "dial tcp", "connection refused"].into_iter().any(|text| refused.says(text))
-                    // Its own storage may fail in the same words, once the account is made.
-                    && !refused.says("lease");
+                || without_a_leader(refused)
+                || database_is_down(refused)
+                || (refused.says("is not an allowed role") && !refused.says("lease"));
             refused.status >= 500 && !not_begun
         }
     }
+}
+
+/// The server tells, with a 500, that it did not reach the database behind a role.
+pub(super) fn database_is_down(refused: &Refused) -> bool {
+    // Its own storage may fail in the same words, once the account is made.
+    refused.status == 500 && (refused.says("dial tcp") || refused.says("connection refused")) && !refused.says("lease")
+}
+
+/// The server tells that its cluster has no leader at this moment: it did nothing.
+pub(super) fn without_a_leader(refused: &Refused) -> bool {
+    let texts = ["active cluster node not found", "no active Vault instance found", "node is not active"];
+    matches!(refused.status, 500 | 503) && texts.into_iter().any(|text| refused.says(text))
 }
 
 fn kind_of(refused: &Refused) -> StoreErrorKind {
@@ -68,9 +78,10 @@ fn kind_of(refused: &Refused) -> StoreErrorKind {
         400 if says("Upgrading from non-versioned") || says("failed to revoke entry") => StoreErrorKind::Unavailable,
         401 | 403 => StoreErrorKind::Denied,
         404 => StoreErrorKind::NotFound,
+        429 if refused.is_behind() => StoreErrorKind::Unavailable,
         429 => StoreErrorKind::Throttled,
         500 if says("is not an allowed role") => StoreErrorKind::Denied,
-        400..=499 if refused.status != 412 => StoreErrorKind::Malformed,
+        400..=499 if !matches!(refused.status, 412 | 472 | 473) => StoreErrorKind::Malformed,
         _ => StoreErrorKind::Unavailable,
     }
 }
@@ -111,6 +122,10 @@ mod tests {
             (500, "1 error occurred:\n\t* \"y\" is not an allowed role\n\n", StoreErrorKind::Denied, false),
             (500, "1 error occurred:\n\t* dial tcp 127.0.0.1:53306: connect: connection refused\n\n", StoreErrorKind::Unavailable, false),
             (503, "Vault is sealed", StoreErrorKind::Unavailable, false),
+            (503, "no active Vault instance found", StoreErrorKind::Unavailable, false),
+            (500, "local node not active but active cluster node not found", StoreErrorKind::Unavailable, false),
+            (500, "1 error occurred:\n\t* leadership lost while committing log\n\n", StoreErrorKind::Unavailable, true),
+            (472, "", StoreErrorKind::Unavailable, false),
             (500, "1 error occurred:\n\t* failed to create lease\n\n", StoreErrorKind::Unavailable, true),
             (503, "", StoreErrorKind::Unavailable, true),
             (504, "", StoreErrorKind::Unavailable, true),

@@ -13,7 +13,7 @@ impl Vault {
     /// `increment` is never left out: without it the server goes back to the role's default, which may shorten the lease.
     pub(super) async fn renew_lease(&self, lease_id: &str, increment: Duration) -> Result<Duration, StoreError> {
         let body = json!({ "lease_id": lease_id, "increment": increment.as_secs() });
-        let call = Call { method: Method::POST, body: Some(&body), ..Call::get("renew", "sys/leases/renew") };
+        let call = Call { method: Method::POST, body: Some(&body), paced: true, ..Call::get("renew", "sys/leases/renew") };
         let (answer, _) = self.request(&call, Retry::Idempotent).await.map_err(failed("renewing a lease"))?;
         Ok(answer.seconds("lease_duration"))
     }
@@ -21,7 +21,7 @@ impl Vault {
     /// With `sync: false` the server ends the lease at once and repeats by itself what its database refused.
     pub(super) async fn revoke_lease(&self, lease_id: &str) -> Result<(), StoreError> {
         let body = json!({ "lease_id": lease_id, "sync": false });
-        let call = Call { method: Method::POST, body: Some(&body), ..Call::get("revoke", "sys/leases/revoke") };
+        let call = Call { method: Method::POST, body: Some(&body), paced: true, ..Call::get("revoke", "sys/leases/revoke") };
         self.request(&call, Retry::Idempotent).await.map_err(failed("revoking a lease"))?;
         Ok(())
     }

@@ -1,13 +1,16 @@
 //! What a server, a load balancer or a stranger may answer; each as bytes on a socket.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::exchange::MAX_BODY;
 use super::*;
 use crate::sample;
+use crate::store::vault::answer::Refused;
 use crate::store::vault::errors::{explain, may_have_issued};
 
 /// A server that gives these answers, one per connection, the last one again and again.
@@ -44,8 +47,19 @@ impl Server {
         Self::start(|_| answers).await
     }
 
+    /// Where nobody is.
+    fn gone() -> Self {
+        Self { address: "http://127.0.0.1:1".to_owned(), requests: Arc::default() }
+    }
+
     pub(in crate::store::vault) fn client(&self) -> Client {
-        let settings = json!({"address": self.address, "namespace": "/team/a/", "auth": {"method": "approle"}, "timeout": null});
+        Self::client_of(&[self])
+    }
+
+    /// Of one store with these servers.
+    fn client_of(servers: &[&Self]) -> Client {
+        let addresses: Vec<&str> = servers.iter().map(|server| server.address.as_str()).collect();
+        let settings = json!({"address": addresses, "namespace": "/team/a/", "auth": {"method": "approle"}, "timeout": null});
         let settings: Settings = serde_json::from_value(settings).unwrap();
         Client::new("corp", &settings, sample::nobody()).unwrap()
     }
@@ -143,8 +157,7 @@ async fn an_answer_that_is_no_answer_is_an_outage() {
     let server = Server::answering(&[endless]).await;
     assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unanswered(_))));
     // Nobody there at all: it certainly did not run.
-    let gone = Server { address: "http://127.0.0.1:1".to_owned(), requests: Arc::default() };
-    assert!(matches!(gone.call(Retry::Unsent).await, Err(Failure::Unreached(_))));
+    assert!(matches!(Server::gone().call(Retry::Unsent).await, Err(Failure::Unreached(_))));
 }
 
 #[tokio::test]
@@ -154,12 +167,16 @@ async fn a_redirect_is_followed_to_the_leader_and_to_nobody_else() {
     let standby = Server::answering(&[to(&format!("{}/v1/kv/data/x", leader.address))]).await;
     assert!(standby.call(Retry::Unsent).await.is_ok());
     assert!(leader.requests().remove(0).contains("s.canary"));
-    for elsewhere in ["http://192.0.2.1/v1/kv/data/x", "https://127.0.0.1:1/v1/x", "/v1/other", "ftp://127.0.0.1/x"] {
+    for elsewhere in ["http://192.0.2.1/v1/kv/data/x", "https://127.0.0.1:1/v1/x", "ftp://127.0.0.1/x"] {
         let server = Server::answering(&[to(elsewhere)]).await;
         assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unreached(_))), "{elsewhere}");
     }
+    // Our path was not in its canonical form: no other try would be any better.
+    let relative = Server::answering(&[to("/v1/other")]).await;
+    assert!(matches!(relative.call(Retry::Unsent).await, Err(Failure::Store(error)) if error.kind == StoreErrorKind::Malformed));
+    assert_eq!(relative.requests().len(), 1);
     let circle = Server::start(|own| vec![to(&format!("{own}/v1/kv/data/x"))]).await;
-    assert!(matches!(circle.call(Retry::Unsent).await, Err(Failure::Unreached(_))));
+    assert!(matches!(circle.call(Retry::Unsent).await, Err(Failure::Refused(Refused { status: 307, .. }))));
     assert_eq!(circle.requests().len(), 4 * 3, "three requests in each of four tries");
 }
 

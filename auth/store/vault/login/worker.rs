@@ -95,7 +95,7 @@ impl Worker {
             wrap: Some(WRAPPED_FOR),
             ..Call::get("wrap", &path)
         };
-        let answer = client.call(&call, Some(worker), Retry::Unsent).await.map_err(|failure| denied(&origin, failure))?;
+        let answer = client.call(&call, Some(worker), Retry::OnceMore).await.map_err(|failure| denied(&origin, failure))?;
         let wrapping = Wrapping::of_answer(&answer);
         let wrapping = wrapping.ok_or_else(|| StoreError::new(StoreErrorKind::LoginFailed, "wrap_denied: the answer is not wrapped"))?;
         let opened = wrapping.open(client, &origin).await;
