@@ -62,4 +62,5 @@ mod ssh_rules;
 mod ssh_session;
 mod ssh_upstream;
 mod store_outage;
+mod stores;
 mod tls;
