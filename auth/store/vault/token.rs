@@ -124,7 +124,7 @@ impl Tokens {
         match self.judge(token, refused).await? {
             Verdict::Alive => Ok(None),
             Verdict::Dead => {
-                token.bury();
+                self.bury(token);
                 self.log_in().await.map(Some)
             }
         }
@@ -212,6 +212,18 @@ impl Tokens {
         self.current.load_full().filter(|current| current.generation > token.generation && current.is_alive())
     }
 
+    fn bury(&self, token: &Token) {
+        token.bury();
+        if !self.is_former(token) {
+            self.client.observer.token_life(&self.client.name, token.left());
+        }
+    }
+
+    /// Whether another one has taken its place.
+    fn is_former(&self, token: &Token) -> bool {
+        self.current.load().as_ref().is_some_and(|current| current.generation > token.generation)
+    }
+
     async fn judge(&self, token: &Token, refused: &Refused) -> Result<Verdict, StoreError> {
         if token_hint(&refused.errors) == TokenHint::Dead {
             return Ok(Verdict::Dead);
@@ -239,7 +251,7 @@ impl Tokens {
                     let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);
                     let granted = Duration::from_secs(granted.unwrap_or_default());
                     token.end.send_replace(answer.asked.checked_add(granted));
-                    if self.newer_than(token).is_some() {
+                    if self.is_former(token) {
                         return Ok(token.is_held());
                     }
                     self.client.observer.token_life(&self.client.name, token.left());
@@ -271,7 +283,7 @@ impl Tokens {
             Failure::Refused(refused) if refused.status == 400 => return Ok(()),
             Failure::Refused(refused) if refused.status == 403 => match self.judge(token, &refused).await {
                 Ok(Verdict::Dead) => {
-                    token.bury();
+                    self.bury(token);
                     return Ok(());
                 }
                 Ok(Verdict::Alive) => return Ok(()),

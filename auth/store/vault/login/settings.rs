@@ -1,10 +1,13 @@
 //! The keys of `auth:`. Their comments are the schema's descriptions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keyward_config::{ByKey, Keys, Name, SecretInput, by_key};
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, SeqAccess};
+
+use super::worker::Refused;
 
 /// How Keyward proves to the store who it is.
 #[derive(serde::Deserialize, JsonSchema)]
@@ -75,6 +78,9 @@ pub(crate) struct WorkerKeys {
     pub(crate) secret_id: SecretInput,
     /// Where its AppRole method is mounted. Default: as `auth.mount`.
     pub(crate) mount: Option<String>,
+    /// What all its runners know of its last login.
+    #[serde(skip)]
+    pub(super) refused: Arc<Refused>,
 }
 
 /// The keys of one of `runners`.

@@ -4,6 +4,7 @@
 //! runner takes a new one, which is good for that login. Its token is given back at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use keyward_config::Name;
 use reqwest::Method;
@@ -15,7 +16,7 @@ use super::mount::{Mount, is_segment};
 use super::post::{LOGIN, Post};
 use super::settings::{AppRoleKeys, RunnerKeys};
 use super::wrapping::{SecretId, Trouble, Wrapping};
-use super::{Granted, fingerprint};
+use super::{Granted, LOCKED_OUT, fingerprint};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::{Call, Client, Retry, Space};
 use crate::store::vault::errors::explain;
@@ -29,8 +30,13 @@ pub(in crate::store::vault) struct Worker {
     mount: Mount,
     role_id: Input,
     secret_id: Input,
+    refused: Arc<Refused>,
     runner: Runner,
 }
+
+/// The login of a worker that was refused last. Its runners share it: each trying for itself, five of them would lock the worker at once.
+#[derive(Default)]
+pub(super) struct Refused(tokio::sync::Mutex<Option<(Instant, [u8; 32], StoreError)>>);
 
 struct Runner {
     mount: Mount,
@@ -60,6 +66,7 @@ impl Worker {
             mount: mount("auth.worker.mount", &worker.mount)?,
             role_id: Input::new("auth.worker.role_id", &worker.role_id, outer),
             secret_id: Input::new("auth.worker.secret_id", &worker.secret_id, outer),
+            refused: Arc::clone(&worker.refused),
             runner: Runner {
                 mount: mount("auth.runners: mount", &chosen.mount)?,
                 role_name,
@@ -75,7 +82,7 @@ impl Worker {
     }
 
     pub(super) async fn perform(&self, client: &Client, proof: &Proof) -> Result<Granted, StoreError> {
-        let worker = proof.worker.log_in(client).await.map_err(step("worker_login_failed"))?;
+        let worker = self.refused.unless(client, &proof.worker).await.map_err(step("worker_login_failed"))?;
         let secret_id = self.fetch(client, &worker.text).await;
         give_back(client, &worker.text).await;
         let post = approle::post(&self.runner.mount, &proof.runner_id, Some(&secret_id?.text));
@@ -103,6 +110,25 @@ impl Worker {
             let step = if matches!(trouble, Trouble::Intercepted { .. }) { "wrap_intercepted" } else { "unwrap_failed" };
             trouble.report(client, step)
         })
+    }
+}
+
+impl Refused {
+    /// Logs the worker in, one at a time, unless this very login was refused lately.
+    async fn unless(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
+        let mut refused = self.0.lock().await;
+        if let Some((at, fingerprint, error)) = &*refused
+            && *fingerprint == post.fingerprint
+            && at.elapsed() < LOCKED_OUT
+        {
+            return Err(error.clone());
+        }
+        let result = post.log_in(client).await;
+        *refused = match &result {
+            Err(error) if error.kind == StoreErrorKind::LoginFailed => Some((Instant::now(), post.fingerprint, error.clone())),
+            Ok(_) | Err(_) => None,
+        };
+        result
     }
 }
 

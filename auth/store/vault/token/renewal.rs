@@ -25,17 +25,22 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
         token.noted(remind(&tokens, &mut reminded).await);
     }
     loop {
-        let wait = token.left().map(|left| pause(left, failures));
-        if wait.is_none() && file.is_none() || token.left().is_some_and(|left| left.is_zero()) {
+        let left = token.left().filter(|left| !left.is_zero());
+        // A dead one waits for its file: what comes there ends, too, if nobody takes it.
+        let wait = left.map(|left| pause(left, failures));
+        if wait.is_none() && file.is_none() {
             return;
         }
-        let woke = wake(wait, file.as_mut()).await;
+        let woke = wake(wait, file.as_mut(), || tokens.upgrade().is_none_or(|tokens| tokens.is_former(&token))).await;
         let Some(tokens) = tokens.upgrade() else { return };
-        let superseded = tokens.newer_than(&token).is_some();
+        let former = tokens.is_former(&token);
         let result = match woke {
-            Woke::Changed if superseded => Ok(true),
+            Woke::Former => {
+                file = None;
+                continue;
+            }
             Woke::Changed => tokens.replace(&token).await,
-            Woke::Time if superseded && !(token.renewable && token.is_held()) => return,
+            Woke::Time if former && !(token.renewable && token.is_held()) => return,
             Woke::Time => tokens.prolong(&token).await,
         };
         match result {
@@ -44,7 +49,7 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
                 token.noted(remind(&tokens, &mut reminded).await);
             }
             Ok(false) => return,
-            Err(error) if superseded => {
+            Err(error) if former => {
                 tracing::info!(store = tokens.client.name, %error, "a former token of the store could not be kept alive");
                 failures = failures.saturating_add(1);
             }
@@ -75,10 +80,12 @@ fn pause(left: Duration, failures: u32) -> Duration {
 enum Woke {
     Time,
     Changed,
+    /// Another token has taken this one's place, and its file is that one's.
+    Former,
 }
 
 /// Waits that long, or for ever; or until the file changes.
-async fn wake(wait: Option<Duration>, file: Option<&mut Watched>) -> Woke {
+async fn wake(wait: Option<Duration>, file: Option<&mut Watched>, is_former: impl Fn() -> bool) -> Woke {
     let until = wait.and_then(|wait| Instant::now().checked_add(wait));
     let Some(file) = file else {
         tokio::time::sleep(wait.unwrap_or(Duration::MAX)).await;
@@ -90,6 +97,9 @@ async fn wake(wait: Option<Duration>, file: Option<&mut Watched>) -> Woke {
             return Woke::Time;
         }
         tokio::time::sleep(left.min(LOOK)).await;
+        if is_former() {
+            return Woke::Former;
+        }
         if file.changed().await {
             return Woke::Changed;
         }

@@ -71,8 +71,11 @@ async fn connections_read_with_the_rights_of_their_runner_and_the_worker_has_non
 #[tokio::test]
 async fn each_step_that_fails_says_which_one_it_was() {
     let scene = Scene::with(AS_IT_SHOULD_BE).await;
-    let said = refused(&scene.bed("wrong-canary", &scene.runners[0].1)).await;
+    let wrong = scene.bed("wrong-canary", &scene.runners[0].1);
+    let said = refused(&wrong).await;
     assert!(said.starts_with("worker_login_failed: ") && !said.contains("canary"), "{said}");
+    assert!(wrong.error("writes").await.detail.starts_with("worker_login_failed: "));
+    assert_eq!(wrong.seen.count("login refused"), 1, "one for all runners: each for itself, they would lock the worker");
     let said = refused(&scene.bed(&scene.worker.1, "nobody")).await;
     assert!(said.starts_with("runner_login_failed: "), "{said}");
     for rules in [

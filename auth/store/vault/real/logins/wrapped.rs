@@ -100,6 +100,20 @@ async fn a_secret_id_that_is_used_up_is_waited_for_and_a_new_one_in_the_file_is_
 }
 
 #[tokio::test]
+async fn whoever_writes_a_new_wrapping_token_need_not_wait_for_a_session() {
+    let scene = Scene::with(json!({"secret_id_num_uses": 1})).await;
+    scene.write(scene.wrap("60s").await);
+    let bed = scene.bed();
+    bed.credential("db").await;
+    scene.role.kill_tokens().await;
+    let error = bed.error("forbidden").await;
+    assert!(error.kind == StoreErrorKind::LoginFailed && error.detail.contains("used up"), "{error}");
+    scene.write(scene.wrap("60s").await);
+    bed.seen.wait_for("login ok", 2).await;
+    assert_eq!(bed.error("forbidden").await.kind, StoreErrorKind::Denied);
+}
+
+#[tokio::test]
 async fn a_new_wrapping_token_is_opened_when_it_comes_and_not_when_it_has_ended() {
     let scene = Scene::with(json!({"token_period": 60})).await;
     scene.write(scene.wrap("60s").await);
