@@ -150,9 +150,9 @@ fn keyward() -> Command {
     command
 }
 
-/// `user hash` is the one command of two words.
+/// Some commands have two words.
 fn subcommands(line: &str) -> usize {
-    if line.starts_with("user ") { 2 } else { 1 }
+    if line.starts_with("user ") || line.starts_with("secret ") { 2 } else { 1 }
 }
 
 /// The code blocks of the README with their language.

@@ -29,12 +29,12 @@ pub(super) fn twice(what: &str, again: &str, most: usize) -> Result<Secret> {
 /// More than `most` bytes.
 pub(super) fn hidden(what: &str, most: usize) -> Result<Secret> {
     let stdin = std::io::stdin();
-    ask(what)?;
     let shown = tcgetattr(&stdin)?;
     let mut quiet = shown.clone();
     quiet.local_modes.remove(LocalModes::ECHO);
     tcsetattr(&stdin, OptionalActions::Flush, &quiet)?;
-    let typed = line(most);
+    // Only now: who answers at once, as programs do, is neither shown nor lost.
+    let typed = ask(what).and_then(|()| line(most));
     tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
     eprintln!();
     typed

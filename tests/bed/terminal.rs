@@ -1,0 +1,78 @@
+//! A terminal of a program's own, and somebody who reads and types there.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::process::{Server, eventually};
+
+/// A program on its terminal.
+pub struct Terminal {
+    server: Server,
+    keyboard: File,
+    screen: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    pub fn start(command: &Command) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let path = ptsname(&ours, Vec::new()).unwrap();
+        let theirs: OwnedFd = rustix::fs::open(path.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let side = || Stdio::from(theirs.try_clone().unwrap());
+        let server = Server::start(command, "KILL", &[], [side(), side(), side()]);
+        let (screen, keyboard) = (Arc::new(Mutex::new(String::new())), File::from(ours));
+        let (mut from, to) = (keyboard.try_clone().unwrap(), Arc::clone(&screen));
+        // It ends with an error when nobody has the other side open.
+        thread::spawn(move || {
+            let mut bytes = [0; 1024];
+            while let Ok(length @ 1..) = from.read(&mut bytes) {
+                to.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
+            }
+        });
+        Self { server, keyboard, screen }
+    }
+
+    /// Waits until this is the last that it says.
+    #[track_caller]
+    pub fn until(&self, text: &str) -> &Self {
+        eventually(&format!("it says {text:?}"), || {
+            let screen = self.screen.lock().unwrap();
+            assert!(self.server.exited().is_none() || screen.ends_with(text), "it has ended: {screen}");
+            screen.ends_with(text).then_some(())
+        });
+        self
+    }
+
+    /// Types a line.
+    pub fn types(&self, line: &str) -> &Self {
+        (&self.keyboard).write_all(format!("{line}\n").as_bytes()).unwrap();
+        self
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.server.child().id()
+    }
+
+    /// Waits for its end. All that it said, and its exit code.
+    #[track_caller]
+    pub fn end(&self) -> (String, Option<i32>) {
+        let status = eventually("it has ended", || self.server.exited());
+        // What it said last may still be on its way.
+        let mut length = usize::MAX;
+        let said = eventually("the screen is still", || {
+            let screen = self.screen.lock().unwrap();
+            let still = screen.len() == length;
+            length = screen.len();
+            still.then(|| screen.replace("\r\n", "\n"))
+        });
+        (said, status.code())
+    }
+}
