@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyward_auth::{Connection, Gate, Grant, Provenance, StoreStatus};
+use keyward_auth::{Connection, Gate, Grant, Provenance, Rights, StoreErrorKind, StoreStatus};
 use keyward_config::{Config, OnFailure, Problems};
 use serde_json::{Value, json};
 
@@ -24,10 +24,15 @@ const GIVE_BACK: Duration = Duration::from_secs(20);
 /// A login has as long as a user's.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many sentences on the rights of a token are shown in one line.
+const FEW: usize = 10;
+
 /// What came of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Ok,
+    /// It works, and allows more than it should.
+    Lax,
     Failed,
     /// Nobody can.
     Untried,
@@ -72,26 +77,7 @@ pub(super) fn check(path: &Path, offline: bool, format: Format) -> u8 {
 }
 
 async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
-    let mut rows = Vec::new();
-    for name in gate.store_names() {
-        rows.push(match gate.store_status(&name).await {
-            Ok(status) => {
-                let detail = token(&status) + &origin(config, &name);
-                let stage = if status.has_token { "logged in" } else { "readable" };
-                Row { kind: "store", name, outcome: Outcome::Ok, stage, detail }
-            }
-            Err(error) => {
-                let detail = error.detail + &origin(config, &name);
-                Row { kind: "store", name, outcome: Outcome::Failed, stage: error.kind.word(), detail }
-            }
-        });
-    }
-    for store in config.stores.values() {
-        let Some(why) = store.off() else { continue };
-        let name = store.name.value.to_string();
-        let detail = why + &origin(config, &name);
-        rows.push(Row { kind: "store", name, outcome: Outcome::Untried, stage: "not asked", detail });
-    }
+    let mut rows = stores(config, gate).await;
     // A session of the check is never established, so that it has no record of its own: what it did is appended to the process's.
     let metrics = Arc::new(Metrics::default());
     let audit = Audit::open(Path::new("/dev/null"), OnFailure::Continue, Arc::clone(&metrics))?;
@@ -132,6 +118,61 @@ async fn ask(config: &Config, gate: &Arc<Gate>) -> Result<Vec<Row>, String> {
         });
     }
     Ok(rows)
+}
+
+/// Whether each can be asked, and what it lets us do.
+async fn stores(config: &Config, gate: &Gate) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for name in gate.store_names() {
+        let origin = origin(config, &name);
+        match gate.store_status(&name).await {
+            Ok(status) => {
+                let stage = if status.has_token { "logged in" } else { "readable" };
+                let detail = token(&status) + &origin;
+                let rights = rights(config, gate, &name).await;
+                rows.push(Row { kind: "store", name, outcome: Outcome::Ok, stage, detail });
+                rows.extend(rights);
+            }
+            Err(error) => {
+                let detail = error.detail + &origin;
+                rows.push(Row { kind: "store", name, outcome: Outcome::Failed, stage: error.kind.word(), detail });
+            }
+        }
+    }
+    for store in config.stores.values() {
+        let Some(why) = store.off() else { continue };
+        let name = store.name.value.to_string();
+        let detail = why + &origin(config, &name);
+        rows.push(Row { kind: "store", name, outcome: Outcome::Untried, stage: "not asked", detail });
+    }
+    rows
+}
+
+/// What the store denies our token of what the file needs, and what it allows beside it.
+async fn rights(config: &Config, gate: &Gate, label: &str) -> Option<Row> {
+    let (store, runner) = label.split_once('/').map_or((label, String::new()), |(store, runner)| (store, format!(" --runner {runner}")));
+    let row = |outcome, detail| Row { kind: "store", name: label.to_owned(), outcome, stage: "rights", detail };
+    let print = format!("`keyward policy {store}{runner}` prints what it needs");
+    Some(match gate.store_rights(config, label).await {
+        Ok(None) => return None,
+        Ok(Some(Rights { lacks, beyond })) => match (lacks.is_empty(), beyond.is_empty()) {
+            (true, true) => row(Outcome::Ok, "what the file needs, and no more".to_owned()),
+            (true, false) => row(Outcome::Lax, format!("{}; {print}", few(&beyond))),
+            (false, _) => row(Outcome::Failed, format!("{}; {print}", few(&lacks.into_iter().chain(beyond).collect::<Vec<_>>()))),
+        },
+        Err(error) if error.kind == StoreErrorKind::Denied => row(Outcome::Untried, format!("{}; {print}", error.detail)),
+        Err(error) => row(Outcome::Failed, error.detail),
+    })
+}
+
+/// As many as can be read.
+fn few(all: &[String]) -> String {
+    let mut text = all.iter().take(FEW).map(String::as_str).collect::<Vec<_>>().join("; ");
+    let more = all.len().saturating_sub(FEW);
+    if more > 0 {
+        text += &format!("; and {more} more");
+    }
+    text
 }
 
 fn name_of(grant: &Grant) -> String {
@@ -218,6 +259,7 @@ fn people(problems: &Problems, rows: &[Row]) {
         let cells = |row: &Row| {
             let mark = match row.outcome {
                 Outcome::Ok => "ok",
+                Outcome::Lax => "warning",
                 Outcome::Failed => "FAILED",
                 Outcome::Untried => "-",
             };
@@ -235,7 +277,7 @@ fn programs(problems: &Problems, rows: &[Row]) {
         .iter()
         .map(|row| {
             // Neither true nor false where nothing was tried.
-            let ok = (row.outcome != Outcome::Untried).then_some(row.outcome == Outcome::Ok);
+            let ok = (row.outcome != Outcome::Untried).then_some(row.outcome != Outcome::Failed);
             json!({ "kind": row.kind, "name": row.name, "ok": ok, "stage": row.stage, "detail": row.detail })
         })
         .collect();

@@ -5,6 +5,7 @@
 
 mod check;
 mod operate;
+mod policy;
 mod prompt;
 mod run;
 mod secret;
@@ -69,8 +70,9 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
-    /// Say everything that is wrong: the file; then, for each store, whether it is reachable and lets us in; for each connection and each host
-    /// of a group, whether its secret can be read, its server reached and verified, and whether the login works.
+    /// Say everything that is wrong: the file; then, for each store, whether it is reachable and lets us in, what it denies of that which the
+    /// file needs, and what it allows beside that; for each connection and each host of a group, whether its secret can be read, its server
+    /// reached and verified, and whether the login works.
     Check {
         #[command(flatten)]
         file: File,
@@ -90,6 +92,14 @@ enum Command {
     Secret {
         #[command(subcommand)]
         command: secret::SecretCommand,
+    },
+    /// Print the smallest policies with which a store gives what the file needs of it, and no more: one for each login to it.
+    /// `keyward policy corp | bao policy write keyward -`
+    Policy {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wanted: policy::Wanted,
     },
     /// Print the certificate of the local CA, for `sslrootcert`. Makes the CA if there is none yet.
     Ca {
@@ -180,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Check { file, offline, format } => check::check(&file.config, offline, format),
         Command::User { command: UserCommand::Hash { argon2 } } => user::hash(argon2),
         Command::Secret { command } => secret::secret(command),
+        Command::Policy { file, wanted } => policy::policy(&file.config, &wanted),
         Command::Ca { file } => ca(&file.config),
         Command::Trust { file, host } => trust::trust(&file.config, &host),
         Command::SshConfig { file, wanted } => ssh_config::print(&file.config, &wanted),
