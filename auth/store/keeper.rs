@@ -1,5 +1,7 @@
 //! The life of one lease, in one task.
 
+mod life;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use super::journal::{Asked, Event};
 use super::lease::{Source, Standing};
 use super::leases::{self, Counted, Leases, unix_now};
 use super::named::Named;
-use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, StoreError, StoreErrorKind, Wanted};
+use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, StoreError, StoreErrorKind, Use, Wanted};
 use crate::Grant;
+use life::{Life, TokenEnd};
 
 /// Never reached: each call has limits of its own, and a request that we gave up might still make an account. Longer than a login, the
 /// request (95 s each), and both once more with a new token.
@@ -22,11 +25,6 @@ const RENEW_LIMIT: Duration = Duration::from_secs(15);
 const SLACK: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// A session is ended this long before its lease, or a tenth of the lease's time before it, whichever is shorter.
-const MARGIN: Duration = Duration::from_secs(10);
-/// Renewals that follow each other sooner are not worth it.
-const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
-
 /// The owner of one lease.
 pub(crate) struct Keeper {
     pub(crate) leases: Arc<Leases>,
@@ -42,30 +40,6 @@ pub(crate) struct Returned {
     /// When the store ends it by itself. `None`: beyond what the clock can say.
     pub(crate) end: Option<Instant>,
     pub(crate) counted: Counted,
-}
-
-/// How long a lease lives, by our clock: counted from the start of the request, so that we are never later than the store.
-struct Life {
-    granted: Duration,
-    end: Option<Instant>,
-    /// It can be prolonged.
-    renewable: bool,
-    /// What to ask for at a renewal.
-    wanted: Duration,
-    /// A renewal was due and has failed.
-    failing: bool,
-}
-
-/// The end of the token that issued a lease, and takes the lease with it.
-struct TokenEnd {
-    moves: watch::Receiver<Option<std::time::Instant>>,
-    /// Nobody can move it any more: the store has another token by now.
-    fixed: bool,
-    /// When the sessions have to hear of it. `None`: never.
-    told: Option<Instant>,
-    /// When a renewal ought to have come.
-    overdue_at: Option<Instant>,
-    overdue: bool,
 }
 
 impl Keeper {
@@ -102,20 +76,10 @@ impl Keeper {
             Ok(()) => Ok(credential),
             Err(error) => Err(StoreError::new(StoreErrorKind::Unavailable, format!("the lease journal cannot be written: {error}"))),
         });
-        let provenance = Provenance {
-            store: self.from.name.clone(),
-            paths: wanted.shown,
-            version: None,
-            request_id: document.request_id.clone(),
-            lease: Some(returned.lease.hash()),
-            certificate: None,
-            cached: false,
-            stale: false,
-            joined: false,
-        };
+        let provenance = self.provenance(wanted.shown, &document.request_id, &returned.lease);
         drop(document);
-        let wanted_life = least.map_or(duration, |least| least.max(duration));
-        let mut life = Life { granted: duration, end, renewable, wanted: wanted_life, failing: false };
+        let least = least.filter(|_| used == Use::Session);
+        let mut life = Life { granted: duration, end, renewable, wanted: least.unwrap_or_default().max(duration), failing: false };
         let mut token_end = TokenEnd::of(token_end);
         let credential = match credential {
             Ok(credential) => self.long_enough(&returned.lease, &mut life, least).await.map(|()| credential),
@@ -136,6 +100,20 @@ impl Keeper {
         }
         drop(standing);
         self.give_back(Returned { end: life.end, ..returned }).await;
+    }
+
+    fn provenance(&self, paths: Vec<String>, request_id: &str, lease: &LeaseId) -> Provenance {
+        Provenance {
+            store: self.from.name.clone(),
+            paths,
+            version: None,
+            request_id: request_id.to_owned(),
+            lease: Some(lease.hash()),
+            certificate: None,
+            cached: false,
+            stale: false,
+            joined: false,
+        }
     }
 
     /// Journal, then the store.
@@ -284,81 +262,12 @@ impl Keeper {
     }
 }
 
-impl Life {
-    /// How it stands, when its sessions have to hear of its end if nothing changes, and why then.
-    fn standing(&self, token: &TokenEnd, renew_at: Option<Instant>) -> (Standing, Option<Instant>, LeaseEnd) {
-        let by_lease = self.told();
-        let (told, reason) = match (by_lease, token.told) {
-            (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
-            (lease, _) => (lease, LeaseEnd::Expired),
-        };
-        let at_most = by_lease.filter(|_| renew_at.is_none());
-        let in_sight = at_most.or(by_lease.filter(|_| self.failing)).into_iter().chain(token.in_sight()).min();
-        (Standing::Alive { told, at_most, in_sight }, told, reason)
-    }
-
-    /// When its sessions have to hear of its end, as it is now.
-    fn told(&self) -> Option<Instant> {
-        self.end.map(|end| before(end, self.granted))
-    }
-
-    /// Two thirds of the time that it was given, if it can be renewed at all.
-    fn renew_at(&self) -> Option<Instant> {
-        let end = self.end.filter(|_| self.renewable)?;
-        let third = self.granted.checked_div(3).unwrap_or_default();
-        let at = end.checked_sub(third)?;
-        Some(at.max(Instant::now().checked_add(SHORTEST_RENEWAL)?))
-    }
-}
-
-impl TokenEnd {
-    fn of(moves: watch::Receiver<Option<std::time::Instant>>) -> Self {
-        let mut end = Self { moves, fixed: false, told: None, overdue_at: None, overdue: false };
-        end.read();
-        end
-    }
-
-    /// A little before the end, by what the token has left now: a token of a few seconds is renewed every few seconds. One that has come
-    /// through three quarters of that as it was will not be renewed: that is due after two thirds.
-    fn read(&mut self) {
-        let now = Instant::now();
-        let end = self.moves.borrow_and_update().map(Instant::from_std);
-        let left = end.map(|end| end.saturating_duration_since(now)).unwrap_or_default();
-        self.told = end.map(|end| before(end, left));
-        self.overdue_at = end.and_then(|end| end.checked_sub(left.checked_div(4).unwrap_or_default()));
-        self.overdue = false;
-    }
-
-    /// When the sessions will have to hear of it, if that has to be reckoned with.
-    fn in_sight(&self) -> Option<Instant> {
-        self.told.filter(|_| self.fixed || self.overdue)
-    }
-
-    /// It moved, or it is known not to move any more.
-    async fn changed(&mut self) {
-        tokio::select! {
-            moved = self.moves.changed(), if !self.fixed => match moved {
-                Ok(()) => self.read(),
-                Err(_) => self.fixed = true,
-            },
-            () = until(self.overdue_at), if !self.overdue => self.overdue = true,
-            else => std::future::pending().await,
-        }
-    }
-}
-
 /// Waits until then; for ever if there is no then.
 pub(super) async fn until(then: Option<Instant>) {
     match then {
         Some(then) => tokio::time::sleep_until(then).await,
         None => std::future::pending().await,
     }
-}
-
-/// A little before an end that is, or was, `time` away.
-fn before(end: Instant, time: Duration) -> Instant {
-    let margin = MARGIN.min(time.checked_div(10).unwrap_or_default());
-    end.checked_sub(margin).unwrap_or(end)
 }
 
 /// Between half of the time and all of it, so that what failed together is not tried again together.

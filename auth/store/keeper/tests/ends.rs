@@ -136,6 +136,8 @@ async fn the_store_is_asked_at_once_for_as_much_as_a_session_needs() {
     let bed = least(Fake::new(20));
     *bed.store.renewals.lock().unwrap() = [Err(StoreErrorKind::Unavailable)].into();
     bed.issue().await.unwrap();
+    // A one-time password is of use until the login, however long it lives.
+    least(Fake { used: Use::Login, renewable: false, ..Fake::new(20) }).issue().await.unwrap();
     // Nothing to ask about.
     let bed = least(Fake::new(3600));
     bed.issue().await.unwrap();
