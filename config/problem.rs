@@ -174,6 +174,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_another_source_names_it_and_comes_last() {
+        let mut problems = Problems::new(Path::new("keyward.yaml"));
+        problems.elsewhere(Path::new("LIST"), |problems| problems.error(Span { line: 1, column: 9 }, "[0]", "of the list"));
+        problems.is_from("stores.corp".to_owned(), "LIST".into());
+        problems.is_from("stores.corp.timeout".to_owned(), "VARIABLE".into());
+        problems.error(None, "stores.corp.timeout", "of the variable");
+        problems.error(Span { line: 2, column: 1 }, "stores.corp[0]", "below");
+        problems.error(Span { line: 3, column: 1 }, "stores.corporation", "of the file");
+        let shown = "keyward.yaml:3:1: stores.corporation: of the file\nLIST:1:9: [0]: of the list\nLIST:2:1: stores.corp[0]: below\n\
+                     VARIABLE: stores.corp.timeout: of the variable\n";
+        assert_eq!(problems.to_string(), shown);
+    }
+
+    #[test]
     fn a_flood_of_problems_is_bounded_and_hides_no_error() {
         let mut problems = Problems::new(Path::new("keyward.yaml"));
         (0..5000).for_each(|n| problems.warning(None, "", format!("warning {n}")));

@@ -25,9 +25,20 @@ fn authority(folder: &Path) -> PathBuf {
 }
 
 async fn status(host: &str, keys: &str) -> Result<crate::StoreStatus, StoreError> {
-    let auth = format!("{{ method: token, token: {ROOT} }}");
-    let text = format!("stores: {{ corp: {{ type: vault, address: 'https://{host}', auth: {auth}{keys} }} }}\n");
-    let (config, mut problems) = sample::config(&text);
+    status_in(&[], &format!("address: 'https://{host}'{keys}")).await
+}
+
+/// With these variables in the environment.
+async fn status_in(variables: &[(&str, &str)], keys: &str) -> Result<crate::StoreStatus, StoreError> {
+    let text = format!(
+        "state: /nowhere\nlisteners: [{{ protocol: postgres, address: '127.0.0.1:0' }}]\n\
+         stores: {{ corp: {{ type: vault, auth: {{ method: token, token: {ROOT} }}, {keys} }} }}\n"
+    );
+    let stores: Vec<_> = crate::KINDS.iter().map(|kind| kind.settings).collect();
+    let kinds = keyward_config::Kinds { protocols: sample::PROTOCOLS, stores: &stores };
+    let value = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let loaded = keyward_config::parse_in(Path::new("keyward.yaml"), &text, &kinds, &value);
+    let (config, mut problems) = (loaded.config.unwrap(), loaded.problems);
     let gate = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
     gate.store_status("corp").await
 }
@@ -51,6 +62,27 @@ async fn only_a_server_that_its_authority_and_its_name_vouch_for_gets_the_token(
         let error = status(&host, &keys).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Unavailable);
         assert!(error.detail.contains(says), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_authority_may_be_in_a_folder_and_in_each_variable_of_vaults_client() {
+    let (port, ca) = server();
+    let (host, file, folder) = (format!("127.0.0.1:{port}"), ca.to_str().unwrap(), ca.parent().unwrap().to_str().unwrap());
+    let pem = std::fs::read_to_string(&ca).unwrap();
+    let address = format!("https://{host}");
+    status(&host, &format!(", ca_path: '{folder}'")).await.unwrap();
+    for authority in [("VAULT_CACERT", file), ("BAO_CAPATH", folder), ("VAULT_CACERT_BYTES", pem.as_str()), ("VAULT_SKIP_VERIFY", "true")] {
+        let status = status_in(&[("VAULT_ADDR", &address), authority], "").await;
+        assert!(status.is_ok(), "{}: {status:?}", authority.0);
+    }
+    // Not for a server that the file names, and not for a name that is not the server's.
+    for (variables, keys) in [
+        (vec![("VAULT_SKIP_VERIFY", "true")], format!("address: '{address}'")),
+        (vec![("VAULT_ADDR", address.as_str()), ("VAULT_CACERT", file), ("VAULT_TLS_SERVER_NAME", "somebody.example")], String::new()),
+    ] {
+        let error = status_in(&variables, &keys).await.unwrap_err();
+        assert!(error.kind == StoreErrorKind::Unavailable && error.detail.contains("certificate"), "{variables:?}: {error}");
     }
 }
 
