@@ -111,18 +111,20 @@ impl<'a> Scene<'a> {
     /// All sessions are over: what is left of them?
     #[track_caller]
     fn comes_to_rest(&self) {
+        let count = |name: &str| self.keyward().http("/metrics").body.lines().any(|line| line == format!("{name} 0"));
+        within(STORES_OWN_TIME, "Keyward has no lease any more", || {
+            (count("keyward_leases_live") && count("keyward_leases_waiting")).then_some(())
+        });
+        assert_eq!(self.keyward().cli(&["sessions", "--format", "json"]).ok(), "[]");
         within(STORES_OWN_TIME, "the store has no lease any more", || {
             self.leases.iter().all(|database| database.leases() == 0).then_some(())
         });
-        let left = within(STORES_OWN_TIME, "no account is left but those that nobody can know of", || {
-            Some(self.accounts()).filter(|left| left.len() <= self.named())
+        within(STORES_OWN_TIME, "no account is left but those that nobody can know of", || {
+            (self.accounts().len() <= self.named()).then_some(())
         });
         // Who nobody can know of ends all the same, where the database knows such an end.
         let endless = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%' AND (rolvaliduntil IS NULL OR rolvaliduntil > now() + interval '1 min')";
         eventually("those that are left cannot log in", || (self.servers.postgres.sql("postgres", endless) == "0").then_some(()));
-        eprintln!("chaos: {} accounts left, {} named: {left:?}", left.len(), self.named());
-        let metrics = self.keyward().http("/metrics").body;
-        assert!(metrics.contains("keyward_leases_live 0\n") && metrics.contains("keyward_leases_waiting 0\n"), "{metrics}");
         let sessions = |event: &str| -> BTreeSet<String> {
             let records = self.keyward().audit().into_iter().filter(|record| record["event"] == event);
             records.map(|record| record["session"].as_str().unwrap().to_owned()).collect()
