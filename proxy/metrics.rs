@@ -187,7 +187,11 @@ impl Metrics {
             "Reads of secrets, by whether the cache had them (`stale`: past their time, while the store could not be asked)",
             self.cache.clone(),
         );
-        registry.register("store_away", "Whether a store counts as away: its calls fail at once, but for one every few seconds", self.away.clone());
+        registry.register(
+            "store_away",
+            "Whether a store counts as away: its calls fail at once, but for one every few seconds",
+            self.away.clone(),
+        );
         registry.register("leases", "What happened to leases", self.leases.clone());
         let security = "Signs that somebody else had what only Keyward should have";
         registry.register("store_security_events", security, self.security.clone());
