@@ -292,6 +292,39 @@ fn a_sealed_file_is_made_by_hand_and_logs_sessions_in() {
 }
 
 #[test]
+fn a_value_that_was_sealed_for_a_row_logs_sessions_in_from_there_and_from_nowhere_else() {
+    let (alice, app, reader) = (canary(), postgres15().login(Method::Scram), postgres15().login(Method::Scram));
+    let database = postgres15().database();
+    let address = postgres15().address();
+    let rows = format!(
+        "stores: {{ rows: {{ type: table, address: \"{address}\", database: {database}, username: {}, password: {{ file: GIVEN/password }}, \
+         key: {{ file: GIVEN/key }}, cache_ttl: 0s, max_stale: 0s }} }}",
+        reader.name
+    );
+    let body = |row: &str| format!("address: \"{address}\", database: postgres, credential: rows:{row}");
+    let config = Config::new().line(&rows).connection("orders", &body("orders")).connection("other", &body("other"));
+    let keyward = Keyward::start(&config.user("alice", &alice).allow("alice", "*"));
+    let operator = Operator::beside(&keyward, None);
+    fs::write(keyward.given().join("password"), &reader.password).unwrap();
+    operator.run(&["key", &keyward.given().join("key").display().to_string()], "").ok();
+
+    let sealed = operator.run(&["seal", "rows:orders", "username", "password"], &format!("{}\n{}\n", app.name, app.password));
+    let text = sealed.ok();
+    assert!(text.starts_with("v1:") && !text.contains(&app.name), "{text}");
+    must_be_absent("the sealed value", text);
+    let insert = |row: &str| format!("INSERT INTO secret VALUES ('{row}', '{text}');");
+    let create = format!("CREATE TABLE secret (key text PRIMARY KEY, value text); GRANT SELECT ON secret TO {};", reader.name);
+    postgres15().sql(&database, &(create + &insert("orders") + &insert("other")));
+    assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), app.name);
+    keyward.expect_log("another key or for another name");
+    psql(&keyward.dsn("alice", &alice, "other"), "SELECT 1").refused();
+    // One value, as `password: rows:name` wants it; and what is written elsewhere.
+    assert!(operator.run(&["seal", "rows:single"], "one").ok().starts_with("v1:"));
+    failed(&operator.run(&["seal", "rows:single"], ""), "the value is empty");
+    wrong(&operator.run(&["put", "rows:orders", "password"], "x"), "written elsewhere");
+}
+
+#[test]
 fn a_shell_completes_it() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command.args(["completions", "bash"]);

@@ -51,8 +51,8 @@ use tokio::sync::watch;
 
 use crate::{Grant, SessionId};
 
-pub use credential::{Credential, Provenance};
 pub(crate) use calls::blocking;
+pub use credential::{Credential, Provenance};
 pub(crate) use credential::{Document, wipe};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use input::{Input, Nowhere, Outer};

@@ -12,10 +12,12 @@ use crate::operator::Change;
 /// How a kind of store is written to.
 pub(crate) struct Writing {
     /// Opens one for an operator, with the token that he showed. The login of the file is never used.
-    pub(crate) open: fn(&Opening<'_>, Option<&Secret>) -> Result<Box<dyn Writer>, StoreError>,
+    pub(crate) open: OpenWriter,
     /// What he has to show.
     pub(crate) wants: fn(&keyward_config::Store) -> Wants,
 }
+
+type OpenWriter = fn(&Opening<'_>, Option<&Secret>) -> Result<Box<dyn Writer>, StoreError>;
 
 /// How values are sealed that others put where a kind of store reads them.
 pub(crate) struct Sealing {

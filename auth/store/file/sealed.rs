@@ -86,7 +86,8 @@ impl SealedFile {
     fn of(opening: &Opening<'_>) -> Result<Self, String> {
         let settings = opening.store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
         let path = settings.sealed.as_ref().ok_or("it is a folder: other programs write its files")?;
-        let key = settings.key.as_ref().ok_or("`sealed` needs a `key`: { file: … } (`keyward secret key` makes one), { env: … } or { secret: … }")?;
+        let missing = "`sealed` needs a `key`: { file: … } (`keyward secret key` makes one), { env: … } or { secret: … }";
+        let key = settings.key.as_ref().ok_or(missing)?;
         Ok(Self { path: Arc::from(&**path), key: Input::new("key", key, &opening.outer) })
     }
 
