@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
+use rustls::client::ResolvesClientCert;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -116,6 +117,11 @@ impl Client {
     /// Where the store is, for telling it from others: its first address.
     pub(super) fn origin(&self) -> &str {
         self.route.origin()
+    }
+
+    /// Shows this certificate to the servers from now on.
+    pub(super) fn show(&self, certificate: &Arc<dyn ResolvesClientCert>) {
+        self.route.show(certificate);
     }
 
     /// Sends a call, and again as far as that is safe, within ten seconds. Only a call that has a limit of its own may take longer: cut

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use reqwest::Url;
 use rustls::ClientConfig;
+use rustls::client::{ResolvesClientCert, Resumption};
 
 use super::super::answer::Failure;
 use super::super::settings::Settings;
@@ -43,7 +44,7 @@ pub(super) struct Node {
 
 /// Connections to a node. Each new one resolves the name anew.
 struct Connections {
-    tls: ClientConfig,
+    tls: ArcSwap<ClientConfig>,
     /// Resolve every name to this host: the name in the URL is one to ask for and to verify.
     leads_to: Option<String>,
     open: ArcSwap<reqwest::Client>,
@@ -84,6 +85,11 @@ impl Route {
         let next = number.checked_add(1).filter(|next| *next < self.len()).unwrap_or(0);
         let _ = self.current.compare_exchange(number, next, Ordering::Relaxed, Ordering::Relaxed);
         self.len() > 1
+    }
+
+    /// Shows this certificate to every node from now on.
+    pub(super) fn show(&self, certificate: &Arc<dyn ResolvesClientCert>) {
+        std::iter::once(&self.first).chain(&self.others).for_each(|node| node.show(certificate));
     }
 
     /// Where a standby sends us, with the node whose connections lead there. A token is shown to no other server than those of the file:
@@ -130,7 +136,7 @@ impl Node {
         }
         let tls = tls::config(settings)?;
         let open = ArcSwap::from_pointee(connect(&tls, leads_to.as_deref())?);
-        Ok(Self { origin, host, base, connections: Connections { tls, leads_to, open } })
+        Ok(Self { origin, host, base, connections: Connections { tls: ArcSwap::from_pointee(tls), leads_to, open } })
     }
 
     /// The URL of a path below `/v1/`, which is encoded already.
@@ -150,9 +156,18 @@ impl Node {
     /// Requests under way keep theirs.
     pub(super) fn reconnect(&self) {
         let Connections { tls, leads_to, open } = &self.connections;
-        if let Ok(new) = connect(tls, leads_to.as_deref()) {
+        if let Ok(new) = connect(&tls.load(), leads_to.as_deref()) {
             open.store(Arc::new(new));
         }
+    }
+
+    /// From now on this certificate is shown, on new connections: none goes on that began with another one.
+    fn show(&self, certificate: &Arc<dyn ResolvesClientCert>) {
+        let mut tls = ClientConfig::clone(&self.connections.tls.load());
+        tls.client_auth_cert_resolver = Arc::clone(certificate);
+        tls.resumption = Resumption::default();
+        self.connections.tls.store(Arc::new(tls));
+        self.reconnect();
     }
 
     fn is_at(&self, target: &Url) -> bool {

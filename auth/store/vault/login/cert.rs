@@ -1,8 +1,13 @@
 //! The client certificate of the connection to the store (vault.md §4.4).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use keyward_config::Stamp;
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::json;
 
 use super::Granted;
@@ -12,7 +17,7 @@ use super::settings::CertKeys;
 use crate::store::vault::client::Client;
 use crate::store::vault::settings::Settings;
 use crate::store::{StoreError, StoreErrorKind};
-use crate::tls::certificates;
+use crate::tls::{certificates, private_key};
 
 /// Before its end, a certificate is warned about: at a fifth of its life, at most this long.
 const LONGEST_WARNING: Duration = Duration::from_secs(14 * 86_400);
@@ -22,21 +27,60 @@ const HINTS: &[(u16, &str)] = &[(403, "a wrong mount")];
 pub(in crate::store::vault) struct Cert {
     mount: Mount,
     name: Option<String>,
-    file: PathBuf,
+    files: Files,
+    /// The files as they were when what is in them was last taken.
+    taken: Mutex<Stamps>,
 }
+
+#[derive(Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+type Stamps = [Option<Stamp>; 2];
 
 impl Cert {
     pub(super) fn new(keys: &CertKeys, settings: &Settings) -> Result<Self, String> {
-        let (Some(file), Some(_)) = (&settings.client_cert, &settings.client_key) else {
+        let (Some(certificate), Some(key)) = (&settings.client_cert, &settings.client_key) else {
             return Err("`method: cert` shows the store's client_cert: give it and client_key".to_owned());
         };
-        Ok(Self { mount: Mount::read("auth.mount", keys.mount.as_deref(), "cert")?, name: keys.name.clone(), file: file.to_path_buf() })
+        let files = Files { certificate: certificate.to_path_buf(), key: key.to_path_buf() };
+        let mount = Mount::read("auth.mount", keys.mount.as_deref(), "cert")?;
+        Ok(Self { mount, name: keys.name.clone(), taken: Mutex::new(files.stamps()), files })
     }
 
-    pub(super) fn prepare(&self) -> Result<Post, StoreError> {
+    /// The files that are renewed under their names.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        vec![&self.files.certificate, &self.files.key]
+    }
+
+    pub(super) async fn prepare(&self, client: &Client) -> Result<Post, StoreError> {
+        let now = self.take_up(client).await;
         let body = self.name.as_ref().map_or_else(|| json!({}), |name| json!({ "name": name }));
-        let proves = self.file.as_os_str().as_encoded_bytes();
-        Ok(Post::new(&self.mount, &["login"], body, &[proves], HINTS))
+        // Another certificate is another proof.
+        Ok(Post::new(&self.mount, &["login"], body, &[format!("{now:?}").as_bytes()], HINTS))
+    }
+
+    /// Shows what is in the files now, if that is something else. The two are not written at one moment: until they fit each other, the
+    /// former ones are shown.
+    async fn take_up(&self, client: &Client) -> Stamps {
+        let files = self.files.clone();
+        let read = tokio::task::spawn_blocking(move || (files.stamps(), files.read())).await;
+        let Ok((now, read)) = read else { return Stamps::default() };
+        let Ok(mut taken) = self.taken.lock() else { return now };
+        if *taken == now {
+            return now;
+        }
+        match read {
+            Ok(certificate) => {
+                client.show(&certificate);
+                *taken = now;
+                tracing::info!(store = client.name, "took up the new client_cert");
+            }
+            Err(error) => tracing::warn!(store = client.name, error, "the new client_cert cannot be used: the former one is shown"),
+        }
+        *taken
     }
 
     pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
@@ -51,9 +95,21 @@ impl Cert {
 
     /// That the certificate ends soon.
     pub(super) async fn warning(&self) -> Option<String> {
-        let file = self.file.clone();
+        let file = self.files.certificate.clone();
         let life = tokio::task::spawn_blocking(move || life(&file)).await.ok().flatten();
         life?.warning(SystemTime::now())
+    }
+}
+
+impl Files {
+    fn stamps(&self) -> Stamps {
+        [Stamp::of(&self.certificate), Stamp::of(&self.key)]
+    }
+
+    fn read(&self) -> Result<Arc<dyn ResolvesClientCert>, String> {
+        let (chain, key) = (certificates(&self.certificate)?, private_key(&self.key)?);
+        let pair = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| error.to_string())?;
+        Ok(Arc::new(SingleCertAndKey::from(pair)))
     }
 }
 
@@ -68,12 +124,11 @@ impl Life {
         let fifth = self.end.duration_since(self.begin).ok()?.checked_div(5)?;
         let left = self.end.duration_since(now).unwrap_or_default();
         let hours = left.as_secs().checked_div(3600)?;
-        (left < fifth.min(LONGEST_WARNING))
-            .then(|| format!("client_cert ends in {hours} h, and with it logins and renewals; a new one is taken at a reload"))
+        (left < fifth.min(LONGEST_WARNING)).then(|| format!("client_cert ends in {hours} h, and with it logins and renewals"))
     }
 }
 
-fn life(file: &std::path::Path) -> Option<Life> {
+fn life(file: &Path) -> Option<Life> {
     let chain = certificates(file).ok()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
     let time =

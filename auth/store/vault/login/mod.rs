@@ -101,7 +101,7 @@ impl Login {
             Self::AppRole(login) => login.prepare(client).await.map(Ready::Post),
             Self::Worker(login) => login.prepare().await.map(Ready::Worker),
             Self::Jwt(login) => login.prepare().await.map(Ready::Post),
-            Self::Cert(login) => login.prepare().map(Ready::Post),
+            Self::Cert(login) => login.prepare(client).await.map(Ready::Post),
             Self::Password(login) => login.prepare().await.map(Ready::Post),
             Self::Aws(login) => login.prepare().await.map(Ready::Post),
         }
@@ -138,13 +138,14 @@ impl Login {
         }
     }
 
-    /// The file that somebody else replaces when the token is to be another one: what is in it is taken at once, since a wrapped secret
-    /// id that nobody opens ends, and a token that nobody uses, too.
-    pub(super) fn watched(&self) -> Option<&Path> {
+    /// The files that somebody else replaces when the login is to be another one: what is in them is taken at once, since a wrapped secret
+    /// id that nobody opens ends, and a token that nobody uses, and a former certificate, too.
+    pub(super) fn watched(&self) -> Vec<&Path> {
         match self {
-            Self::Token(login) => login.file(),
-            Self::AppRole(login) => login.wrapped_file(),
-            Self::Worker(_) | Self::Jwt(_) | Self::Cert(_) | Self::Password(_) | Self::Aws(_) => None,
+            Self::Token(login) => login.file().into_iter().collect(),
+            Self::AppRole(login) => login.wrapped_file().into_iter().collect(),
+            Self::Cert(login) => login.files(),
+            Self::Worker(_) | Self::Jwt(_) | Self::Password(_) | Self::Aws(_) => Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What keeps a token alive: renewed at two thirds, taken anew when its file changes, told of when its end comes near (vault.md §3.5).
 
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -106,29 +107,28 @@ async fn wake(wait: Option<Duration>, file: Option<&mut Watched>, is_former: imp
     }
 }
 
-/// A file that somebody else replaces.
-struct Watched {
-    path: std::path::PathBuf,
-    stamp: Option<Stamp>,
-}
+/// Files that somebody else replaces, each as it was last.
+struct Watched(Vec<(PathBuf, Option<Stamp>)>);
 
 impl Watched {
     fn of(tokens: &Weak<Tokens>) -> Option<Self> {
         let tokens = tokens.upgrade()?;
-        let path = tokens.login.watched()?.to_path_buf();
-        let stamp = Stamp::of(&path);
-        Some(Self { path, stamp })
+        let files: Vec<_> = tokens.login.watched().into_iter().map(|path| (path.to_path_buf(), Stamp::of(path))).collect();
+        (!files.is_empty()).then_some(Self(files))
     }
 
-    /// Whether it is another one now. That it is gone is no change: whoever writes it may remove it before.
+    /// Whether one is another one now. That it is gone is no change: whoever writes it may remove it before.
     async fn changed(&mut self) -> bool {
-        let path = self.path.clone();
-        let stamp = tokio::task::spawn_blocking(move || Stamp::of(&path)).await.ok().flatten();
-        if stamp.is_none() || stamp == self.stamp {
-            return false;
+        let paths: Vec<PathBuf> = self.0.iter().map(|(path, _)| path.clone()).collect();
+        let look = move || paths.iter().map(|path| Stamp::of(path)).collect::<Vec<_>>();
+        let stamps = tokio::task::spawn_blocking(look).await.unwrap_or_default();
+        let mut changed = false;
+        for ((_, known), now) in self.0.iter_mut().zip(stamps) {
+            if now.is_some() && now != *known {
+                (*known, changed) = (now, true);
+            }
         }
-        self.stamp = stamp;
-        true
+        changed
     }
 }
 

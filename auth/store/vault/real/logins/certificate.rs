@@ -85,6 +85,30 @@ async fn a_client_certificate_logs_in_and_renews() {
     assert!(said.contains("invalid certificate") || said.contains("no chain"), "{said}");
 }
 
+#[tokio::test]
+async fn a_certificate_that_is_renewed_under_its_name_is_shown_from_then_on() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (port, ca) = tls::server();
+    let (former, next) = (Authority::new(), Authority::new());
+    let scene = Scene { port, ca, mount: unique("cert") };
+    scene.post(&format!("sys/auth/{}", scene.mount), json!({"type": "cert"})).await;
+    scene.post("secret/data/cert/p", json!({"data": {"username": "app", "password": "x"}})).await;
+    scene.post("sys/policies/acl/cert", json!({ "policy": "path \"secret/data/cert/p\" { capabilities = [\"read\"] }" })).await;
+    let role = |authority: &Authority| json!({"certificate": authority.pem, "token_policies": "cert", "token_ttl": 600});
+    scene.post(&format!("auth/{}/certs/keyward", scene.mount), role(&former)).await;
+    let bed = scene.bed(&former.keys("keyward.internal"), "");
+    bed.credential("db").await;
+    // Only the next authority's certificates are good from now on. They come one file after the other, as they do.
+    scene.post(&format!("auth/{}/certs/keyward", scene.mount), role(&next)).await;
+    next.keys("keyward.internal");
+    for (end, seen, times) in [("pem", "login refused", 1), ("key", "login ok", 2)] {
+        let file = format!("keyward.internal.{end}");
+        std::fs::copy(next.folder.path().join(&file), former.folder.path().join(&file)).unwrap();
+        bed.seen.wait_for(seen, times).await;
+    }
+    assert_eq!(bed.gate.store_status("corp").await.unwrap().warnings, Vec::<String>::new());
+}
+
 #[test]
 fn a_login_by_certificate_without_one_is_a_problem() {
     let text = "stores: { corp: { type: vault, address: 'https://v:8200', auth: { method: cert } } }\n";
