@@ -183,6 +183,23 @@ impl Bao {
         http::request(&address, method, &format!("/v1/{path}"), &[("X-Vault-Token", &self.root)], body).expect("OpenBao answers")
     }
 
+    /// Asks for a new secret id of this role, wrapped for a minute: all that the CLI prints of it.
+    pub fn wrapped_secret_id(&self, role: &AppRole) -> Value {
+        let (path, address) = (format!("/v1/auth/approle/role/{}/secret-id", role.name), format!("127.0.0.1:{}", self.port));
+        let headers = [("X-Vault-Token", self.root.as_str()), ("X-Vault-Wrap-TTL", "60s")];
+        http::request(&address, "POST", &path, &headers, "").expect("OpenBao answers").json()
+    }
+
+    /// Opens a wrapping token, as whoever has it can.
+    pub fn unwrap(&self, token: &str) -> Answer {
+        let address = format!("127.0.0.1:{}", self.port);
+        let answer = http::request(&address, "POST", "/v1/sys/wrapping/unwrap", &[("X-Vault-Token", token)], "").expect("OpenBao answers");
+        if answer.status == 200 {
+            remember(&text(&answer.json()["data"]["secret_id"]));
+        }
+        answer
+    }
+
     fn spawn(&self) {
         let mut command = Command::new(installed("bao"));
         command.arg("server").arg("-config").arg(self.folder.join("bao.hcl"));

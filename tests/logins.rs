@@ -1,0 +1,127 @@
+//! How Keyward logs in to its store, seen through psql, `check`, the log and the metrics: wrapped secret ids, and a worker with its runners.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::bed::{AppRole, Config, Keyward, Kv, Login, Method, bao, canary, postgres15, psql, scratch};
+
+/// A login of PostgreSQL in a KV secret, and a role that may read it.
+struct Secret {
+    kv: Kv<'static>,
+    app: Login,
+    role: AppRole,
+}
+
+impl Secret {
+    fn new() -> Self {
+        let (kv, app) = (bao().mount_kv2(), postgres15().login(Method::Scram));
+        kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+        let role = bao().approle(&[&kv.path("orders")]);
+        Self { kv, app, role }
+    }
+
+    /// The keys of a connection that takes it from the store.
+    fn connection(&self) -> String {
+        let (address, path) = (postgres15().address(), self.kv.path("orders"));
+        format!("address: \"{address}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"")
+    }
+}
+
+/// alice may reach all that these connections lead to.
+fn config(auth: &str, connections: &[(&str, String)], alice: &str) -> Config {
+    let config = Config::new().line(&format!("stores: {{ corp: {{ type: vault, address: \"{}\", auth: {auth} }} }}", bao().address()));
+    connections.iter().fold(config, |config, (name, keys)| config.connection(name, keys)).user("alice", alice).allow("alice", "*")
+}
+
+fn by_file(role: &AppRole, file: &Path) -> String {
+    let wrapped = format!("wrapped_secret_id: {{ file: \"{}\" }}, role_name: {}", file.display(), role.name);
+    format!("{{ method: approle, role_id: {}, {wrapped} }}", role.role_id)
+}
+
+fn write(file: &Path, wrapped: &Value) {
+    fs::write(file, format!("# wrapped for keyward\n{wrapped:#}\n")).unwrap();
+}
+
+fn token(wrapped: &Value) -> &str {
+    wrapped["wrap_info"]["token"].as_str().unwrap()
+}
+
+/// That Keyward has written this nowhere that others read.
+fn is_nowhere(keyward: &Keyward, secret: &str) {
+    let written = format!("{:?}{:?}{}{:?}", keyward.log(), keyward.audit(), keyward.http("/metrics").body, keyward.cli(&["check"]));
+    assert!(written.len() > 1000 && !written.contains(secret));
+}
+
+#[test]
+fn a_wrapped_secret_id_in_a_file_lets_sessions_in_and_is_opened_by_then() {
+    let (secret, alice) = (Secret::new(), canary());
+    let file = scratch("wrapped").join("wrapped.json");
+    let wrapped = bao().wrapped_secret_id(&secret.role);
+    write(&file, &wrapped);
+    let keyward = Keyward::start(&config(&by_file(&secret.role, &file), &[("orders", secret.connection())], &alice));
+    assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), secret.app.name);
+    assert_eq!(bao().unwrap(token(&wrapped)).status, 400, "whoever tries it now finds that somebody was there");
+    is_nowhere(&keyward, token(&wrapped));
+}
+
+#[test]
+fn a_wrapped_secret_id_that_somebody_else_has_opened_is_told_to_those_who_watch_and_not_to_the_client() {
+    let (secret, alice) = (Secret::new(), canary());
+    let file = scratch("wrapped").join("wrapped.json");
+    let wrapped = bao().wrapped_secret_id(&secret.role);
+    assert_eq!(bao().unwrap(token(&wrapped)).status, 200);
+    write(&file, &wrapped);
+    let keyward = Keyward::start(&config(&by_file(&secret.role, &file), &[("orders", secret.connection())], &alice));
+    keyward.expect_log("wrapped secret id is not ours alone").expect_log("login_failed").expect_log("auth.wrapped_secret_id");
+    for _ in 0..2 {
+        let refused = psql(&keyward.dsn("alice", &alice, "orders"), "SELECT 1");
+        assert!(refused.code != Some(0) && refused.stderr.contains("the credential for this connection is not available"), "{refused:?}");
+        assert!(!refused.stderr.contains("wrap"), "{refused:?}");
+    }
+    let events: Vec<Value> = keyward.log().into_iter().filter(|line| line["event"] == "wrapped_secret_id_consumed").collect();
+    assert!(
+        matches!(&events[..], [one] if one["level"] == "ERROR" && one["store"] == "corp"),
+        "once, however often it is tried: {events:?}"
+    );
+    let metrics = keyward.http("/metrics").body;
+    let counted = "keyward_store_security_events_total{store=\"corp\",event=\"wrapped_secret_id_consumed\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
+    is_nowhere(&keyward, token(&wrapped));
+    // A new one in the file, and all is well.
+    write(&file, &bao().wrapped_secret_id(&secret.role));
+    assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), secret.app.name);
+}
+
+#[test]
+fn each_connection_is_read_with_the_rights_of_its_runner() {
+    let (orders, payroll, alice) = (Secret::new(), Secret::new(), canary());
+    let path = |secret: &Secret| {
+        format!(
+            "path \"auth/approle/role/{}/secret-id\" {{\n capabilities = [\"update\"]\n min_wrapping_ttl = \"10s\"\n}}\n",
+            secret.role.name
+        )
+    };
+    let worker = bao().approle(&["replaced/below"]);
+    bao().call("PUT", &format!("sys/policies/acl/{}", worker.name), json!({ "policy": path(&orders) + &path(&payroll) }));
+    let runner = |name: &str, secret: &Secret| format!("{name}: {{ role_id: {}, role_name: {} }}", secret.role.role_id, secret.role.name);
+    let runners = format!("runners: {{ {}, {} }}, runner: orders", runner("orders", &orders), runner("payroll", &payroll));
+    let auth = format!("{{ method: approle, worker: {{ role_id: {}, secret_id: {} }}, {runners} }}", worker.role_id, worker.secret_id);
+    let connections = [
+        ("orders", orders.connection()),
+        ("payroll", format!("runner: payroll, {}", payroll.connection())),
+        ("beyond", payroll.connection()),
+    ];
+    let keyward = Keyward::start(&config(&auth, &connections, &alice));
+    for (connection, secret) in [("orders", &orders), ("payroll", &payroll)] {
+        assert_eq!(psql(&keyward.dsn("alice", &alice, connection), "SELECT current_user").ok(), secret.app.name);
+    }
+    keyward.expect_log("denied");
+    let refused = psql(&keyward.dsn("alice", &alice, "beyond"), "SELECT 1");
+    assert!(refused.stderr.contains("the credential for this connection is not available"), "{refused:?}");
+    let metrics = keyward.http("/metrics").body;
+    for store in ["corp", "corp/payroll"] {
+        assert!(metrics.contains(&format!("keyward_store_token_left_seconds{{store=\"{store}\"}}")), "{metrics}");
+    }
+}
