@@ -112,6 +112,14 @@ pub struct Held {
 }
 
 impl Held {
+    /// The same with as much of it as is wanted.
+    pub(crate) fn with(mut self, values: Values) -> Self {
+        if values == Values::Hidden {
+            hide(&mut self.fields);
+        }
+        self
+    }
+
     /// The names of its keys, sorted; those inside of others behind a dot: `db.password`.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
@@ -141,6 +149,16 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         wipe(&mut self.fields);
+    }
+}
+
+fn hide(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.values_mut().for_each(hide),
+        other => {
+            wipe(other);
+            *other = Value::Null;
+        }
     }
 }
 

@@ -19,10 +19,10 @@ use super::{DONE, File, Format, WRONG, failed, prompt, run, runtime};
 use crate::reload;
 
 const NAMES: &str = "\
-A secret is named as the file names it, with its store before it: corp:prod_db/data/mysql (the `data/` of KV version 2 may be left out), or
+A secret is named as the file names it, with its store before it: corp:prod_db/data/mysql (the `data/` of KV version 2 may be left out), or \
 corp:prod_db/data/mysql?password for one of its keys. The store may be left out where the file has only one.
 
-A store of type vault is asked with your own token, never with Keyward's login: the one in BAO_TOKEN or VAULT_TOKEN, else in ~/.vault-token
+A store of type vault is asked with your own token, never with Keyward's login: the one in BAO_TOKEN or VAULT_TOKEN, else in ~/.vault-token \
 (`vault login`, `bao login`), else it is asked for. Its address, namespace and TLS are those of the file.";
 
 #[derive(Subcommand)]

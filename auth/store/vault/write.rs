@@ -103,8 +103,8 @@ impl Desk {
         let api = at.api("data");
         let call = Call { query, fresh: true, ..Call::get("kv_read", &api) };
         match self.call(&call, Retry::Idempotent).await {
-            Ok(answer) if at.history == History::Kept => held(answer, "data", path),
-            Ok(mut answer) => Ok(Held { fields: answer.take_data(), version: None }),
+            Ok(answer) if at.history == History::Kept => held(answer, "data", path).map(|held| held.with(values)),
+            Ok(mut answer) => Ok(Held { fields: answer.take_data(), version: None }.with(values)),
             Err(Failure::Refused(refused)) if refused.status == 404 => Err(absent(&refused, path)),
             Err(failure) => Err(failed(format_args!("reading {path}"))(failure)),
         }
@@ -194,7 +194,7 @@ impl Desk {
         self.must_be_there(at, path, versions).await?;
         let body = json!({ "versions": versions });
         let answer = self.send("kv_versions", Method::POST, &at.api(word), Some(&body)).await;
-        answer.map(drop).map_err(failed(format_args!("to {word} versions of {path}")))
+        answer.map(drop).map_err(failed(format_args!("{word} versions of {path}")))
     }
 
     /// The server says that it did also what there was nothing to do for. Only a token that may read metadata hears of it.

@@ -66,11 +66,8 @@ impl Writer for SealedFile {
     fn get<'a>(&'a self, path: &'a SecretPath, _: Option<u64>, values: Values) -> BoxFuture<'a, Result<Held, StoreError>> {
         Box::pin(async move {
             let mut content = self.content().await?;
-            let mut held = Held { fields: content.0.remove(path.as_str()).ok_or_else(|| absent(path))?, version: None };
-            if values == Values::Hidden {
-                hide(&mut held.fields);
-            }
-            Ok(held)
+            let fields = content.0.remove(path.as_str()).ok_or_else(|| absent(path))?;
+            Ok(Held { fields, version: None }.with(values))
         })
     }
 
@@ -127,17 +124,6 @@ impl Writer for SealedFile {
 
 fn no_versions<'a, T: Send + 'a>(path: &SecretPath) -> BoxFuture<'a, Result<T, StoreError>> {
     Box::pin(ready(Err(malformed(path, "a sealed file keeps neither versions nor metadata"))))
-}
-
-/// Takes the values out.
-fn hide(value: &mut Value) {
-    match value {
-        Value::Object(map) => map.values_mut().for_each(hide),
-        other => {
-            wipe(other);
-            *other = Value::Null;
-        }
-    }
 }
 
 /// Held while it is written. The folder is locked, since the file itself is another one afterwards.

@@ -64,6 +64,8 @@ async fn what_is_written_is_read_and_other_keys_stay() {
         let made = operator.put(&name, Others::Kept, &[("password", "first"), ("deep.a", "c")]).await.unwrap();
         assert_eq!(made, (version == "2").then_some(2));
         assert_eq!(operator.keys(&name).await.unwrap(), ["deep.a", "password", "port", "username"]);
+        let hidden = operator.secrets.get(&operator.name(&name), None, Values::Hidden).await.unwrap();
+        assert_eq!(hidden.json().expose_str(), Some("{\"deep\":{\"a\":null},\"password\":null,\"port\":null,\"username\":null}"));
         assert_eq!(operator.value(&name, "password").await.unwrap(), "first");
         assert_eq!(
             (operator.value(&name, "deep.a").await.unwrap().as_str(), operator.value(&name, "port").await.unwrap().as_str()),
