@@ -21,9 +21,9 @@ use super::Vault;
 use super::login::settings::Auth;
 use super::settings::Settings;
 use crate::SessionId;
+use crate::store::StoreError;
 use crate::store::needs::{Needs, Want};
 use crate::store::policies::{AskStore, Policies, Rights};
-use crate::store::{StoreError, StoreErrorKind};
 
 const REVOKE: &str = "sys/leases/revoke";
 const RENEW: &str = "sys/leases/renew";
@@ -83,15 +83,21 @@ impl Policies for Vault {
 }
 
 impl Vault {
-    async fn write_policy(&self, entry: &Entry, role: Option<&Name>, needs: &Needs, mut ask: AskStore) -> String {
+    async fn write_policy(&self, entry: &Entry, role: Option<&Name>, needs: &Needs, ask: AskStore) -> String {
         let spaces = Spaces::of(entry);
-        let (mut written, mut why, mut renews, mut per_user, mut open) = (Written::default(), None, false, false, false);
+        let mut written = Written::default();
+        let mut silent = match (ask, auth(entry).is_some_and(Auth::is_used_up)) {
+            (AskStore::Never, _) => Some("the store was not asked".to_owned()),
+            (AskStore::IfNeeded, true) => Some("the store was not asked, since that would use up the wrapped secret id".to_owned()),
+            (AskStore::IfNeeded, false) => None,
+        };
+        let (mut renews, mut per_user, mut open) = (false, false, false);
         for want in needs.wants() {
             let mut mount = None;
-            if is_open(want) && ask == AskStore::IfNeeded {
+            if is_open(want) && silent.is_none() {
                 mount = self.mount_of(SessionId::random(), &want.path).await.unwrap_or_else(|error| {
                     // It is not waited for again at the next path.
-                    (ask, why) = (AskStore::Never, Some(error.kind));
+                    silent = Some(format!("the store could not be asked ({})", error.kind.word()));
                     None
                 });
             }
@@ -111,7 +117,7 @@ impl Vault {
             (true, false) => written.block(&format!("{}{RENEW}", spaces.below)).add("update", "Leases are renewed.".to_owned()),
             (false, _) => {}
         }
-        written.remarks.extend(open.then(|| not_known(ask, why)));
+        written.remarks.extend(open.then(|| not_known(silent.as_deref())));
         written.remarks.extend(per_user.then(|| "A `+` stands for the name of each user.".to_owned()));
         written.remarks.extend(written.blocks.is_empty().then(|| "The file wants nothing of it.".to_owned()));
         let whose = role.map_or_else(String::new, |role| format!("the runner {role} of "));
@@ -178,13 +184,9 @@ fn auth(entry: &Entry) -> Option<&Auth> {
     entry.settings.downcast_ref::<Settings>()?.auth.as_ref()
 }
 
-/// Why both forms of a path are there.
-fn not_known(ask: AskStore, why: Option<StoreErrorKind>) -> String {
-    let why = match (ask, why) {
-        (_, Some(kind)) => format!("the store could not be asked ({})", kind.word()),
-        (AskStore::Never, None) => "the store was not asked".to_owned(),
-        (AskStore::IfNeeded, None) => "the store tells only those who may use something there".to_owned(),
-    };
+/// Why both forms of a path are there. `silent`: why the store did not tell which one it is; `None`: it may not.
+fn not_known(silent: Option<&str>) -> String {
+    let why = silent.unwrap_or("the store tells only those who may use something there");
     format!("Which version of KV is mounted is not known: {why}. With both forms in force it can be asked: then only one is left.")
 }
 

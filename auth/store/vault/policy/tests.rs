@@ -5,13 +5,17 @@ use crate::{Gate, sample};
 
 /// The policies of the store `corp`, whose further keys these are.
 async fn policies(store: &str, connections: &str) -> Vec<StorePolicy> {
+    asked(AskStore::Never, store, connections).await
+}
+
+async fn asked(ask: AskStore, store: &str, connections: &str) -> Vec<StorePolicy> {
     let text = format!(
         "stores:\n  corp: {{ type: vault, address: 'https://vault.invalid', {store} }}\nconnections:\n{connections}\
          users: {{ alice: {{}} }}\naccess: [{{ allow: [alice], connections: ['*'] }}]\n"
     );
     let (config, mut problems) = sample::config(&text);
     let gate = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
-    gate.store_policies(&config, "corp", AskStore::Never).await.unwrap()
+    gate.store_policies(&config, "corp", ask).await.unwrap()
 }
 
 fn database(name: &str, keys: &str) -> String {
@@ -176,4 +180,13 @@ async fn a_policy_of_a_login_above_the_secrets_names_the_namespace_in_its_paths(
 async fn a_store_of_which_nothing_is_wanted_says_so() {
     let policies = policies(TOKEN, &database("given", "username: { literal: u }, password: { literal: p }")).await;
     assert!(policies[0].text.contains("# The file wants nothing of it.\n") && !policies[0].text.contains("\npath"), "{policies:?}");
+}
+
+#[tokio::test]
+async fn a_wrapped_secret_id_is_left_to_the_process_that_it_is_for() {
+    let auth = "auth: { method: approle, role_id: r, role_name: keyward, wrapped_secret_id: { literal: w } }";
+    let policies = asked(AskStore::IfNeeded, auth, &database("older", "credential: old/app/mysql")).await;
+    let says = "not asked, since that would use up the wrapped secret id";
+    let text = policies[0].text.replace("\n# ", " ");
+    assert!(text.contains(says) && text.contains("\npath \"old/data/app/mysql\""), "{text}");
 }
