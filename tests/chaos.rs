@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed::{
     Bao, Certificate, Config, Database, Dsn, Keyward, Mysql, MysqlClient, MysqlDsn, MysqlTls, Postgres, Psql, bao, canary, eventually,
@@ -108,6 +108,18 @@ impl<'a> Scene<'a> {
         lines.filter(|line| line.to_string().contains("a lease may be orphaned")).count()
     }
 
+    /// As an admin would. OpenBao 2.7.2 has written down the lease of a request that was cut off, and forgets to end it in time until somebody
+    /// looks at it or the server starts again.
+    fn look_at_leases(&self) {
+        for Database { mount, .. } in &self.leases {
+            let listed = self.servers.bao.request("LIST", &format!("sys/leases/lookup/{mount}/creds/rw"), "").json();
+            for key in listed["data"]["keys"].as_array().into_iter().flatten() {
+                let lease = json!({ "lease_id": format!("{mount}/creds/rw/{}", key.as_str().unwrap()) });
+                self.servers.bao.request("PUT", "sys/leases/lookup", &lease.to_string());
+            }
+        }
+    }
+
     /// All sessions are over: what is left of them?
     #[track_caller]
     fn comes_to_rest(&self) {
@@ -117,6 +129,7 @@ impl<'a> Scene<'a> {
         });
         assert_eq!(self.keyward().cli(&["sessions", "--format", "json"]).ok(), "[]");
         within(STORES_OWN_TIME, "the store has no lease any more", || {
+            self.look_at_leases();
             self.leases.iter().all(|database| database.leases() == 0).then_some(())
         });
         within(STORES_OWN_TIME, "no account is left but those that nobody can know of", || {
