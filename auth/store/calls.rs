@@ -19,11 +19,6 @@ impl Calls {
         Self { label: label.to_owned(), observer: Arc::clone(observer) }
     }
 
-    /// The store's name in logs.
-    pub(crate) fn label(&self) -> &str {
-        &self.label
-    }
-
     /// Makes a call; `operation` is a fixed word.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What every kind of store does alike: one list of behaviours, held against each row of `KINDS` and each way to set one up (beds.rs).
 
-mod beds;
+pub(super) mod beds;
 
 use serde_json::{Value, json};
 

@@ -20,20 +20,20 @@ use crate::store::vault::real;
 use crate::store::{KINDS, Kind, Opening, SecretPath, Store, text};
 
 /// A store with what a test does to it.
-pub(super) struct Bed {
+pub(in crate::store) struct Bed {
     /// For messages: the kind, and which way to set it up.
-    pub(super) name: &'static str,
+    pub(in crate::store) name: &'static str,
     kind: &'static str,
-    pub(super) store: Arc<dyn Store>,
+    pub(in crate::store) store: Arc<dyn Store>,
     put: Put,
     /// Where its secrets are: before the name of each.
     below: String,
     /// A store and a secret there that it may not read. `None`: who runs the tests may read everything.
-    pub(super) forbidden: Option<(Arc<dyn Store>, SecretPath)>,
+    pub(in crate::store) forbidden: Option<(Arc<dyn Store>, SecretPath)>,
     /// The same store where nobody is. `None`: it is in our own memory.
-    pub(super) away: Option<Arc<dyn Store>>,
+    pub(in crate::store) away: Option<Arc<dyn Store>>,
     /// A secret of so many bytes is not read.
-    pub(super) too_long: usize,
+    pub(in crate::store) too_long: usize,
     again: Box<dyn Fn() -> Arc<dyn Store>>,
     _folder: Option<TempDir>,
 }
@@ -41,51 +41,64 @@ pub(super) struct Bed {
 type Put = Box<dyn Fn(String, Value) -> BoxFuture<'static, ()>>;
 
 impl Bed {
-    pub(super) async fn put(&self, name: &str, secret: &Value) {
+    pub(in crate::store) async fn put(&self, name: &str, secret: &Value) {
         (self.put)(name.to_owned(), secret.clone()).await;
     }
 
-    pub(super) fn path(&self, name: &str) -> SecretPath {
+    pub(in crate::store) fn path(&self, name: &str) -> SecretPath {
         let path = format!("{}{name}", self.below);
         if self.kind().roles { SecretPath::of_engine(&path, true, None) } else { SecretPath::of_name(&path, None) }.unwrap()
     }
 
-    pub(super) fn kind(&self) -> &'static Kind {
+    pub(in crate::store) fn kind(&self) -> &'static Kind {
         KINDS.iter().find(|kind| kind.settings.name == self.kind).unwrap()
     }
 
     /// Whether a secret there may be one text. A sealed file is written by us, and has keys.
-    pub(super) fn has_texts(&self) -> bool {
+    pub(in crate::store) fn has_texts(&self) -> bool {
         !self.kind().roles && self.name != "sealed file"
     }
 
-    pub(super) fn open_again(&self) -> Arc<dyn Store> {
+    pub(in crate::store) fn open_again(&self) -> Arc<dyn Store> {
         (self.again)()
     }
 }
 
 /// The beds of a kind. A new kind fails here until it has one.
-pub(super) async fn beds(kind: &str) -> Vec<Bed> {
+pub(in crate::store) async fn beds(kind: &str) -> Vec<Bed> {
     match kind {
         "vault" => vec![vault().await],
         "file" => vec![folder(), sealed_file()],
         "env" => vec![environment()],
-        "table" => vec![table("table", None), table("sealed table", Some(SealingKey::make().unwrap().to_string()))],
+        "table" => {
+            let key = SealingKey::make().unwrap().to_string();
+            vec![table("table", None).0, table("sealed table", Some(key)).0]
+        }
         other => panic!("the kind {other} has no bed in the contract tests"),
     }
 }
 
 /// A store as the file opens it.
-fn open(kind: &'static str, keys: &str) -> Arc<dyn Store> {
-    with_opening(kind, keys, |opening| {
-        let kind = KINDS.iter().find(|row| row.settings.name == kind).unwrap();
-        (kind.open)(opening).unwrap_or_else(|error| panic!("{error}"))
-    })
+pub(in crate::store) fn open(kind: &str, keys: &str) -> Arc<dyn Store> {
+    try_open(kind, keys).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same, of keys that may be wrong.
+pub(in crate::store) fn try_open(kind: &str, keys: &str) -> Result<Arc<dyn Store>, String> {
+    let row = KINDS.iter().find(|row| row.settings.name == kind).unwrap();
+    with_opening(kind, keys, |opening| (row.open)(opening))
 }
 
 fn with_opening<T>(kind: &str, keys: &str, then: impl FnOnce(&Opening<'_>) -> T) -> T {
     let (config, _) = sample::config(&format!("stores: {{ s: {{ type: {kind}, {keys} }} }}\n"));
-    then(&Opening { store: &config.stores["s"], label: "s", runner: None, observer: sample::nobody(), outer: sample::nowhere() })
+    then(&Opening {
+        store: &config.stores["s"],
+        label: "s",
+        runner: None,
+        stay: crate::store::Stay::Serves,
+        observer: sample::nobody(),
+        outer: sample::nowhere(),
+    })
 }
 
 fn number() -> usize {
@@ -207,8 +220,14 @@ fn environment() -> Bed {
     }
 }
 
+/// Where the table of a bed is, and who reads it.
+pub(in crate::store) struct OwnTable {
+    pub(in crate::store) schema: String,
+    pub(in crate::store) reader: String,
+}
+
 /// A table of its own, and a login that may only read it. With a key the values are sealed.
-fn table(name: &'static str, key: Option<String>) -> Bed {
+pub(in crate::store) fn table(name: &'static str, key: Option<String>) -> (Bed, OwnTable) {
     let number = number();
     let (schema, reader) = (format!("contract_{number}"), format!("contract_reader_{number}"));
     sql(&format!(
@@ -222,13 +241,14 @@ fn table(name: &'static str, key: Option<String>) -> Bed {
         format!("address: '127.0.0.1:{port}', database: postgres, table: {schema}.{table}, {login}{sealed}")
     };
     let (here, closed, nowhere) = (keys(real::postgres(), "secret"), keys(real::postgres(), "closed"), keys(real::free_port(), "secret"));
+    let own = OwnTable { schema: schema.clone(), reader };
     let put = move |name: String, secret: Value| {
         let text = as_text(&secret);
         let value = key.as_ref().map_or(text.clone(), |key| SealingKey::new(key).seal(&name, text.as_bytes()).unwrap());
         let values = format!("('{name}', $keyward${value}$keyward$)");
         sql(&format!("INSERT INTO {schema}.secret VALUES {values} ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"));
     };
-    Bed {
+    let bed = Bed {
         name,
         kind: "table",
         forbidden: Some((open("table", &closed), SecretPath::of_name("a", None).unwrap())),
@@ -242,16 +262,23 @@ fn table(name: &'static str, key: Option<String>) -> Bed {
         too_long: text::MAX,
         again: Box::new(move || open("table", &here)),
         _folder: None,
-    }
+    };
+    (bed, own)
 }
 
-/// Runs statements as the admin of PostgreSQL; over standard input, since a long value is no argument.
-fn sql(statements: &str) {
+/// Runs statements as the admin of PostgreSQL; what they gave.
+pub(in crate::store) fn sql(statements: &str) -> String {
+    try_sql(statements).unwrap_or_else(|| panic!("failed: {statements}"))
+}
+
+/// The same, of what may fail. Over standard input, since a long value is no argument.
+pub(in crate::store) fn try_sql(statements: &str) -> Option<String> {
     let mut psql = Command::new(real::pg_program("psql"));
-    psql.args(["-h", "127.0.0.1", "-p", &real::postgres().to_string(), "-U", "postgres", "-d", "postgres", "-qv", "ON_ERROR_STOP=1"]);
-    let mut psql = psql.stdin(Stdio::piped()).spawn().unwrap();
+    psql.args(["-h", "127.0.0.1", "-p", &real::postgres().to_string(), "-U", "postgres", "-d", "postgres", "-qAtv", "ON_ERROR_STOP=1"]);
+    let mut psql = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     psql.stdin.take().unwrap().write_all(statements.as_bytes()).unwrap();
-    assert!(psql.wait().unwrap().success());
+    let output = psql.wait_with_output().unwrap();
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
 /// A text as it is, an object as JSON.

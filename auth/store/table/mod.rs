@@ -155,3 +155,6 @@ async fn opened(path: &SecretPath, key: &str, sealed: Zeroizing<String>) -> Resu
 fn malformed(path: &SecretPath, what: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Malformed, format!("{path}: {what}"))
 }
+
+#[cfg(test)]
+mod tests;
