@@ -67,6 +67,17 @@ fn a_wrapped_secret_id_in_a_file_lets_sessions_in_and_is_opened_by_then() {
 }
 
 #[test]
+fn a_check_leaves_a_wrapped_secret_id_to_the_process_that_serves() {
+    let (secret, alice) = (Secret::new(), canary());
+    let file = scratch("wrapped").join("wrapped.json");
+    let wrapped = bao().wrapped_secret_id(&secret.role);
+    write(&file, &wrapped);
+    let said = Keyward::command_in(&[], &config(&by_file(&secret.role, &file), &[("orders", secret.connection())], &alice), &["check"]);
+    assert!(said.ok().contains("left to the process that serves"), "{said:?}");
+    assert_eq!(bao().unwrap(token(&wrapped)).status, 200, "it is as good as before");
+}
+
+#[test]
 fn a_wrapped_secret_id_that_somebody_else_has_opened_is_told_to_those_who_watch_and_not_to_the_client() {
     let (secret, alice) = (Secret::new(), canary());
     let file = scratch("wrapped").join("wrapped.json");

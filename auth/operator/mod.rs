@@ -138,7 +138,7 @@ pub fn make_key() -> Result<Secret, String> {
 fn open_writer(config: &Config, store: &str, token: Option<&Secret>, outer: Arc<dyn Outer>) -> Result<Box<dyn Writer>, StoreError> {
     let (store, writing) = find(config, store).map_err(|message| StoreError::new(StoreErrorKind::Disabled, message))?;
     let label = store.name.value.as_str();
-    (writing.open)(&Opening { store, label, runner: None, observer: Arc::new(Nobody), outer }, token)
+    (writing.open)(&Opening { store, label, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Nobody), outer }, token)
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::Store, &'static Writing), String> {

@@ -34,7 +34,7 @@ pub enum StoreErrorKind {
     Backlog,
     /// This user has as many leases of this connection as he may.
     Quota,
-    /// The store is switched off in the file (`enabled: false`).
+    /// The store is switched off in the file (`enabled: false`), or is not this process's to ask.
     Disabled,
 }
 

@@ -90,6 +90,11 @@ impl Journal {
         Self(None)
     }
 
+    /// Whether it is one of a process that stays, and not of a one-shot command.
+    pub(crate) fn remembers(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Opens the journal in the state folder, compacts it and starts its thread, which ends with the last clone.
     ///
     /// # Errors

@@ -100,9 +100,19 @@ pub(crate) struct Opening<'a> {
     pub(crate) label: &'a str,
     /// Which of its logins. `None`: its own.
     pub(crate) runner: Option<&'a str>,
+    pub(crate) stay: Stay,
     pub(crate) observer: Arc<dyn Observer>,
     /// The stores that its own credentials may be in.
     pub(crate) outer: Arc<dyn Outer>,
+}
+
+/// Whether the process that opens a store stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// It serves sessions: what can be had once is its to take.
+    Serves,
+    /// It looks, and ends: what can be had once is left to the one that serves.
+    Looks,
 }
 
 /// What the stores tell those who count. No value, no token, no path ever goes here: labels are the store's name and fixed words.

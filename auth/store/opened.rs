@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::cache::{Cache, From, Read};
 use super::named::Named;
 use super::sharing::Sharing;
-use super::{KINDS, Kind, Observer, Opening, Outer, Reference, Scope, SecretPath, StoreError, StoreErrorKind};
+use super::{KINDS, Kind, Observer, Opening, Outer, Reference, Scope, SecretPath, Stay, StoreError, StoreErrorKind};
 use crate::SessionId;
 use crate::policy::Connection;
 
@@ -40,6 +40,7 @@ pub(crate) struct Opens<'a> {
     pub(crate) config: &'a Config,
     pub(crate) connections: &'a BTreeMap<Name, Arc<Connection>>,
     pub(crate) observer: &'a Arc<dyn Observer>,
+    pub(crate) stay: Stay,
     /// The open stores of the state before.
     pub(crate) carried: Option<&'a BTreeMap<String, Arc<Opened>>>,
 }
@@ -152,7 +153,8 @@ impl Opens<'_> {
         made_of: MadeOf,
     ) -> Result<Arc<Opened>, String> {
         let outer = Arc::clone(chain) as Arc<dyn Outer>;
-        let opening = Opening { store, label, runner: runner.map(Name::as_str), observer: Arc::clone(self.observer), outer };
+        let opening =
+            Opening { store, label, runner: runner.map(Name::as_str), stay: self.stay, observer: Arc::clone(self.observer), outer };
         let named = Named::new(label.to_owned(), (kind.open)(&opening)?, Arc::clone(self.observer));
         let cache = Cache::new(store.cache_ttl.get(), store.max_stale.get());
         Ok(Arc::new(Opened { named, cache, sharing: Arc::default(), made_of }))

@@ -15,8 +15,8 @@ use super::plan::{Part, Parts};
 use super::policies::{AskStore, Policies, PolicyOf, Rights, StorePolicy};
 use super::sharing::opens_one_session;
 use super::{
-    Credential, CredentialPlan, Lease, Leases, Observer, Provenance, Reference, SecretPath, StoreError, StoreErrorKind, StoreStatus, Use,
-    Wanted, signing,
+    Credential, CredentialPlan, Lease, Leases, Observer, Provenance, Reference, SecretPath, Stay, StoreError, StoreErrorKind, StoreStatus,
+    Use, Wanted, signing,
 };
 use crate::policy::Connection;
 use crate::{Grant, Secret};
@@ -42,7 +42,8 @@ impl Stores {
         problems: &mut Problems,
     ) -> Self {
         let carried = previous.map(|previous| &previous.open);
-        let open = Opens { config, connections, observer, carried }.all(problems);
+        let stay = if leases.journal.remembers() { Stay::Serves } else { Stay::Looks };
+        let open = Opens { config, connections, observer, stay, carried }.all(problems);
         if !problems.has_errors() {
             leases.adopt(open.values().map(|opened: &Arc<Opened>| &opened.named));
             if previous.is_none() {
@@ -144,11 +145,17 @@ impl Stores {
     ///
     /// # Errors
     /// `Disabled`: it is not open. `Malformed`: it is of a kind that has none.
-    pub(crate) async fn policies(&self, entry: &Entry, all: &BTreeMap<Login, Needs>, ask: AskStore) -> Result<Vec<StorePolicy>, StoreError> {
+    pub(crate) async fn policies(
+        &self,
+        entry: &Entry,
+        all: &BTreeMap<Login, Needs>,
+        ask: AskStore,
+    ) -> Result<Vec<StorePolicy>, StoreError> {
         let name = &entry.name.value;
         let opened = self.open.iter().find(|(label, _)| label.split('/').next() == Some(name.as_str())).map(|(_, opened)| opened);
         let missing = || StoreError::new(StoreErrorKind::Disabled, format!("the store {name} is not open"));
-        let kind = || StoreError::new(StoreErrorKind::Malformed, format!("the store {name} is of type {}, which has no policies", entry.kind));
+        let kind =
+            || StoreError::new(StoreErrorKind::Malformed, format!("the store {name} is of type {}, which has no policies", entry.kind));
         let store = opened.ok_or_else(missing)?.named.store.policies().ok_or_else(kind)?;
         let mut policies = Vec::new();
         for (role, (runner, needs)) in by_role(store, entry, all) {

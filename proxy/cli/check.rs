@@ -133,6 +133,10 @@ async fn stores(config: &Config, gate: &Gate) -> Vec<Row> {
                 rows.push(Row { kind: "store", name, outcome: Outcome::Ok, stage, detail });
                 rows.extend(rights);
             }
+            Err(error) if error.kind == StoreErrorKind::Disabled => {
+                let detail = error.detail + &origin;
+                rows.push(Row { kind: "store", name, outcome: Outcome::Untried, stage: "not asked", detail });
+            }
             Err(error) => {
                 let detail = error.detail + &origin;
                 rows.push(Row { kind: "store", name, outcome: Outcome::Failed, stage: error.kind.word(), detail });
@@ -191,6 +195,10 @@ fn connection(grant: &Grant, kind: &Kind, probed: Result<Probed, SessionError>) 
             let stale = if probed.provenance.stale { "; its secret is past its time: the store could not be asked" } else { "" };
             let detail = format!("server {}, verified by {}{stale}{insecure}", probed.version, probed.verified_by.word());
             Row { kind: "connection", name, outcome: Outcome::Ok, stage: "logged in", detail }
+        }
+        Err(error) if error.stage == Stage::Lease && error.source.starts_with(StoreErrorKind::Disabled.word()) => {
+            let detail = error.source.into_owned();
+            Row { kind: "connection", name, outcome: Outcome::Untried, stage: "not tried", detail }
         }
         Err(error) => {
             let stage = match error.stage {

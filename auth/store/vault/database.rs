@@ -112,7 +112,10 @@ mod tests {
         let server = Server::answering(answers).await;
         let client = Arc::new(server.client());
         let settings = serde_json::from_value(json!({"auth": {"method": "approle", "role_id": "r"}})).unwrap();
-        let tokens = Tokens::new(Arc::clone(&client), Login::from_settings(&settings, None, &crate::sample::nowhere()).unwrap());
+        let tokens = Tokens::new(
+            Arc::clone(&client),
+            Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap(),
+        );
         let vault = Vault { client, tokens, mounts: Mounts::default(), identity: String::new() };
         let path = "db/creds/role".parse::<Reference>().unwrap().path;
         let error = vault.issue_lease(SessionId::random(), &path).await.err().unwrap();

@@ -64,11 +64,11 @@ struct Vault {
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
-    let Opening { store, label, runner, observer, outer } = opening;
+    let Opening { store, label, runner, stay, observer, outer } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
     settings.are_whole()?;
     let name = *label;
-    let login = login::Login::from_settings(settings, *runner, outer)?;
+    let login = login::Login::from_settings(settings, *runner, *stay, outer)?;
     let client = Arc::new(Client::new(name, settings, Arc::clone(observer))?);
     observer.store_opened(name, settings.insecure.is_some());
     if let Some(reason) = &settings.insecure {

@@ -56,7 +56,14 @@ impl Bed {
     /// As a session reads it.
     async fn read(&self, path: &str) -> Result<Value, StoreError> {
         let store = self.config.stores.get("files").unwrap();
-        let opening = Opening { store, label: "files", runner: None, observer: sample::nobody(), outer: sample::nowhere() };
+        let opening = Opening {
+            store,
+            label: "files",
+            runner: None,
+            stay: crate::store::Stay::Serves,
+            observer: sample::nobody(),
+            outer: sample::nowhere(),
+        };
         let path = SecretPath::of_name(path, None).unwrap();
         open(&opening).unwrap().read(SessionId::random(), &path, false).await.map(|mut document| document.fields.take())
     }

@@ -35,6 +35,7 @@ pub(in crate::store::vault) fn open(config: &Config, store: &str) -> Result<(), 
         store: &config.stores[store],
         label: store,
         runner: None,
+        stay: crate::store::Stay::Serves,
         observer: crate::sample::nobody(),
         outer: std::sync::Arc::new(crate::store::Nowhere),
     };

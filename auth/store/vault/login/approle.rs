@@ -14,7 +14,7 @@ use super::wrapping::{SecretId, Trouble, Wrapping};
 use super::{Granted, granted};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::Client;
-use crate::store::{Input, Outer, StoreError, StoreErrorKind};
+use crate::store::{Input, Outer, Stay, StoreError, StoreErrorKind};
 
 const HINTS: &[(u16, &str)] = &[(403, "a wrong mount, or the role is locked for 15 minutes after five wrong secret ids")];
 
@@ -38,6 +38,7 @@ struct Wrapped {
     input: Input,
     /// Where our role's wrapping tokens come from.
     origin: String,
+    stay: Stay,
     /// What came of the wrapping token that was read last.
     held: tokio::sync::Mutex<Option<Held>>,
 }
@@ -49,7 +50,7 @@ struct Held {
 }
 
 impl AppRole {
-    pub(super) fn new(keys: &AppRoleKeys, outer: &Arc<dyn Outer>) -> Result<Self, String> {
+    pub(super) fn new(keys: &AppRoleKeys, stay: Stay, outer: &Arc<dyn Outer>) -> Result<Self, String> {
         if keys.runner.is_some() {
             return Err("auth.runner: there are no runners to choose from".to_owned());
         }
@@ -60,6 +61,7 @@ impl AppRole {
             (None, Some(input), Some(role)) if is_segment(role) => Source::Wrapped(Wrapped {
                 input: Input::new("auth.wrapped_secret_id", input, outer),
                 origin: mount.secret_id_path(role),
+                stay,
                 held: tokio::sync::Mutex::default(),
             }),
             (None, Some(_), Some(_)) => return Err("auth.role_name: a name without /".to_owned()),
@@ -111,6 +113,10 @@ pub(super) fn post(mount: &Mount, role_id: &str, secret_id: Option<&str>) -> Pos
 impl Wrapped {
     /// What is in the wrapping token. It is opened when it is first seen; a secret id that is good for more logins is kept for them.
     async fn secret_id(&self, client: &Client) -> Result<Zeroizing<String>, StoreError> {
+        if self.stay == Stay::Looks {
+            let text = "auth.wrapped_secret_id: it can be opened once, and that is left to the process that serves";
+            return Err(StoreError::new(StoreErrorKind::Disabled, text));
+        }
         let mut held = self.held.lock().await;
         let wrapping = match self.input.read().await {
             Ok(text) => Wrapping::read(&text).map_err(|why| self.failed(why)),

@@ -30,7 +30,7 @@ use self::settings::Auth;
 use super::answer::Answer;
 use super::client::Client;
 use super::settings::Settings;
-use crate::store::{Outer, StoreError, StoreErrorKind};
+use crate::store::{Outer, Stay, StoreError, StoreErrorKind};
 
 /// A proof that was refused is not sent again for this long where the fifth wrong one in 15 minutes locks the role, also for the right one.
 const LOCKED_OUT: Duration = Duration::from_secs(300);
@@ -74,7 +74,7 @@ impl Login {
     ///
     /// # Errors
     /// A key that the method needs is missing, or two contradict each other.
-    pub(super) fn from_settings(settings: &Settings, runner: Option<&str>, outer: &Arc<dyn Outer>) -> Result<Self, String> {
+    pub(super) fn from_settings(settings: &Settings, runner: Option<&str>, stay: Stay, outer: &Arc<dyn Outer>) -> Result<Self, String> {
         let auth = settings.auth()?;
         if let Some(runner) = runner.filter(|runner| !auth.runners().contains(runner)) {
             return Err(format!("auth.runners: there is none named {runner}"));
@@ -84,7 +84,7 @@ impl Login {
             Auth::Approle(keys) if keys.worker.is_some() || !keys.runners.is_empty() => {
                 Self::Worker(Box::new(worker::Worker::new(keys, runner, outer)?))
             }
-            Auth::Approle(keys) => Self::AppRole(approle::AppRole::new(keys, outer)?),
+            Auth::Approle(keys) => Self::AppRole(approle::AppRole::new(keys, stay, outer)?),
             Auth::Kubernetes(keys) => Self::Jwt(jwt::Jwt::of_kubernetes(keys, outer)?),
             Auth::Jwt(keys) => Self::Jwt(jwt::Jwt::new(keys, outer)?),
             Auth::Cert(keys) => Self::Cert(cert::Cert::new(keys, settings)?),

@@ -22,7 +22,10 @@ async fn tokens(answers: &[String]) -> (Server, Arc<Tokens>) {
 async fn tokens_by(auth: Value, answers: &[String]) -> (Server, Arc<Tokens>) {
     let server = Server::answering(answers).await;
     let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
-    let tokens = Tokens::new(Arc::new(server.client()), Login::from_settings(&settings, None, &crate::sample::nowhere()).unwrap());
+    let tokens = Tokens::new(
+        Arc::new(server.client()),
+        Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap(),
+    );
     (server, tokens)
 }
 
