@@ -18,6 +18,7 @@
 //!   login      the client hears that it is in                                  (its first good news)
 //! relay.rs     bytes, until either side ends or somebody ends the session
 //!   ssh/relay  the same with messages, each as the policy lets it pass; what it is used for is on record
+//! warning.rs   what its client is told before an end that is known: the last one of its lease, or of its lifetime
 //! registry.rs  end(id, Reason): idle, lifetime, lease, withdrawn, kill, drain
 //! audit/       `closed`, exactly once, panic included
 //! auth/store   the upstream is closed → the lease is given back

@@ -9,8 +9,8 @@ use super::{Observer, Store, StoreError, StoreErrorKind};
 
 /// Requests of sessions under way at one time, of each sort.
 const TURNS: usize = 32;
-/// Revocations under way at one time: a restart must be no storm for the database behind the store (vault.md §14.6 wants them few; how
-/// many there are per second follows from how long each takes).
+/// Revocations under way at one time. What a former process left behind is paced besides (leases.rs): a store answers at once, and drops the
+/// account in its own time.
 const REVOKING: usize = 16;
 /// How long a read waits for its turn. Whoever wants the secret has given up by then.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -1,6 +1,6 @@
-//! The audit record: JSON lines, two for each session with one id, and one for each warning of its end between them. `opened` is on disk before
-//! the client hears that it is in; `closed`
-//! is written exactly once, panic included. Denied logins are recorded at a bounded rate, with a count of those left out.
+//! The audit record: JSON lines, two for each session with one id, and between them one for each warning of its end. `opened` is on disk
+//! before the client hears that it is in; `closed` is written exactly once, panic included. Denied logins are recorded at a bounded rate,
+//! with a count of those left out.
 //!
 //! Who: `user`, `proof`, `source`. What: `connection`, `account`. With what: store, paths with key *names*, version, the hashed lease
 //! id, the store's request id. No value, no password, no login name of the asset.
