@@ -42,6 +42,8 @@ struct Circle {
     connection: Name,
     account: Name,
     user: Option<Name>,
+    /// The role. Where each user has one of his own (`{{user.name}}`), nobody gets another one's.
+    role: SecretPath,
 }
 
 /// The newest lease of a circle. Not held from here: it belongs to those who use it or wait for it.
@@ -80,7 +82,7 @@ impl Sharing {
         grant: &Grant,
         wanted: &Wanted,
     ) -> Result<Lease, StoreError> {
-        let Some(circle) = Circle::of(grant) else { return leases.issue(from.clone(), grant, wanted).await };
+        let Some(circle) = Circle::of(grant, &wanted.path) else { return leases.issue(from.clone(), grant, wanted).await };
         let ask = |circle| self.ask(circle, Arc::clone(leases), from.clone(), grant.clone(), wanted.clone());
         let (share, joined) = match self.way(circle, grant.connection(), ask) {
             Way::Joins(share) => (share, true),
@@ -180,14 +182,15 @@ pub(super) fn opens_one_session(path: &SecretPath) -> StoreError {
 
 impl Circle {
     /// `None`: this session shares with nobody. What the operator tries is to say how a new login goes.
-    fn of(grant: &Grant) -> Option<Self> {
+    fn of(grant: &Grant, role: &SecretPath) -> Option<Self> {
         let user = match grant.connection().sharing() {
             _ if grant.proof() == Proof::Operator => return None,
             LeaseSharing::PerSession => return None,
             LeaseSharing::PerUser => Some(grant.user().clone()),
             LeaseSharing::Shared => None,
         };
-        Some(Self { connection: grant.connection().name().clone(), account: grant.account().name().clone(), user })
+        let (connection, account) = (grant.connection().name().clone(), grant.account().name().clone());
+        Some(Self { connection, account, user, role: role.clone() })
     }
 }
 

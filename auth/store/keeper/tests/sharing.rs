@@ -21,7 +21,8 @@ fn policy(keys: &str) -> Policy {
     let sections = format!(
         "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\n\
          connections:\n  db: {{ protocol: postgres, address: 'pg:5432', store: corp, {keys}, \
-         accounts: {{ rw: {{ credential: db/creds/role }}, ro: {{ credential: db/creds/role }} }} }}\n\
+         accounts: {{ rw: {{ credential: db/creds/role }}, ro: {{ credential: db/creds/role }}, \
+         own: {{ credential: 'db/creds/{{{{user.name}}}}' }} }} }}\n\
          users: {{ alice: {{ public_keys: [k] }}, bob: {{ public_keys: [k] }} }}\n\
          access: [{{ allow: [alice, bob], connections: [db] }}]"
     );
@@ -99,6 +100,16 @@ async fn sessions_of_a_user_that_overlap_use_one_lease_and_the_last_gives_it_bac
     assert_eq!(crowd.calls("revoke"), 3);
     assert!(!joined(&crowd.lease("alice").await.unwrap()), "what was given back is not joined");
     assert_eq!(crowd.bed.events().iter().filter(|event| **event == "joined").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_is_each_users_own_is_shared_by_his_own_sessions_and_nobody_elses() {
+    let crowd = Crowd::new(Fake::new(3600), "lease: shared");
+    let own = |user: &str| crowd.lease_of(crowd.grant(user, "own"));
+    let (alices, bobs) = (own("alice").await.unwrap(), own("bob").await.unwrap());
+    assert!(!same(&alices, &bobs) && !joined(&bobs), "what alice may do is not for bob");
+    assert!(same(&alices, &own("alice").await.unwrap()));
+    assert_eq!((crowd.calls("issue db/creds/alice"), crowd.calls("issue db/creds/bob")), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
