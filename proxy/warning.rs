@@ -8,6 +8,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::refusal::Reason;
 
+/// Whoever is told a moment late is told the time that the file names.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Two ends that are no further apart are one: a renewal counts whole seconds.
 const SAME: Duration = Duration::from_secs(5);
 
@@ -85,7 +87,7 @@ impl Warnings {
             tokio::select! {
                 () = sleep_until(due.at) => {
                     self.schedule.told = Some(due);
-                    return Warning { cause, left: due.end.saturating_duration_since(Instant::now()) };
+                    return Warning { cause, left: due.left(Instant::now()) };
                 }
                 () = self.lease.changed() => {}
             }
@@ -114,6 +116,14 @@ struct Due {
     end: Instant,
     /// Which of the times this is; zero, if it comes later than all of them.
     time: Duration,
+}
+
+impl Due {
+    /// How long it is until the end.
+    fn left(&self, now: Instant) -> Duration {
+        let left = self.end.saturating_duration_since(now);
+        if self.time.saturating_sub(left) <= MOMENT { left.max(self.time) } else { left }
+    }
 }
 
 impl Schedule {

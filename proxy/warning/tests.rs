@@ -52,6 +52,17 @@ fn an_end_that_moves_is_told_anew_and_one_that_only_trembles_is_not() {
 }
 
 #[test]
+fn who_is_told_a_moment_late_is_told_the_time_that_the_file_names_and_later_what_is_left() {
+    let start = Instant::now();
+    let due = schedule().due(start + Duration::from_secs(3600), start).unwrap();
+    for (late, left) in [(0, 300_000), (1, 300_000), (1000, 300_000), (1001, 298_999), (299_000, 1000)] {
+        assert_eq!(due.left(due.at + Duration::from_millis(late)).as_millis(), left, "{late}");
+    }
+    let at_once = Schedule::new([Duration::from_secs(60)].into_iter()).due(start + Duration::from_secs(7), start).unwrap();
+    assert_eq!(at_once.left(start).as_secs(), 7);
+}
+
+#[test]
 fn times_are_said_as_people_say_them() {
     let said = [(0, "0 seconds"), (1, "1 second"), (59, "59 seconds"), (60, "1 minute"), (61, "61 seconds"), (89, "89 seconds")];
     let longer = [(90, "2 minutes"), (299, "5 minutes"), (900, "15 minutes"), (7199, "120 minutes"), (7200, "2 hours")];
