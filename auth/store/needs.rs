@@ -37,8 +37,8 @@ pub(crate) enum Asks {
     Secret,
     /// An account in a database.
     Account,
-    /// A credential for a server.
-    Login,
+    /// A password for a server.
+    Password,
     /// A certificate for a server.
     Certificate,
 }
@@ -121,7 +121,7 @@ fn asks(form: Form, assets: Assets) -> Asks {
     match (form, assets) {
         (Form::Kv | Form::StaticRole | Form::Name, _) => Asks::Secret,
         (Form::Dynamic, Assets::Databases) => Asks::Account,
-        (Form::Dynamic, Assets::Servers) => Asks::Login,
+        (Form::Dynamic, Assets::Servers) => Asks::Password,
         (Form::Sign, _) => Asks::Certificate,
     }
 }
@@ -168,7 +168,7 @@ mod tests {
         }
         let expected = [
             "corp boot/data/inner Secret by {\"the login to the store inner\"} for {}",
-            "corp s/creds/r Login by {\"web+otp\"} for {}",
+            "corp s/creds/r Password by {\"web+otp\"} for {}",
             "corp s/sign/r Certificate by {\"web+key\"} for {}",
             "corp/dba m/creds/r Account by {\"db\", \"same+ro\"} for {}",
             "corp/dba m/data/db Secret by {\"db\", \"same+rw\"} for {}",

@@ -86,18 +86,14 @@ impl Vault {
     async fn write_policy(&self, entry: &Entry, role: Option<&Name>, needs: &Needs, ask: AskStore) -> String {
         let spaces = Spaces::of(entry);
         let mut written = Written::default();
-        let mut silent = match (ask, auth(entry).is_some_and(Auth::is_used_up)) {
-            (AskStore::Never, _) => Some("the store was not asked".to_owned()),
-            (AskStore::IfNeeded, true) => Some("the store was not asked, since that would use up the wrapped secret id".to_owned()),
-            (AskStore::IfNeeded, false) => None,
-        };
+        let mut silent = (ask == AskStore::Never).then(|| "the store was not asked".to_owned());
         let (mut renews, mut per_user, mut open) = (false, false, false);
         for want in needs.wants() {
             let mut mount = None;
             if is_open(want) && silent.is_none() {
                 mount = self.mount_of(SessionId::random(), &want.path).await.unwrap_or_else(|error| {
                     // It is not waited for again at the next path.
-                    silent = Some(format!("the store could not be asked ({})", error.kind.word()));
+                    silent = Some(format!("the store could not be asked: {}", error.detail));
                     None
                 });
             }

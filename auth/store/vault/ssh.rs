@@ -1,11 +1,6 @@
 //! Roles of the SSH engine: those that sign a key's certificate, and those that issue one-time passwords (vault.md §10).
 //!
-//! What a policy has to allow for `credential: ssh/sign/app` and for `credential: ssh/creds/otp`:
-//! ```text
-//! path "ssh/sign/app"      { capabilities = ["update"] }
-//! path "ssh/creds/otp"     { capabilities = ["update"] }
-//! path "sys/leases/revoke" { capabilities = ["update"] }
-//! ```
+//! What a policy has to allow for `credential: ssh/sign/app` and for `credential: ssh/creds/otp`, `keyward policy` prints (policy.rs).
 //! The first role is one of `key_type=ca` with `allow_user_certificates=true`, the login names in `allowed_users`, what a session may do in
 //! `default_extensions` (without `permit-pty` there is no terminal), and a `max_ttl` of two minutes or more; the servers trust the mount's
 //! authority (`TrustedUserCAKeys`). The second is one of `key_type=otp` with the servers in `cidr_list`; they ask `ssh/verify`.

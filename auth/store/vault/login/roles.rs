@@ -13,11 +13,6 @@ impl Auth {
         runner.or(keys.runner.as_ref()).or_else(only)
     }
 
-    /// Whether a login uses up what it is done with, so that whoever it is meant for could not log in any more.
-    pub(in crate::store::vault) fn is_used_up(&self) -> bool {
-        matches!(self, Self::Approle(keys) if keys.wrapped_secret_id.is_some())
-    }
-
     /// Where the worker has secret ids made, for which runners. Empty: there is no worker.
     pub(in crate::store::vault) fn secret_id_paths(&self) -> Vec<(&Name, String)> {
         match self {

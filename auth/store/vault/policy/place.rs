@@ -76,8 +76,8 @@ pub(super) fn places(want: &Want, mount: Option<&Mount>) -> Vec<Place> {
         Asks::Secret => vec![Place::of(path, May::Read, Leases::None)],
         Asks::Certificate => vec![Place::of(path, May::Update, Leases::None)],
         Asks::Account if is_ssh != Some(true) => vec![Place::of(path, May::Read, Leases::Kept)],
-        Asks::Login if is_ssh == Some(false) => vec![Place::of(path, May::Read, Leases::Kept)],
-        Asks::Account | Asks::Login => vec![Place::of(path, May::Update, Leases::Brief)],
+        Asks::Password if is_ssh == Some(false) => vec![Place::of(path, May::Read, Leases::Kept)],
+        Asks::Account | Asks::Password => vec![Place::of(path, May::Update, Leases::Brief)],
     }
 }
 
@@ -100,7 +100,7 @@ fn of_secret(path: &SecretPath, mount: Option<&Mount>) -> Vec<Place> {
 pub(super) fn is_open(want: &Want) -> bool {
     match want.asks {
         Asks::Secret => want.path.form() == Form::Kv && want.path.segments().nth(1) != Some("data"),
-        Asks::Login => true,
+        Asks::Password => true,
         Asks::Account | Asks::Certificate => false,
     }
 }
