@@ -95,7 +95,7 @@ impl Table {
             _ => return Err(malformed(path, "more than one row has this name")),
         };
         let text = match (&self.key, is_sealed(&text)) {
-            (Some(key), _) => opened(path, &*key.read().await?, text).await?,
+            (Some(key), _) => opened(path, &key.read().await?, text).await?,
             (None, false) => text,
             (None, true) => return Err(malformed(path, "the value is sealed, and the store has no `key`")),
         };
@@ -157,4 +157,5 @@ fn malformed(path: &SecretPath, what: &str) -> StoreError {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;
