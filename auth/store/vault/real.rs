@@ -4,9 +4,13 @@
 //! `KEYWARD_TEST_PG`, or from where Debian puts them. One server of each per run; each test makes its own mounts and roles in them.
 
 mod access;
+mod cluster;
 mod kv;
 mod leases;
 mod logins;
+mod older;
+mod outage;
+mod own;
 mod policy;
 mod sharing;
 mod ssh;
@@ -154,6 +158,9 @@ impl Observer for Seen {
     }
     fn security(&self, _: &str, event: &'static str) {
         self.say(event.to_owned());
+    }
+    fn store_away(&self, _: &str, away: bool) {
+        self.say(if away { "away" } else { "back" }.to_owned());
     }
 }
 

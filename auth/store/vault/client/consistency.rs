@@ -3,6 +3,7 @@
 //! A server says in `X-Vault-Index` how far its state has come. Sent back, it keeps a standby that has not come so far from answering.
 //! What has to be fresh for sure goes to the leader: OpenBao's index is a number within a cluster, and one that nobody has reached makes a
 //! standby hand the call on (`X-Vault-Inconsistent`). Vault Enterprise signs its index: the newest that we saw is what there is to send.
+//! OpenBao before 2.7 has no index: one of its standbys may answer with what was there a moment before, whatever we send.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,6 +73,9 @@ impl Seen {
             && let Some(young) = young.as_ref().filter(|young| young.token == token && young.at.elapsed() < YOUNG)
         {
             headers.insert(INDEX, young.index.clone());
+            if !self.refuses_to_forward.load(Ordering::Relaxed) {
+                headers.insert(INCONSISTENT, HeaderValue::from_static("forward-active-node"));
+            }
         }
     }
 
@@ -166,7 +170,7 @@ mod tests {
         let (seen, login) = (Seen::default(), index("a", "238"));
         learn(&seen, &login, Some(json!({ "auth": { "client_token": "s.young" } })));
         learn(&seen, &index("a", "300"), Some(json!({ "auth": null })));
-        assert_eq!(marked(&seen, false, "s.young"), (Some(login), false));
+        assert_eq!(marked(&seen, false, "s.young"), (Some(login), true));
         assert_eq!(marked(&seen, false, "s.old"), (None, false));
     }
 

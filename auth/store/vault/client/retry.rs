@@ -11,8 +11,10 @@ const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// A standby has what it lacks within milliseconds, or it lags far behind.
-const FIRST_CATCHING_UP: Duration = Duration::from_millis(100);
+const FIRST_CATCHING_UP: Duration = Duration::from_millis(200);
 const LAST_CATCHING_UP: Duration = Duration::from_secs(1);
+/// A quota that does not say when it is over is mostly one of so many calls a second.
+const FIRST_BUSY: Duration = Duration::from_millis(500);
 /// Until another leader is there: some seconds.
 const FIRST_ELECTION: Duration = Duration::from_secs(1);
 /// A mount that is being upgraded is asked again this often, until the call's time is over.
@@ -39,6 +41,8 @@ enum Cure {
     None,
     /// It did not run. The server may say when to come again.
     Wait(Option<Duration>),
+    /// It did not run: a quota is exceeded, and it is not said for how long.
+    Busy,
     /// It did not run, and the node that we asked has no leader.
     Election,
     /// The node that we asked serves nobody, and will not soon; another one may.
@@ -88,10 +92,12 @@ impl Tries {
             Cure::Wait(_) | Cure::OtherNode if next == Next::Other => return Some(Duration::ZERO),
             Cure::OtherNode => None,
             Cure::Wait(Some(after)) => {
-                let after = after.min(LONGEST_RETRY_AFTER);
+                // Rounded down, it may say none at all for the last second.
+                let after = after.min(LONGEST_RETRY_AFTER).max(half_at_least(self.doubled(FIRST_BUSY, LAST_WAIT)));
                 Some(after.saturating_add(random_up_to(after.checked_div(5).unwrap_or_default())))
             }
             Cure::Wait(None) => Some(random_up_to(self.doubled(FIRST_WAIT, LAST_WAIT))),
+            Cure::Busy => Some(half_at_least(self.doubled(FIRST_BUSY, LAST_WAIT))),
             Cure::Election => Some(half_at_least(self.doubled(FIRST_ELECTION, LAST_WAIT))),
             Cure::CatchUp => Some(half_at_least(self.doubled(FIRST_CATCHING_UP, LAST_CATCHING_UP))),
             Cure::Header => {
@@ -132,7 +138,7 @@ fn cure(failure: &Failure) -> Cure {
             400 if refused.says("Upgrading from non-versioned") => Cure::Upgrade,
             412 => Cure::CatchUp,
             429 if refused.is_behind() => Cure::CatchUp,
-            429 => Cure::Wait(refused.retry_after),
+            429 => refused.retry_after.map_or(Cure::Busy, |after| Cure::Wait(Some(after))),
             472 | 501 => Cure::OtherNode,
             500 if without_a_leader(refused) => Cure::Election,
             500 if database_is_down(refused) => Cure::Database,

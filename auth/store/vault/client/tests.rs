@@ -1,5 +1,7 @@
 //! What a server, a load balancer or a stranger may answer; each as bytes on a socket.
 
+mod bad_days;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

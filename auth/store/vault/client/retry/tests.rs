@@ -85,8 +85,10 @@ fn pauses_grow_stay_in_the_budget_and_are_as_long_as_the_server_wants() {
         between(&gone, made, 0, most);
     }
     between(&busy(3), 0, 3000, 3600);
-    between(&behind(), 0, 50, 100);
-    between(&behind(), 2, 200, 400);
+    between(&busy(0), 0, 250, 600);
+    between(&behind(), 0, 100, 200);
+    between(&behind(), 2, 400, 800);
+    between(&refused(429, "rate limit quota exceeded"), 1, 500, 1000);
     between(&Failure::without_leader("gone".into()), 1, 1000, 2000);
     assert_eq!(pause(&busy(11), 0, 0), None, "longer than the caller waits");
     assert_eq!(pause(&busy(u64::MAX), 0, 0), None);

@@ -1,0 +1,119 @@
+//! Several servers, a store that counts as away, headers that a server does not want, answers that come by the byte.
+
+use super::*;
+
+fn sealed() -> String {
+    answer("503 Service Unavailable", "", r#"{"errors":["Vault is sealed"]}"#)
+}
+
+async fn read(client: &Client, fresh: bool) -> Result<Answer, Failure> {
+    client.call(&Call { fresh, ..Call::get("kv_read", "kv/data/x") }, None, Retry::Unsent).await
+}
+
+#[tokio::test]
+async fn a_server_that_serves_nobody_is_left_for_the_next_one_which_is_kept() {
+    // The second is recorded of Vault Enterprise: a disaster recovery secondary.
+    for bad in [sealed(), answer("472 ", "", ""), answer("501 Not Implemented", "", "{}")] {
+        let (bad, good) = (Server::answering(&[bad]).await, Server::answering(&[fine()]).await);
+        let client = Server::client_of(&[&bad, &Server::gone(), &good]);
+        for _ in 0..3 {
+            assert!(read(&client, false).await.is_ok());
+        }
+        assert_eq!((bad.requests().len(), good.requests().len()), (1, 3));
+    }
+}
+
+#[tokio::test]
+async fn where_no_server_serves_the_operator_reads_what_they_say() {
+    for (bad, says) in [
+        (sealed(), "Vault is sealed"),
+        (answer("472 ", "", ""), "disaster recovery"),
+        (answer("501 Not Implemented", "", ""), "not initialised"),
+        (answer("502 Bad Gateway", "", "<html>a canary</html>"), "is a gateway or another server in its place?"),
+    ] {
+        let server = Server::answering(&[bad]).await;
+        let error = explain("reading x", read(&server.client(), false).await.err().unwrap());
+        assert_eq!(error.kind, StoreErrorKind::Unavailable);
+        assert!(error.detail.contains(says) && !error.detail.contains("canary"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_not_asked_at_every_call_but_for_those_that_must_get_through() {
+    let server = Server::answering(&[sealed()]).await;
+    let client = server.client();
+    for _ in 0..2 {
+        assert!(matches!(read(&client, false).await, Err(Failure::Refused(_))));
+    }
+    assert_eq!(server.requests().len(), 5, "four tries and one");
+    assert!(matches!(read(&client, false).await, Err(Failure::Store(error)) if error.kind == StoreErrorKind::Unavailable));
+    assert_eq!(server.requests().len(), 5);
+    let revocation = Call { paced: true, ..Call::get("revoke", "sys/leases/revoke") };
+    assert!(matches!(client.call(&revocation, None, Retry::Idempotent).await, Err(Failure::Refused(_))));
+    assert_eq!(server.requests().len(), 6, "sent, and once");
+}
+
+#[tokio::test]
+async fn a_header_that_a_server_does_not_want_is_left_away_from_then_on() {
+    let no = |text: &str| answer("400 Bad Request", "x-vault-index: abc\r\n", &json!({ "errors": [text] }).to_string());
+    // By the source of Vault, where its file does not have `allow_forwarding_via_header`.
+    let forwards_nothing = no("forwarding via header X-Vault-Inconsistent=forward-active-node disabled in configuration");
+    let server = Server::answering(&[forwards_nothing, fine()]).await;
+    let client = server.client();
+    for _ in 0..2 {
+        assert!(read(&client, true).await.is_ok());
+    }
+    let asked: Vec<bool> = server.requests().iter().map(|request| request.contains("x-vault-inconsistent")).collect();
+    assert_eq!(asked, [true, false, false]);
+
+    let indexed = answer("200 OK", "x-vault-index: abc\r\n", "{}");
+    let server = Server::answering(&[indexed, no("failed to decode \"X-Vault-Index\""), fine()]).await;
+    let client = server.client();
+    for _ in 0..2 {
+        assert!(read(&client, true).await.is_ok());
+    }
+    let asked: Vec<bool> = server.requests().iter().map(|request| request.contains("x-vault-index")).collect();
+    assert_eq!(asked, [false, true, false]);
+}
+
+#[tokio::test]
+async fn a_token_that_a_standby_does_not_know_yet_is_shown_again() {
+    let login = answer("200 OK", "x-vault-index: abc\r\n", r#"{"auth":{"client_token":"s.young"}}"#);
+    // The second is recorded of Vault Enterprise.
+    let openbao = answer("429 Too Many Requests", "retry-after: 1\r\n", r#"{"errors":[]}"#);
+    let vault = answer("412 Precondition Failed", "", r#"{"errors":["required index state not present"]}"#);
+    for behind in [openbao, vault] {
+        let server = Server::answering(&[login.clone(), behind, fine()]).await;
+        let client = server.client();
+        let first = Call { method: Method::POST, ..Call::get("login", "auth/approle/login") };
+        assert!(client.call(&first, None, Retry::Unsent).await.is_ok());
+        for (token, sent) in [("s.young", true), ("s.old", false)] {
+            let token = HeaderValue::from_str(token).unwrap();
+            assert!(client.call(&Call::get("token_lookup", "auth/token/lookup-self"), Some(&token), Retry::Unsent).await.is_ok());
+            assert_eq!(server.requests().last().unwrap().contains("x-vault-index: abc"), sent);
+        }
+        assert_eq!(server.requests().len(), 4);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_by_the_byte_is_not_waited_for_to_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = Server { address: format!("http://{}", listener.local_addr().unwrap()), requests: Arc::default() };
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !is_whole(&request) {
+                    client.read_buf(&mut request).await.unwrap();
+                }
+                let _ = client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
+                while client.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            });
+        }
+    });
+    let failure = tokio::time::timeout(Duration::from_secs(30), server.call(Retry::Idempotent)).await.expect("an end").err().unwrap();
+    assert!(matches!(&failure, Failure::Unanswered(why) if why == "no answer in time"), "{}", failure.brief());
+}

@@ -1,0 +1,141 @@
+//! A cluster of three: its standbys answer reads by themselves and lag behind, its leader steps down, is sealed, is killed.
+
+use reqwest::header::HeaderValue;
+
+use super::leases::accounts;
+use super::own::{Keys, Own, secret};
+use super::*;
+use crate::store::StoreErrorKind;
+use crate::store::vault::client::{Call, Client, Retry};
+use crate::store::vault::settings::Settings;
+
+/// A client that knows this node only.
+fn client_of(node: &Own) -> Client {
+    let settings = json!({"address": node.address(), "auth": {"method": "token", "token": "unused"}});
+    let settings: Settings = serde_json::from_value(settings).unwrap();
+    Client::new("corp", &settings, sample::nobody()).unwrap()
+}
+
+async fn number(client: &Client, path: &str, fresh: bool, root: &HeaderValue) -> u64 {
+    let call = Call { fresh, ..Call::get("kv_read", path) };
+    let mut answer = client.call(&call, Some(root), Retry::Idempotent).await.unwrap_or_else(|failure| panic!("{}", failure.brief()));
+    answer.take_data()["data"]["n"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_fresh_read_and_the_first_use_of_a_token_are_no_victims_of_a_standby_that_lags() {
+    let (nodes, keys) = Own::cluster(&binary()).await;
+    let (leader, standby) = (&nodes[0], client_of(&nodes[1]));
+    let mount = leader.kv(&keys).await;
+    let (path, root) = (format!("{mount}/data/n"), HeaderValue::from_str(&keys.root).unwrap());
+    leader.post(&keys, "sys/auth/approle", json!({"type": "approle"})).await;
+    leader.post(&keys, "auth/approle/role/r", json!({"token_policies": "default"})).await;
+    let role_id = leader.ask(Method::GET, "auth/approle/role/r/role-id", Some(&keys), Value::Null).await.1["data"]["role_id"].clone();
+    let secret_id = leader.post(&keys, "auth/approle/role/r/secret-id", json!({})).await["data"]["secret_id"].clone();
+    let body = json!({"role_id": role_id, "secret_id": secret_id});
+    leader.post(&keys, &path, json!({"data": {"n": 0}})).await;
+    nodes[1].eventually("to know the mount", async || nodes[1].ask(Method::GET, &path, Some(&keys), Value::Null).await.0 == 200).await;
+    let mut stale = 0;
+    for n in 1..=50_u64 {
+        // Somebody else writes, at the leader: nothing told us how far it is.
+        leader.post(&keys, &path, json!({"data": {"n": n}})).await;
+        stale += usize::from(number(&standby, &path, false, &root).await < n);
+        leader.post(&keys, &path, json!({"data": {"n": n + 1000}})).await;
+        assert_eq!(number(&standby, &path, true, &root).await, n + 1000);
+        let login = Call { method: Method::POST, body: Some(&body), ..Call::get("login", "auth/approle/login") };
+        let answer = standby.call(&login, None, Retry::Unsent).await.unwrap_or_else(|failure| panic!("{}", failure.brief()));
+        let token = HeaderValue::from_str(answer.body["auth"]["client_token"].as_str().unwrap()).unwrap();
+        let first = standby.call(&Call::get("token_lookup", "auth/token/lookup-self"), Some(&token), Retry::Idempotent).await;
+        assert!(first.is_ok(), "{}", first.err().map(|failure| failure.brief()).unwrap_or_default());
+    }
+    println!("{stale} of 50 plain reads were of an older state");
+}
+
+#[tokio::test]
+async fn a_node_that_is_sealed_and_a_leader_that_steps_down_are_not_noticed() {
+    let (nodes, keys) = Own::cluster(&binary()).await;
+    let (mount, role) = (nodes[0].kv(&keys).await, nodes[0].database(&keys, postgres(), "", 3600).await);
+    let connections = [("db", secret(&mount)), ("role", format!("credential: {role}/creds/r"))];
+    let connections: Vec<(&str, &str)> = connections.iter().map(|(name, keys)| (*name, keys.as_str())).collect();
+    let bed = Own::bed_of(&[&nodes[1], &nodes[0], &nodes[2]], &keys, "", &connections);
+    bed.credential("db").await;
+    nodes[1].ask(Method::PUT, "sys/seal", Some(&keys), json!({})).await;
+    for _ in 0..3 {
+        assert_eq!(password(&*bed.credential("db").await), "x");
+        drop(bed.lease("role").await.unwrap());
+    }
+    nodes[1]
+        .eventually("to be open again", async || {
+            nodes[1].unseal(&keys).await;
+            nodes[1].ask(Method::GET, "sys/health?standbyok=true", None, Value::Null).await.0 == 200
+        })
+        .await;
+    nodes[0].ask(Method::PUT, "sys/step-down", Some(&keys), json!({})).await;
+    assert_eq!(password(&*bed.credential("db").await), "x");
+    nodes[2].eventually("to issue leases again", async || bed.lease("role").await.is_ok()).await;
+    assert_eq!(bed.gate.drain(Duration::from_secs(60)).await, 0);
+    assert_eq!(bed.seen.count("away"), 0);
+    left_behind(&role, &bed).await;
+}
+
+/// No more accounts are left than were told to the operator.
+async fn left_behind(mount: &str, bed: &Bed) {
+    let (mount, told) = (mount.to_owned(), bed.seen.count("possible_orphan"));
+    let few = move || accounts(&mount).parse::<usize>().unwrap() <= told;
+    tokio::task::spawn_blocking(move || wait_until("the accounts' end", few)).await.unwrap();
+}
+
+/// Asks for leases, one after the other, until it is told to stop. Whatever fails must be an outage.
+async fn ask_for_leases(bed: &Bed, mut stop: watch::Receiver<bool>) -> (usize, usize) {
+    let (mut given, mut failed) = (0, 0);
+    while !*stop.borrow_and_update() {
+        match bed.lease("role").await {
+            Ok(_) => given += 1,
+            Err(error) => {
+                assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
+                failed += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+    (given, failed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_leader_is_killed_reads_go_on_and_no_lease_is_lost() {
+    let (nodes, keys): (Vec<Own>, Keys) = Own::cluster(&binary()).await;
+    let (mount, role) = (nodes[0].kv(&keys).await, nodes[0].database(&keys, postgres(), "", 12).await);
+    let connections = [("db", secret(&mount)), ("role", format!("credential: {role}/creds/r"))];
+    let connections: Vec<(&str, &str)> = connections.iter().map(|(name, keys)| (*name, keys.as_str())).collect();
+    let bed = Own::bed_of(&nodes.iter().collect::<Vec<_>>(), &keys, "", &connections);
+    // Another Keyward knows one standby only, which sends it to the dead leader.
+    let by_standby = nodes[1].bed(&keys, "", &connections);
+    let (lease, other) = (bed.lease("role").await.unwrap(), by_standby.lease("role").await.unwrap());
+    nodes[1].eventually("to know the secret", async || by_standby.lease("db").await.is_ok()).await;
+    let (stop, stopped) = watch::channel(false);
+    let asking = ask_for_leases(&bed, stopped);
+    let scene = async {
+        nodes[0].kill();
+        let renewed = (bed.seen.count("renewed"), by_standby.seen.count("renewed"));
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut led = false;
+        while !led && Instant::now() < end {
+            assert_eq!(password(&*bed.credential("db").await), "x", "reads go on");
+            assert_eq!(password(&*by_standby.credential("db").await), "x", "reads go on");
+            for node in &nodes[1..] {
+                led |= node.ask(Method::GET, "sys/health", None, Value::Null).await.0 == 200;
+            }
+        }
+        assert!(led, "another leader");
+        bed.seen.wait_for("renewed", renewed.0 + 1).await;
+        by_standby.seen.wait_for("renewed", renewed.1 + 1).await;
+        stop.send_replace(true);
+    };
+    let ((given, failed), ()) = tokio::join!(asking, scene);
+    println!("{given} leases were given meanwhile, {failed} were not");
+    nodes[1].eventually("to issue leases again", async || by_standby.lease("role").await.is_ok()).await;
+    assert_eq!((bed.seen.count("lost"), by_standby.seen.count("lost")), (0, 0));
+    drop((lease, other));
+    assert_eq!((bed.gate.drain(Duration::from_secs(60)).await, by_standby.gate.drain(Duration::from_secs(60)).await), (0, 0));
+    left_behind(&role, &bed).await;
+}

@@ -1,0 +1,66 @@
+//! What we rely on is not new: the same against OpenBao 2.6. `KEYWARD_TEST_BAO_OLD` names its `bao` binary.
+
+use std::io::Write;
+
+use super::leases::{accounts, gone};
+use super::own::{Own, secret};
+use super::*;
+use crate::store::StoreErrorKind;
+
+/// The older binary, if there is one.
+fn older() -> Option<PathBuf> {
+    let binary = std::env::var_os("KEYWARD_TEST_BAO_OLD").map(PathBuf::from).filter(|binary| binary.exists());
+    if binary.is_none() {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("a test");
+        let _ = writeln!(std::io::stderr(), "NOTICE: {name} is SKIPPED for want of an older OpenBao: KEYWARD_TEST_BAO_OLD names none");
+    }
+    binary
+}
+
+#[tokio::test]
+async fn an_older_openbao_is_read_logged_in_to_and_told_from_one_that_is_sealed() {
+    let Some(program) = older() else { return };
+    let (store, keys) = Own::alone(&program, "").await;
+    let mount = store.kv(&keys).await;
+    store.post(&keys, &format!("{mount}/data/other"), json!({"data": {"username": "app", "password": "y"}})).await;
+    let policy = format!("path \"{mount}/data/p\" {{ capabilities = [\"read\"] }}");
+    store.post(&keys, "sys/policies/acl/app", json!({ "policy": policy })).await;
+    store.post(&keys, "sys/auth/approle", json!({"type": "approle"})).await;
+    store.post(&keys, "auth/approle/role/r", json!({"token_policies": "app"})).await;
+    let role_id = store.ask(Method::GET, "auth/approle/role/r/role-id", Some(&keys), Value::Null).await.1;
+    let secret_id = store.post(&keys, "auth/approle/role/r/secret-id", json!({})).await;
+    let (role_id, secret_id) = (&role_id["data"]["role_id"], &secret_id["data"]["secret_id"]);
+    let auth = format!("auth: {{ method: approle, role_id: {role_id}, secret_id: {secret_id} }}");
+    let forbidden = secret(&mount).replace("/p?", "/other?");
+    let bed = Bed::of(&format!("address: '{}', {auth}, cache_ttl: 0s", store.address()), &[("db", &secret(&mount)), ("other", &forbidden)]);
+    assert_eq!(password(&*bed.credential("db").await), "x");
+    assert!(bed.gate.store_status("corp").await.unwrap().version.starts_with("2.6"));
+    assert_eq!(bed.error("other").await.kind, StoreErrorKind::Denied);
+    assert_eq!(bed.seen.count("login ok"), 1, "a denial is no reason to log in again");
+    // Every token but root's.
+    store.post(&keys, "sys/leases/revoke-prefix/auth/approle", json!({"sync": true})).await;
+    assert_eq!(password(&*bed.credential("db").await), "x");
+    assert_eq!(bed.seen.count("login ok"), 2, "a dead token is");
+    store.ask(Method::PUT, "sys/seal", Some(&keys), json!({})).await;
+    let error = bed.error("db").await;
+    assert!(error.kind == StoreErrorKind::Unavailable && error.detail.contains("sealed"), "{error}");
+    store.unseal(&keys).await;
+    store.eventually("to be used again", async || bed.lease("db").await.is_ok()).await;
+}
+
+#[tokio::test]
+async fn leases_of_an_older_openbao_are_renewed_and_given_back() {
+    let Some(program) = older() else { return };
+    let (store, keys) = Own::alone(&program, "").await;
+    let mount = store.database(&keys, postgres(), "", 3).await;
+    let bed = store.bed(&keys, "", &[("role", &format!("credential: {mount}/creds/r"))]);
+    let lease = bed.lease("role").await.unwrap();
+    let user = lease.credential().unwrap().username().to_owned();
+    assert_eq!(try_sql(postgres(), &user, "select current_user").unwrap(), user);
+    bed.seen.wait_for("renewed", 2).await;
+    assert_eq!(accounts(&mount), "1");
+    drop(lease);
+    assert_eq!(bed.gate.drain(Duration::from_secs(30)).await, 0);
+    gone(&mount).await;
+}
