@@ -9,6 +9,8 @@ use crate::node::{Entry, Node, Scalar, Span, Value};
 use crate::protected::is_reference;
 use crate::{Connection, Kinds, Name, Problems, ProtocolSettings, Spanned, scope, suggest};
 
+/// The longest value, in bytes: no address and no name is longer.
+const MAX_VALUE: usize = 4096;
 /// What stands in the place of a value that nobody has asked for yet: it can be a host, a database, a path.
 const UNKNOWN: &str = "in.the.store.invalid";
 /// The keys of a connection in which a plain string is a reference, and those by which it is known before any store is asked.
@@ -148,16 +150,22 @@ impl Template {
     /// # Errors
     /// One of them cannot be used where it belongs: the text names the fields that were filled, and no value.
     pub fn fill(&self, values: Vec<Zeroizing<String>>) -> Result<Connection, String> {
+        let plain = values.iter().all(|value| is_plain(value));
         let node = self.node.clone().filled(&mut values.into_iter(), &OWN);
         let kinds = Kinds { protocols: std::slice::from_ref(&self.row), stores: &[] };
         let mut problems = Problems::new(std::path::Path::new(""));
         let read = || Connection::read(self.name.clone(), &node, &self.path, &kinds, &mut problems);
         let (connection, _) = scope::within(&self.folder, read);
-        connection.filter(|_| !problems.has_errors()).ok_or_else(|| {
+        connection.filter(|_| plain && !problems.has_errors()).ok_or_else(|| {
             let fields: Vec<&str> = self.found.iter().map(|found| found.path.as_str()).collect();
             format!("{}: what the store has for {} cannot be used there", self.path, fields.join(", "))
         })
     }
+}
+
+/// One line of text that means itself: it is sent on as a name, and what a store holds leads to no further secret.
+fn is_plain(value: &str) -> bool {
+    value.len() <= MAX_VALUE && !value.chars().any(char::is_control) && !is_reference(value)
 }
 
 #[cfg(test)]

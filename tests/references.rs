@@ -89,7 +89,7 @@ fn where_an_asset_is_may_be_in_the_store_and_may_move() {
     let database = postgres15().database();
     let secrets = Secrets::at(bao(), &["db"], &[("host", &address), ("name", &database)]);
     let config = with_store(&secrets, &["db"], "cache_ttl: 0, path: MOUNT/data/db");
-    let keys = "address: { secret: 'MOUNT/data/db?host' }, database: '{{secrets.corp.name}}', store: corp, credential: MOUNT/data/db";
+    let keys = "address: { secret: 'MOUNT/data/db?host' }, database: '{{secrets.corp.name}}', tls: disable, store: corp, credential: MOUNT/data/db";
     let (keyward, alice) = started(config, &secrets, &[("orders", keys)]);
     let dsn = keyward.dsn("alice", &alice, "orders");
     assert_eq!(psql(&dsn, "SELECT current_database()").ok().trim(), database);

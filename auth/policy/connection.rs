@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use keyward_config::{
-    ConnectionLimits, Host, LeaseSharing, Name, Node, Problems, Reason, Settings, Store, Template, UpstreamAddress, UpstreamTls,
+    Assets, ConnectionLimits, Host, LeaseSharing, Name, Node, Problems, Reason, Settings, Spanned, Store, Template, TlsMode,
+    UpstreamAddress, UpstreamTls,
 };
 use zeroize::Zeroizing;
 
@@ -108,7 +109,8 @@ impl Connection {
         self.address.as_ref()
     }
 
-    /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets.
+    /// How its server is verified. `None`: `verify-full`, and `disable` on loopback and unix sockets. Where its address is in a store, the
+    /// file has to say so itself.
     #[must_use]
     pub const fn tls(&self) -> Option<&UpstreamTls> {
         self.tls.as_ref()
@@ -159,7 +161,8 @@ impl Connection {
         if let Some((_, connection)) = last.as_ref().filter(|(of, _)| *of == texts) {
             return Ok(Arc::clone(connection));
         }
-        let entry = filling.template.fill(texts.clone()).map_err(malformed)?;
+        let mut entry = filling.template.fill(texts.clone()).map_err(malformed)?;
+        keep_verified(&mut entry, &filling.template).map_err(malformed)?;
         let connection = Arc::new(Self::with(&entry, self.accounts.clone(), None).of(&self.node));
         *last = Some((texts, Arc::clone(&connection)));
         Ok(connection)
@@ -241,6 +244,23 @@ impl Filling {
     }
 }
 
+/// An address on this machine needs no verification, if the file says it. One that a store says does: whoever may write it there could have
+/// the password sent to a program of his own here, in clear text. Servers are known by their host keys wherever they are.
+fn keep_verified(entry: &mut keyward_config::Connection, template: &Template) -> Result<(), String> {
+    let of_store = template.found().iter().any(|found| found.path == "address");
+    let mode = entry.tls.as_ref().map(|tls| tls.value.mode);
+    if !of_store || entry.assets != Assets::Databases || entry.insecure.is_some() || mode == Some(TlsMode::Disable) {
+        return Ok(());
+    }
+    if matches!(entry.place.address(), Some(UpstreamAddress::Unix(_))) {
+        let text = "the store has the path of a unix socket for its address, and nothing says whose that is; \
+                    if it is to be one, write `tls: disable`";
+        return Err(format!("connections.{}: {text}", entry.name.value));
+    }
+    entry.tls.get_or_insert_with(|| Spanned::new(UpstreamTls::default(), entry.name.span));
+    Ok(())
+}
+
 /// Only a lease can be shared: on another connection these keys do nothing, and whoever wrote them thinks that they do.
 fn check_sharing(entry: &keyward_config::Connection, accounts: &BTreeMap<Name, Arc<Account>>, problems: &mut Problems) {
     let name = &entry.name.value;
@@ -286,10 +306,10 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
-    use keyward_config::Problems;
+    use keyward_config::{Problems, TlsMode};
 
     use crate::policy::Policy;
-    use crate::sample;
+    use crate::{Secret, sample};
 
     const STORE: &str = "stores: { corp: { type: vault, address: 'https://v', auth: { method: token, token: t } } }\n";
 
@@ -299,6 +319,36 @@ mod tests {
         Policy::read(&config, &mut problems);
         assert!(!problems.has_errors(), "{problems}");
         problems
+    }
+
+    /// How the connection is verified whose keys these are, once its address is filled in.
+    fn filled(keys: &str, address: &str) -> Result<Option<TlsMode>, String> {
+        let text = format!("{STORE}connections:\n  db: {{ store: corp, username: {{ literal: u }}, password: 'm/data/db?p', {keys} }}\n");
+        let (config, mut problems) = sample::config(&text);
+        let policy = Policy::read(&config, &mut problems);
+        assert!(!problems.has_errors(), "{problems}");
+        let connection = policy.connections().values().next().unwrap();
+        let values: Vec<_> = connection.references().iter().map(|_| Secret::from(address.to_owned())).collect();
+        connection.filled(&values).map(|filled| filled.tls().map(|tls| tls.mode)).map_err(|error| error.detail)
+    }
+
+    #[test]
+    fn an_address_that_a_store_says_takes_no_verification_away() {
+        const POSTGRES: &str = "protocol: postgres, address: { secret: 'm/data/db?host' }";
+        let full = Some(TlsMode::VerifyFull);
+        for address in ["127.0.0.1:5432", "localhost", "[::1]:5432", "pg.internal"] {
+            assert_eq!(filled(POSTGRES, address), Ok(full), "{address}");
+            assert_eq!(filled(&format!("{POSTGRES}, tls: verify-ca"), address), Ok(Some(TlsMode::VerifyCa)));
+            assert_eq!(filled(&format!("{POSTGRES}, tls: disable"), address), Ok(Some(TlsMode::Disable)), "the file says so");
+            assert_eq!(filled(&format!("{POSTGRES}, insecure: a test"), address), Ok(None));
+        }
+        for keys in ["", ", tls: verify-full"] {
+            let error = filled(&format!("{POSTGRES}{keys}"), "/tmp/canary.sock").unwrap_err();
+            assert!(error.contains("`tls: disable`") && !error.contains("canary"), "{error}");
+        }
+        assert_eq!(filled(&format!("{POSTGRES}, tls: disable"), "/run/pg.sock"), Ok(Some(TlsMode::Disable)));
+        assert_eq!(filled("protocol: ssh, address: { secret: 'm/data/db?host' }", "127.0.0.1"), Ok(None), "it has host keys");
+        assert_eq!(filled("protocol: postgres, address: '127.0.0.1', database: { secret: 'm/data/db?name' }", "shop"), Ok(None));
     }
 
     #[test]

@@ -43,6 +43,18 @@ fn what_cannot_be_used_is_an_error_without_the_value() {
 }
 
 #[test]
+fn a_value_is_one_line_and_leads_to_no_further_secret() {
+    let config = loaded("address: 'pg:1', tls: { server_name: { secret: 'm/data/p?name' } }");
+    let template = config.connections.values().next().unwrap().template.clone().unwrap();
+    assert!(fill(&template, &["seven"]).is_ok());
+    let long = "canary".repeat(1000);
+    for value in ["canary\nuser", "canary\0user\0root", "{{secrets.corp.canary}}", "vault.secret(corp:canary.x)", "{{user.name}}", &long] {
+        let error = fill(&template, &[value]).err().unwrap_or_else(|| panic!("{value}"));
+        assert!(error.contains("tls.server_name") && error.contains("cannot be used there") && !error.contains("canary"), "{error}");
+    }
+}
+
+#[test]
 fn a_connection_without_references_elsewhere_has_nothing_to_fill() {
     let config = loaded("address: 'pg:5432', password: { secret: 'm/data/p?p' }");
     assert!(config.connections.values().next().unwrap().template.is_none());
