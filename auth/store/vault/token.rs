@@ -245,7 +245,7 @@ impl Tokens {
         if token.renewable {
             let body = json!({ "increment": token.increment.as_secs() });
             let path = "auth/token/renew-self";
-            let call = Call { method: Method::POST, body: Some(&body), space: Space::Login, ..Call::get("token_renew", path) };
+            let call = Call { method: Method::POST, body: Some(&body), paced: true, space: Space::Login, ..Call::get("token_renew", path) };
             match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
                 Ok(answer) => {
                     let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);

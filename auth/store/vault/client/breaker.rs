@@ -136,6 +136,7 @@ pub(super) fn sign(result: &Result<Answer, Failure>, call: &Call<'_>) -> Sign {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests {
     use serde_json::Value;
 

@@ -228,4 +228,5 @@ impl Refused {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

@@ -16,8 +16,9 @@ fn client_of(node: &Own) -> Client {
     Client::new("corp", &settings, sample::nobody()).unwrap()
 }
 
-async fn number(client: &Client, path: &str, fresh: bool, root: &HeaderValue) -> u64 {
-    let call = Call { fresh, ..Call::get("kv_read", path) };
+/// What a fresh read gives.
+async fn number(client: &Client, path: &str, root: &HeaderValue) -> u64 {
+    let call = Call { fresh: true, ..Call::get("kv_read", path) };
     let mut answer = client.call(&call, Some(root), Retry::Idempotent).await.unwrap_or_else(|failure| panic!("{}", failure.brief()));
     answer.take_data()["data"]["n"].as_u64().unwrap()
 }
@@ -35,20 +36,16 @@ async fn a_fresh_read_and_the_first_use_of_a_token_are_no_victims_of_a_standby_t
     let body = json!({"role_id": role_id, "secret_id": secret_id});
     leader.post(&keys, &path, json!({"data": {"n": 0}})).await;
     nodes[1].eventually("to know the mount", async || nodes[1].ask(Method::GET, &path, Some(&keys), Value::Null).await.0 == 200).await;
-    let mut stale = 0;
     for n in 1..=50_u64 {
         // Somebody else writes, at the leader: nothing told us how far it is.
         leader.post(&keys, &path, json!({"data": {"n": n}})).await;
-        stale += usize::from(number(&standby, &path, false, &root).await < n);
-        leader.post(&keys, &path, json!({"data": {"n": n + 1000}})).await;
-        assert_eq!(number(&standby, &path, true, &root).await, n + 1000);
+        assert_eq!(number(&standby, &path, &root).await, n);
         let login = Call { method: Method::POST, body: Some(&body), ..Call::get("login", "auth/approle/login") };
         let answer = standby.call(&login, None, Retry::Unsent).await.unwrap_or_else(|failure| panic!("{}", failure.brief()));
         let token = HeaderValue::from_str(answer.body["auth"]["client_token"].as_str().unwrap()).unwrap();
         let first = standby.call(&Call::get("token_lookup", "auth/token/lookup-self"), Some(&token), Retry::Idempotent).await;
         assert!(first.is_ok(), "{}", first.err().map(|failure| failure.brief()).unwrap_or_default());
     }
-    println!("{stale} of 50 plain reads were of an older state");
 }
 
 #[tokio::test]
@@ -86,19 +83,18 @@ async fn left_behind(mount: &str, bed: &Bed) {
 }
 
 /// Asks for leases, one after the other, until it is told to stop. Whatever fails must be an outage.
-async fn ask_for_leases(bed: &Bed, mut stop: watch::Receiver<bool>) -> (usize, usize) {
-    let (mut given, mut failed) = (0, 0);
+async fn ask_for_leases(bed: &Bed, mut stop: watch::Receiver<bool>) -> usize {
+    let mut given = 0;
     while !*stop.borrow_and_update() {
         match bed.lease("role").await {
             Ok(_) => given += 1,
             Err(error) => {
                 assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
-                failed += 1;
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
-    (given, failed)
+    given
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -131,8 +127,8 @@ async fn when_the_leader_is_killed_reads_go_on_and_no_lease_is_lost() {
         by_standby.seen.wait_for("renewed", renewed.1 + 1).await;
         stop.send_replace(true);
     };
-    let ((given, failed), ()) = tokio::join!(asking, scene);
-    println!("{given} leases were given meanwhile, {failed} were not");
+    let (given, ()) = tokio::join!(asking, scene);
+    assert!(given > 0, "leases are given on");
     nodes[1].eventually("to issue leases again", async || by_standby.lease("role").await.is_ok()).await;
     assert_eq!((bed.seen.count("lost"), by_standby.seen.count("lost")), (0, 0));
     drop((lease, other));
