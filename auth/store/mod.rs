@@ -6,7 +6,8 @@
 //! says so, sessions that overlap use one together (sharing.rs). Keys that live as long as a login are made here and signed by the store
 //! (signing.rs).
 //!
-//! Adding a store: a folder here, a `mod` line, a row in [`KINDS`].
+//! Adding a store: a folder here, a `mod` line, a row in [`KINDS`], a bed in contract/beds.rs. Where its secrets are plain texts, text.rs says
+//! what they mean; calls.rs counts its calls and ends them in time; sealing.rs is for values that lie with others.
 
 mod cache;
 mod calls;

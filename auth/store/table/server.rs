@@ -1,4 +1,5 @@
-//! The way to the server: one connection, verified like any upstream, kept and shared.
+//! The way to the server: one connection, verified like any upstream, kept and shared. What the driver itself holds of a login and of an answer
+//! is not overwritten when it is freed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -83,6 +84,9 @@ impl Server {
         tls: Option<UpstreamTls>,
     ) -> Result<Self, String> {
         let mode = tls.as_ref().map(|tls| tls.mode);
+        if tls.as_ref().is_some_and(|tls| tls.certificate.is_some() != tls.private_key.is_some()) {
+            return Err("tls: `certificate` and `private_key` belong together".to_owned());
+        }
         if mode == Some(TlsMode::Require) && tls.as_ref().is_some_and(|tls| tls.pinned_key.is_none()) {
             return Err("tls: `require` verifies nothing; give `pinned_key` with it, or take verify-ca or verify-full".to_owned());
         }

@@ -206,6 +206,7 @@ fn settings_that_verify_nobody_are_refused() {
     wrong("address: 'db:5432', tls: require", "`require` verifies nothing");
     wrong("address: /run/pg.sock, tls: verify-full", "none on a unix socket");
     wrong("address: 'db:5432', tls: { ca: /none/such.pem }", "/none/such.pem");
+    wrong("address: 'db:5432', tls: { certificate: /none/such.pem }", "belong together");
     wrong("address: 'db:5432', table: a.b.c", "schema.name");
     wrong("address: 'db:5432', key_column: 'k\"'", "`key_column` is a name");
 }
