@@ -13,7 +13,7 @@ use super::super::client::{Call, Retry, Space};
 use super::super::mount::{Engine, Mount};
 use super::super::{Vault, failed};
 use super::place::{Leases, May, Place, places};
-use super::{REVOKE, Spaces};
+use super::{RENEW, REVOKE, Spaces};
 use crate::SessionId;
 use crate::store::needs::{Asks, Needs, Want};
 use crate::store::policies::Rights;
@@ -66,13 +66,18 @@ pub(super) async fn ask(vault: &Vault, spaces: &Spaces, needs: &Needs) -> Result
     }
     let beside = beside(&needed, &nobody);
     let asked = needed.iter().flat_map(Needed::places).map(|place| place.path.clone());
-    let asked: BTreeSet<String> = asked.chain(beside.iter().map(|beside| beside.path.clone())).chain([REVOKE.to_owned()]).collect();
+    let asked: BTreeSet<String> =
+        asked.chain(beside.iter().map(|beside| beside.path.clone())).chain([REVOKE, RENEW].map(str::to_owned)).collect();
     let in_login = POWERS.iter().map(|(path, _)| power(path, &nobody)).collect();
     let capabilities = Capabilities::ask(vault, spaces, asked, in_login).await?;
     if capabilities.has(REVOKE, "root") {
         return Ok(Rights { lacks: Vec::new(), beyond: vec!["it is a root token: it may do everything".to_owned()] });
     }
+    let renewed: Vec<String> = needed.iter().filter(|one| one.issues(Leases::Kept)).map(Needed::by).collect();
     let mut rights = Rights { lacks: lacks(&needed, &capabilities), beyond: capabilities.beyond(&needed, &beside) };
+    if !renewed.is_empty() && !capabilities.has(RENEW, May::Update.word()) {
+        rights.lacks.push(format!("update is denied: {RENEW} (for {})", renewed.join(", ")));
+    }
     for (path, says) in POWERS {
         if CHANGES.iter().any(|change| capabilities.in_login(&power(path, &nobody), change)) {
             rights.beyond.push(format!("{says} ({path})"));
@@ -98,8 +103,8 @@ impl<'a> Needed<'a> {
         self.want.by.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
-    fn leases(&self) -> bool {
-        self.patterns.iter().any(|place| place.leases != Leases::None)
+    fn issues(&self, leases: Leases) -> bool {
+        self.patterns.iter().any(|place| place.leases == leases)
     }
 
     /// The mount of a KV secret, with the `data/` of version 2, as far as that is known.
@@ -163,7 +168,7 @@ async fn give_back(
     rights: &mut Rights,
 ) -> Result<(), StoreError> {
     let may = capabilities.has(REVOKE, May::Update.word());
-    for one in needed.iter().filter(|one| one.leases()) {
+    for one in needed.iter().filter(|one| !one.issues(Leases::None)) {
         let role = one.paths.first().and_then(|alternatives| alternatives.first());
         let Some(role) = role.map(|place| place.path.as_str()) else { continue };
         if !may || !try_to_give_back(vault, &format!("{role}/{nobody}")).await? {

@@ -291,6 +291,19 @@ async fn odd_letters_in_a_path_stay_letters() {
     assert_eq!(rights(&auth, &connections).await.unwrap(), Rights::default());
 }
 
+/// A database mount in a namespace with the role `r`, whose leases are renewed at once; its name there.
+async fn database_in(namespace: &str) -> String {
+    let mount = unique("db");
+    let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable", postgres());
+    let config = json!({"plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url, "username": "postgres", "password": "any"});
+    let create = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
+    post(&format!("{namespace}/sys/mounts/{mount}"), json!({"type": "database"})).await;
+    post(&format!("{namespace}/{mount}/config/pg"), config).await;
+    let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": 3, "max_ttl": 60});
+    post(&format!("{namespace}/{mount}/roles/r"), role).await;
+    mount
+}
+
 #[tokio::test]
 async fn a_login_above_the_namespace_of_the_secrets_works_with_its_policy() {
     let namespace = unique("team");
@@ -301,8 +314,13 @@ async fn a_login_above_the_namespace_of_the_secrets_works_with_its_policy() {
     post(&format!("{namespace}/sys/mounts/{ssh}"), json!({"type": "ssh"})).await;
     let role = json!({"key_type": "otp", "default_user": "ubuntu", "cidr_list": "127.0.0.0/8"});
     post(&format!("{namespace}/{ssh}/roles/otp"), role).await;
-    let keys = [format!("credential: {secrets}/db"), format!("protocol: ssh, address: 127.0.0.1, credential: {ssh}/creds/otp")];
-    let connections = [("db", keys[0].as_str()), ("web", keys[1].as_str())];
+    let database = database_in(&namespace).await;
+    let keys = [
+        format!("credential: {secrets}/db"),
+        format!("protocol: ssh, address: 127.0.0.1, credential: {ssh}/creds/otp"),
+        format!("credential: {database}/creds/r"),
+    ];
+    let connections = [("db", keys[0].as_str()), ("web", keys[1].as_str()), ("rw", keys[2].as_str())];
     let of = |token: &str| format!("{{ method: token, token: {token}, namespace: '' }}, namespace: {namespace}");
     let policy = policies(&of(ROOT), &connections).await.remove(0).1;
     assert!(policy.contains(&format!("path \"{namespace}/{secrets}/data/db\"")), "{policy}");
@@ -310,13 +328,16 @@ async fn a_login_above_the_namespace_of_the_secrets_works_with_its_policy() {
     let bed = Bed::open(&auth, &connections);
     assert_eq!(bed.credential("db").await.username(), "app");
     drop(bed.lease("web").await.unwrap());
+    let lease = bed.lease("rw").await.unwrap();
+    bed.seen.wait_for("renewed", 1).await;
+    drop(lease);
     assert_eq!(bed.gate.drain(Duration::from_secs(20)).await, 0);
     assert_eq!(rights(&auth, &connections).await.unwrap(), Rights::default(), "with {policy}");
     let wide =
         of(&token(&[&written(&format!("{policy}\npath \"{namespace}/{secrets}/*\" {{ capabilities = [\"read\"] }}")).await], json!({}))
             .await);
     assert_eq!(rights(&wide, &connections).await.unwrap().beyond, [format!("may read all of {secrets}/")]);
-    assert_eq!(rights(&of(&token(&["default"], json!({})).await), &connections).await.unwrap().lacks.len(), 3);
+    assert_eq!(rights(&of(&token(&["default"], json!({})).await), &connections).await.unwrap().lacks.len(), 6);
 }
 
 #[tokio::test]
