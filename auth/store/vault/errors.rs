@@ -64,6 +64,11 @@ pub(super) fn database_is_down(refused: &Refused) -> bool {
     refused.status == 500 && (refused.says("dial tcp") || refused.says("connection refused")) && !refused.says("lease")
 }
 
+/// The server tells that a KV mount is on its way to version 2; a standby, that it waits for its leader.
+pub(super) fn is_upgrading(refused: &Refused) -> bool {
+    refused.status == 400 && refused.says("from non-versioned to versioned data")
+}
+
 /// The server tells that its cluster has no leader at this moment: it did nothing.
 pub(super) fn without_a_leader(refused: &Refused) -> bool {
     let texts = ["active cluster node not found", "no active Vault instance found", "node is not active"];
@@ -75,7 +80,7 @@ fn kind_of(refused: &Refused) -> StoreErrorKind {
     match refused.status {
         400 if says("lease not found") || says("lease expired") || says("invalid lease") => StoreErrorKind::LeaseLost,
         400 if says("unknown role") || says("Unknown role") => StoreErrorKind::NotFound,
-        400 if says("Upgrading from non-versioned") || says("failed to revoke entry") => StoreErrorKind::Unavailable,
+        400 if is_upgrading(refused) || says("failed to revoke entry") => StoreErrorKind::Unavailable,
         401 | 403 => StoreErrorKind::Denied,
         404 => StoreErrorKind::NotFound,
         429 if refused.is_behind() => StoreErrorKind::Unavailable,
@@ -114,6 +119,7 @@ mod tests {
             (400, "unknown role: x", StoreErrorKind::NotFound, false),
             (400, "failed to revoke entry: cannot be dropped", StoreErrorKind::Unavailable, false),
             (400, "Upgrading from non-versioned to versioned data.", StoreErrorKind::Unavailable, false),
+            (400, "Waiting for the primary to upgrade from non-versioned to versioned data.", StoreErrorKind::Unavailable, false),
             (400, "Field validation failed: x", StoreErrorKind::Malformed, false),
             (403, "1 error occurred:\n\t* permission denied\n\n", StoreErrorKind::Denied, false),
             (404, "no handler for route \"x\". route entry not found.", StoreErrorKind::NotFound, false),

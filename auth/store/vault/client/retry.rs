@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::super::answer::{Failure, Refused};
-use super::super::errors::{database_is_down, without_a_leader};
+use super::super::errors::{database_is_down, is_upgrading, without_a_leader};
 
 /// Sent so often at most, not counting those that the next address of the store answers at once.
 const TRIES: u32 = 4;
@@ -135,7 +135,7 @@ fn cure(failure: &Failure) -> Cure {
         Failure::Refused(refused) => match refused.status {
             307 => Cure::Election,
             400 if refused.blames_a_header() => Cure::Header,
-            400 if refused.says("Upgrading from non-versioned") => Cure::Upgrade,
+            400 if is_upgrading(refused) => Cure::Upgrade,
             412 => Cure::CatchUp,
             429 if refused.is_behind() => Cure::CatchUp,
             429 => refused.retry_after.map_or(Cure::Busy, |after| Cure::Wait(Some(after))),

@@ -58,11 +58,35 @@ async fn only_a_server_that_its_authority_and_its_name_vouch_for_gets_the_token(
         let status = status(&host, &keys).await.unwrap_or_else(|error| panic!("{keys}: {error}"));
         assert!(status.version.starts_with('2'), "{status:?}");
     }
-    for (keys, says) in [(String::new(), "certificate"), (format!("{ca_cert}, tls_server_name: somebody.example"), "certificate")] {
+    for (keys, says) in
+        [(String::new(), "`ca_cert` names"), (format!("{ca_cert}, tls_server_name: somebody.example"), "`tls_server_name` names")]
+    {
         let error = status(&host, &keys).await.unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Unavailable);
-        assert!(error.detail.contains(says), "{error}");
+        assert!(error.detail.contains("certificate") && error.detail.contains(says), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_told_and_its_server_gets_no_token() {
+    let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+    let (file, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
+    let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let pair = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&file, params.self_signed(&pair).unwrap().pem()).unwrap();
+    std::fs::write(&key, pair.serialize_pem()).unwrap();
+    let (certificate, key) = (file.display(), key.display());
+    let listener = format!("  address = \"127.0.0.1:{port}\"\n  tls_cert_file = \"{certificate}\"\n  tls_key_file = \"{key}\"\n");
+    let config = folder.path().join("bao.hcl");
+    std::fs::write(&config, format!("disable_mlock = true\nstorage \"inmem\" {{}}\nlistener \"tcp\" {{\n{listener}}}\n")).unwrap();
+    let mut command = with_us(&binary());
+    command.arg("server").arg("-config").arg(&config).env("HOME", folder.path());
+    run_for_ever(command);
+    wait_until("OpenBao", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let error = status(&format!("127.0.0.1:{port}"), &format!(", ca_cert: '{certificate}'")).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert!(error.detail.contains("expired") && error.detail.contains("renew the server's certificate"), "{error}");
 }
 
 #[tokio::test]
