@@ -262,7 +262,7 @@ async fn a_secret_that_somebody_used_is_read_again_before_its_end_by_one_request
     advance(TTL * 79 / 100).await;
     bed.settle().await;
     assert_eq!(bed.store.asked(), 1, "not before four fifths of its time");
-    sleep(TTL * 12 / 100).await;
+    sleep(TTL * 14 / 100).await;
     assert_eq!(*bed.store.asked.lock().unwrap(), [(bed.session, false), (last, false)], "for the last one who used it");
     assert_eq!(bed.read().await, Ok((2, From::Cache)));
     // That one was used as well, so that it goes on.
@@ -348,6 +348,20 @@ async fn an_answer_that_comes_late_takes_the_place_of_no_newer_one() {
         assert_eq!(bed.serial(), held);
         assert_eq!(bed.read().await, Ok((2, From::Cache)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_the_store_said_no_does_not_come_back_after_it() {
+    let bed = Bed::new(&[Waits(2 * SECOND), Fails(Denied), Gives, Fails(Unavailable)]);
+    let old = bed.read();
+    tokio::pin!(old);
+    assert!(old.as_mut().now_or_never().is_none());
+    bed.settle().await;
+    assert_eq!(bed.reread(0).await, Err(Denied));
+    assert_eq!(old.await, Ok((1, From::Store)), "who asked before it has what was so then");
+    assert_eq!(bed.read().await, Err(Unavailable), "and nobody after him");
+    bed.settle().await;
+    assert!(bed.cache.0.state().refused.is_empty(), "nothing is remembered of it");
 }
 
 #[tokio::test(start_paused = true)]
