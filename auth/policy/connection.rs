@@ -217,12 +217,15 @@ impl Connection {
     }
 }
 
+/// Values, and the connection that has them.
+type Filled = (Vec<Zeroizing<String>>, Arc<Connection>);
+
 /// What stands in a store instead of the file.
 struct Filling {
     template: Template,
     references: Vec<Reference>,
     /// What was filled in last.
-    last: Mutex<Option<(Vec<Zeroizing<String>>, Arc<Connection>)>>,
+    last: Mutex<Option<Filled>>,
 }
 
 impl Filling {

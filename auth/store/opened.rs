@@ -45,6 +45,16 @@ pub(crate) struct Opens<'a> {
     pub(crate) carried: Option<&'a BTreeMap<String, Arc<Opened>>>,
 }
 
+/// How far the opening has come.
+struct Run<'a> {
+    /// Which stores are asked, and by which runner of theirs.
+    used: BTreeSet<(Name, Option<Name>)>,
+    /// The stores that wait for the one that is opened now, since their credentials are in it.
+    way: Vec<&'a Name>,
+    done: BTreeSet<&'a Name>,
+    open: BTreeMap<String, Arc<Opened>>,
+}
+
 /// The stores that the credentials of one are in, and what its references mean, by their text.
 struct Chain {
     references: BTreeMap<String, Reference>,
@@ -82,47 +92,40 @@ impl MadeOf {
 impl Opens<'_> {
     /// Every store that is switched on. Those that could not be opened, or may not, are problems.
     pub(crate) fn all(&self, problems: &mut Problems) -> BTreeMap<String, Arc<Opened>> {
-        let used = self.used();
-        let (mut open, mut done) = (BTreeMap::new(), BTreeSet::new());
+        let mut run = Run { used: self.used(), way: Vec::new(), done: BTreeSet::new(), open: BTreeMap::new() };
         for store in self.config.stores.values().filter(|store| store.enabled) {
-            self.one(store, &used, &mut Vec::new(), &mut done, &mut open, problems);
+            self.one(store, &mut run, problems);
         }
         self.check_runners(problems);
-        open
+        run.open
     }
 
-    /// Which stores are asked, and by which runner of theirs.
-    fn used(&self) -> BTreeSet<(&Name, Option<&Name>)> {
-        self.connections
-            .values()
-            .flat_map(|connection| {
-                let runner = |store: &Name| connection.runner().filter(|_| connection.store() == Some(store));
-                connection.stores().into_iter().map(move |store| (store, runner(store)))
-            })
-            .collect()
+    fn used(&self) -> BTreeSet<(Name, Option<Name>)> {
+        let by_connections = self.connections.values().flat_map(|connection| {
+            let runner = |store: &Name| connection.runner().filter(|_| connection.store() == Some(store)).cloned();
+            connection.stores().into_iter().map(move |store| (store.clone(), runner(store)))
+        });
+        let by_stores = self.config.stores.values().flat_map(|store| {
+            let scope = Scope::new(&self.config.stores, None, "", store.name.span);
+            let found = store.node.references().into_iter();
+            found.filter_map(move |found| scope.reference(&found.text).ok()).map(|reference| (reference.store, None))
+        });
+        by_connections.chain(by_stores).collect()
     }
 
-    /// Opens a store after those that its own credentials are in. `way` is how we came to it.
-    fn one<'s>(
-        &'s self,
-        store: &'s Entry,
-        used: &BTreeSet<(&Name, Option<&Name>)>,
-        way: &mut Vec<&'s Name>,
-        done: &mut BTreeSet<&'s Name>,
-        open: &mut BTreeMap<String, Arc<Opened>>,
-        problems: &mut Problems,
-    ) {
+    /// Opens a store after those that its own credentials are in.
+    fn one<'s>(&'s self, store: &'s Entry, run: &mut Run<'s>, problems: &mut Problems) {
         let name = &store.name.value;
-        if !done.insert(name) {
+        if !run.done.insert(name) {
             return;
         }
-        way.push(name);
-        let chain = self.chain(store, used, way, done, open, problems);
-        way.pop();
+        run.way.push(name);
+        let chain = self.chain(store, run, problems);
+        run.way.pop();
         let (Some(chain), Some(kind)) = (chain, kind_of(store)) else { return };
         let chain = Arc::new(chain);
         let runners = (kind.runners)(store);
-        let asked = |runner: Option<&str>| used.iter().any(|(used, by)| *used == name && by.map(Name::as_str) == runner);
+        let asked = |runner: Option<&str>| run.used.iter().any(|(used, by)| used == name && by.as_ref().map(Name::as_str) == runner);
         let named = runners.iter().filter(|runner| asked(Some(runner))).filter_map(|runner| runner.parse::<Name>().ok());
         let mut logins: Vec<Option<Name>> = named.map(Some).collect();
         // Nobody may want a login of a store that has runners, beside theirs.
@@ -138,7 +141,7 @@ impl Opens<'_> {
                 None => self.open(kind, store, (label.as_ref(), runner.as_ref()), &chain, made_of),
             };
             match opened {
-                Ok(opened) => drop(open.insert(label.into_owned(), opened)),
+                Ok(opened) => drop(run.open.insert(label.into_owned(), opened)),
                 Err(message) => problems.error(Some(store.name.span), format!("stores.{name}"), message),
             }
         }
@@ -161,15 +164,7 @@ impl Opens<'_> {
     }
 
     /// What the references among the keys of a store mean; their stores are opened first. `None`: a problem says why not.
-    fn chain<'s>(
-        &'s self,
-        store: &'s Entry,
-        used: &BTreeSet<(&Name, Option<&Name>)>,
-        way: &mut Vec<&'s Name>,
-        done: &mut BTreeSet<&'s Name>,
-        open: &mut BTreeMap<String, Arc<Opened>>,
-        problems: &mut Problems,
-    ) -> Option<Chain> {
+    fn chain<'s>(&'s self, store: &'s Entry, run: &mut Run<'s>, problems: &mut Problems) -> Option<Chain> {
         let at = format!("stores.{}", store.name.value);
         let scope = Scope::new(&self.config.stores, None, &at, store.name.span);
         let mut chain = Chain { references: BTreeMap::new(), open: BTreeMap::new() };
@@ -195,14 +190,14 @@ impl Opens<'_> {
                 refuse("a store logs in for all users: {{user.name}} means nothing here");
                 continue;
             }
-            if way.contains(&&outer.name.value) {
-                let names: Vec<&str> = way.iter().map(|name| name.as_str()).chain([outer.name.value.as_str()]).collect();
+            if run.way.contains(&&outer.name.value) {
+                let names: Vec<&str> = run.way.iter().map(|name| name.as_str()).chain([outer.name.value.as_str()]).collect();
                 refuse(&format!("the credentials of these stores are in each other: {}", names.join(" → ")));
                 continue;
             }
-            self.one(outer, used, way, done, open, problems);
+            self.one(outer, run, problems);
             // Where it could not be opened, its own problem says why.
-            if let Some(opened) = open.get(outer.name.value.as_str()) {
+            if let Some(opened) = run.open.get(outer.name.value.as_str()) {
                 chain.open.insert(outer.name.value.clone(), Arc::clone(opened));
             }
             chain.references.insert(found.text, reference);

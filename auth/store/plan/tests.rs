@@ -26,7 +26,7 @@ fn each_form_of_account_has_its_plan() {
     let warning = "keyward.yaml:4:85: warning: connections.db.password: `literal`: the secret stands in this file";
     assert!(problems.starts_with(warning) && problems.lines().count() == 1 && !problems.contains("canary"), "{problems}");
     let (plan, _) = read("username: { literal: u }, private_key: { file: /k }, passphrase: { env: P }");
-    assert!(!plan.unwrap().paths().next().is_some());
+    assert!(plan.unwrap().paths().next().is_none());
     let (plan, problems) = read("username: 'm/data/p?u'");
     assert!(plan.is_some() && problems.contains("warning") && problems.contains("asks for no proof"), "{problems}");
 }

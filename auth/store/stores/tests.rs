@@ -188,3 +188,25 @@ async fn a_client_that_vanishes_takes_the_read_from_nobody() {
     assert_eq!(password(&second.await.unwrap()), "old");
     assert_eq!(store.reads(), [false], "the request that was under way went on");
 }
+
+#[tokio::test]
+async fn a_store_is_opened_for_each_runner_that_is_named_and_for_whoever_names_none() {
+    let runners = "worker: { role_id: w, secret_id: s }, runners: { orders: { role_id: a }, payroll: { role_id: b } }, runner: orders";
+    let corp = format!("corp: {{ type: vault, address: 'https://v', auth: {{ method: approle, {runners} }} }}");
+    let db = |keys: &str| {
+        format!("connections: {{ db: {{ protocol: postgres, address: 'pg:5432', store: corp, credential: m/creds/r{keys} }} }}\n")
+    };
+    let named = |text: String| {
+        let (stores, problems) = open(&text, None);
+        assert!(!problems.has_errors(), "{problems}");
+        stores.names()
+    };
+    assert_eq!(named(format!("stores: {{ {corp} }}\n{}", db(""))), ["corp"]);
+    assert_eq!(named(format!("stores: {{ {corp} }}\n{}", db(", runner: payroll"))), ["corp/payroll"]);
+    // Another store's own credential is read by the store's own runner.
+    let inner = "inner: { type: vault, address: 'https://w', auth: { method: token, token: { secret: 'corp:m/data/inner?token' } } }";
+    assert_eq!(named(format!("stores: {{ {corp}, {inner} }}\n{}", db(", runner: payroll"))), ["corp", "corp/payroll", "inner"]);
+    let (_, problems) = open(&format!("stores: {{ {corp} }}\n{}", db(", runner: nobody")), None);
+    let said = problems.to_string();
+    assert!(said.contains("connections.db.runner") && said.contains("it has: orders, payroll"), "{said}");
+}
