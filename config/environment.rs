@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::entry::Entry as Whole;
 use crate::json::Json;
 use crate::node::{self, Entry, Scalar, Value};
-use crate::{Kinds, Name, Node, Problems, Span, Spanned, Store, read, scope, suggest};
+use crate::{Kinds, Name, Node, Problems, Span, Spanned, Store, read, scope};
 
 /// Asks for a variable of the environment.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -22,6 +22,8 @@ pub struct FromEnvironment {
     pub keys: fn(&Node, Variables<'_>) -> Vec<Taken>,
     /// Whole entries, beside a file whose stores have these names.
     pub stores: fn(Variables<'_>, &[&str], &mut Problems) -> Vec<Declared>,
+    /// What must not be so of all stores together, as they are in the end, of whatever kind.
+    pub check: fn(&BTreeMap<Name, Store>, &BTreeMap<Name, Origin>, &mut Problems),
 }
 
 /// What a variable says of a key that an entry lacks.
@@ -195,16 +197,20 @@ pub(crate) fn with_declared(
             origins.insert(name, Origin { declared: Some(variable), ..origin.unwrap_or_default() });
         }
     }
+    for from in kinds.stores.iter().filter_map(|row| row.from_environment) {
+        (from.check)(&stores, &origins, problems);
+    }
     (stores, origins)
 }
 
 /// The name of a declared store. `None`: it has none of its own; a problem says so.
 fn free_name(declared: &Declared, of_file: &[&str], origins: &BTreeMap<Name, Origin>, problems: &mut Problems) -> Option<Name> {
     let (text, span) = (&declared.name.value, declared.name.span);
-    let at = format!("stores.{}", suggest::segment(text));
+    let at = format!("stores.{text}");
     problems.elsewhere(&declared.source, |problems| match text.parse::<Name>() {
+        // It may be anything that somebody wrote there.
         Err(form) => {
-            problems.error(span, at, format!("expected {form}"));
+            problems.error(span, "stores", format!("expected {form}"));
             None
         }
         Ok(name) if of_file.contains(&name.as_str()) => {

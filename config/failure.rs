@@ -76,7 +76,8 @@ impl de::Error for Failure {
     }
 }
 
-/// What is said of a key that nobody knows.
+/// What is said of a key that nobody knows. One that is no word may be a value that stands in the place of its key, as in samples that have
+/// the two swapped: it is not shown.
 pub(crate) fn unknown_key<'a>(key: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     let suggestion = suggest::did_you_mean(key, known.clone());
     if !suggestion.is_empty() {
@@ -85,7 +86,13 @@ pub(crate) fn unknown_key<'a>(key: &str, known: impl IntoIterator<Item = &'a str
     let mut known: Vec<&str> = known.into_iter().collect();
     known.sort_unstable();
     known.dedup();
-    format!("unknown key {}; expected one of {}", suggest::quoted(key), known.join(", "))
+    let shown = if is_word(key) { format!(" {}", suggest::quoted(key)) } else { String::new() };
+    format!("unknown key{shown}; expected one of {}", known.join(", "))
+}
+
+/// What people call a key.
+fn is_word(key: &str) -> bool {
+    key.len() <= 40 && key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn kind(found: &Unexpected<'_>) -> &'static str {

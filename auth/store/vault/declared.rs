@@ -7,7 +7,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use keyward_config::{Declared, Node, Problems, Protected, Span, Spanned, Variables, read_file};
+use keyward_config::{Declared, Name, Node, Problems, Protected, Span, Spanned, Variables, read_file};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
@@ -206,7 +206,8 @@ fn outer(word: &Spanned<String>, at: &str, stores: &[&str], problems: &mut Probl
     let foreign = FOREIGN.iter().find(|(known, _)| known.eq_ignore_ascii_case(word.value.trim()));
     if foreign.is_none() {
         let mut known: Vec<&str> = FOREIGN.iter().map(|(known, _)| *known).collect();
-        known.extend(stores);
+        // What is no name is no store, and a problem of its own entry.
+        known.extend(stores.iter().filter(|name| name.parse::<Name>().is_ok()));
         let message = format!("expected one of {} (the last ones are stores)", known.join(", "));
         problems.error(word.span, format!("{at}.from_secret_store"), message);
     }

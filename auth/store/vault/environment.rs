@@ -4,11 +4,14 @@
 //! Of two variables, BAO_… comes before VAULT_…, as OpenBao's client has it. VAULT_MAX_RETRIES is not taken: how often a call may be tried
 //! follows from what it does (client.rs).
 
-use keyward_config::{FromEnvironment, Given, Node, Span, Taken, Variables};
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyward_config::{FromEnvironment, Given, Name, Node, Origin, Problems, Span, Store, Taken, Variables};
 
 use super::declared;
+use super::settings::Settings;
 
-pub(super) const FROM_ENVIRONMENT: FromEnvironment = FromEnvironment { keys, stores: declared::stores };
+pub(super) const FROM_ENVIRONMENT: FromEnvironment = FromEnvironment { keys, stores: declared::stores, check };
 
 /// What Keep takes for the address where nothing says it.
 const KEEPS_ADDRESS: &str = "http://localhost:8200";
@@ -39,6 +42,24 @@ fn keys(entry: &Node, variables: Variables<'_>) -> Vec<Taken> {
         taken.extend(auth(variables));
     }
     taken
+}
+
+/// What a variable gives to log in with is for one server: of several stores that lack `auth`, none shows it to a server that the environment
+/// does not name.
+fn check(stores: &BTreeMap<Name, Store>, origins: &BTreeMap<Name, Origin>, problems: &mut Problems) {
+    let takes = |store: &Store| {
+        let origin = origins.get(&store.name.value).filter(|_| store.enabled)?;
+        let (_, variable) = origin.keys.iter().find(|(key, _)| *key == "auth")?;
+        let addresses = store.settings.downcast_ref::<Settings>()?.addresses().ok()?.to_vec();
+        let named = origin.declared.is_some() || origin.keys.iter().any(|(key, _)| *key == "address");
+        Some((store.name.clone(), variable.clone(), addresses, named))
+    };
+    let takers: Vec<_> = stores.values().filter_map(takes).collect();
+    let servers: BTreeSet<_> = takers.iter().map(|(_, _, addresses, _)| addresses).collect();
+    for (name, variable, _, _) in takers.iter().filter(|(_, _, _, named)| servers.len() > 1 && !named) {
+        let message = format!("several stores lack `auth:`, and {variable} is for one server: say here how to log in to this one");
+        problems.error(name.span, format!("stores.{}", name.value), message);
+    }
 }
 
 /// A variable that is set, and its value.

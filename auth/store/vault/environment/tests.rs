@@ -177,6 +177,34 @@ fn verification_is_switched_off_by_a_variable_only_where_that_names_the_server_t
 }
 
 #[test]
+fn a_token_from_the_environment_is_shown_to_one_server() {
+    let token = ("VAULT_TOKEN", "canary");
+    let of = |stores: &str, variables: &[(&str, &str)]| all(&read(stores, variables).1);
+    let two = "{ a: { type: vault, address: 'https://a' }, b: { type: vault, address: 'https://b' } }";
+    let said = of(two, &[token]);
+    for store in ["stores.a: ", "stores.b: "] {
+        let told = said.lines().any(|line| line.contains(store) && line.contains("VAULT_TOKEN is for one server"));
+        assert!(told && !said.contains("canary"), "{said}");
+    }
+    let named = "{ a: { type: vault }, b: { type: vault, address: 'https://b' } }";
+    let said = of(named, &[token, ("VAULT_ADDR", "https://a")]);
+    assert!(said.contains("stores.b: ") && !said.contains("stores.a"), "{said}");
+    for (stores, variables) in [
+        ("{ a: { type: vault, address: 'https://a' } }", &[token][..]),
+        (two, &[]),
+        ("{ a: { type: vault, address: 'https://a' }, b: { type: vault, address: 'https://b', enabled: false } }", &[token]),
+        ("{ a: { type: vault, address: 'https://a' }, b: { type: vault, address: 'https://a', namespace: x } }", &[token]),
+        (
+            "{ a: { type: vault, address: 'https://a' }, b: { type: vault, address: 'https://b', auth: { method: token, token: t } } }",
+            &[token],
+        ),
+        ("{ a: { type: vault }, b: { type: vault, namespace: x } }", &[token, ("VAULT_ADDR", "https://a")]),
+    ] {
+        assert_eq!(of(stores, variables), "", "{stores}");
+    }
+}
+
+#[test]
 fn where_nothing_says_where_or_who_both_ways_to_say_it_are_named() {
     let token = "auth: { method: token, token: t }";
     let said = open(&good(&format!("{{ corp: {{ type: vault, {token} }} }}"), &[]), "corp").unwrap_err();
