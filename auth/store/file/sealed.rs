@@ -18,6 +18,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
 use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::settings::Settings;
 use crate::SessionId;
@@ -32,10 +33,14 @@ const HEAD: &str = "keyward-sealed-file 1";
 /// The longest file, in bytes.
 const MAX: u64 = 4 * 1024 * 1024;
 
+/// Reads under way at one time: each may take as much memory as a passphrase is stretched by.
+const READS: usize = 4;
+
 /// A store that is one sealed file.
 struct SealedStore {
     calls: Calls,
     file: SealedFile,
+    reads: Semaphore,
     identity: String,
 }
 
@@ -57,12 +62,13 @@ struct Content(Map<String, Value>);
 pub(super) fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     let file = SealedFile::of(opening)?;
     let identity = format!("sealed file {}", file.path.display());
-    Ok(Arc::new(SealedStore { calls: Calls::new(opening.label, &opening.observer), file, identity }))
+    Ok(Arc::new(SealedStore { calls: Calls::new(opening.label, &opening.observer), file, reads: Semaphore::new(READS), identity }))
 }
 
 impl Store for SealedStore {
     fn read<'a>(&'a self, _: SessionId, path: &'a SecretPath, _fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
         Box::pin(self.calls.make("read", async move {
+            let _turn = self.turn().await?;
             let mut content = self.file.content().await?;
             let fields = content.0.remove(path.as_str()).ok_or_else(|| absent(path))?;
             let document = Document { fields, version: None, request_id: String::new(), not_after: None };
@@ -72,6 +78,7 @@ impl Store for SealedStore {
 
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
         Box::pin(self.calls.make("status", async move {
+            let _turn = self.turn().await?;
             self.file.content().await?;
             Ok(StoreStatus::tokenless("sealed file"))
         }))
@@ -79,6 +86,12 @@ impl Store for SealedStore {
 
     fn identity(&self) -> &str {
         &self.identity
+    }
+}
+
+impl SealedStore {
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.reads.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "closed"))
     }
 }
 
@@ -130,13 +143,20 @@ fn read(path: &Path, key: &SealingKey) -> Result<Option<Content>, StoreError> {
     let sealed = text.strip_prefix(HEAD).and_then(|rest| rest.strip_prefix('\n'));
     let sealed = sealed.ok_or_else(|| failed(StoreErrorKind::Malformed, "this is no sealed file, or one of a later version"))?;
     let plain = key.open(HEAD, sealed).map_err(|error| failed(kind_of(error), &error.to_string()))?;
-    match serde_json::from_slice(&plain) {
-        Ok(Value::Object(map)) => Ok(Some(Content(map))),
-        Ok(mut other) => {
-            wipe(&mut other);
-            Err(failed(StoreErrorKind::Malformed, "it holds no secrets"))
+    Content::parse(&plain).map(Some).ok_or_else(|| failed(StoreErrorKind::Malformed, "it holds no secrets"))
+}
+
+impl Content {
+    /// `None`: it is not what we write.
+    fn parse(plain: &[u8]) -> Option<Self> {
+        match serde_json::from_slice(plain) {
+            Ok(Value::Object(map)) => Some(Self(map)),
+            Ok(mut other) => {
+                wipe(&mut other);
+                None
+            }
+            Err(_) => None,
         }
-        Err(_) => Err(failed(StoreErrorKind::Malformed, "it holds no secrets")),
     }
 }
 

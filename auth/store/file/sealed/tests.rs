@@ -74,6 +74,23 @@ impl Bed {
 }
 
 #[tokio::test]
+async fn what_could_not_be_read_again_is_not_written() {
+    let bed = Bed::with_key();
+    bed.put("files:orders", &[("password", "one")]).await.unwrap();
+    let put = async |json: String| {
+        let mut change = Change::new(Others::Kept);
+        change.set_json(&Secret::from(json)).unwrap();
+        bed.secrets().put(&bed.name("files:other"), &change).await.err().unwrap()
+    };
+    let deep = put(format!("{}1{}", "{\"k\":".repeat(127), "}".repeat(127))).await;
+    assert!(deep.kind == StoreErrorKind::Malformed && deep.detail.contains("nested too deeply"), "{deep}");
+    let long = put(format!("{{\"k\":\"{}\"}}", "canary".repeat(700_000))).await;
+    assert!(long.detail.contains("at most 4 MiB; nothing was written") && !long.detail.contains("canary"), "{long}");
+    assert_eq!(bed.read("orders").await.unwrap(), json!({"password": "one"}), "what was there is as it was");
+    assert_eq!(bed.list("files:").await, ["orders"]);
+}
+
+#[tokio::test]
 async fn what_an_operator_writes_a_session_reads_and_the_file_shows_nothing() {
     for key in [make_key().unwrap().expose_str().unwrap(), PHRASE] {
         let bed = Bed::new(key);

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::super::settings::Settings;
-use super::{Content, HEAD, SealedFile, absent, kind_of, malformed, read};
+use super::{Content, HEAD, MAX, SealedFile, absent, kind_of, malformed, read};
 use crate::Secret;
 use crate::operator::Change;
 use crate::store::calls::blocking;
@@ -149,11 +149,18 @@ fn folder_of(path: &Path) -> PathBuf {
 fn replace(path: &Path, content: &Content, key: &SealingKey) -> Result<(), StoreError> {
     let failed = |what: String| StoreError::new(StoreErrorKind::Unavailable, format!("{}: {what}", path.display()));
     let plain = Zeroizing::new(serde_json::to_vec(&content.0).map_err(|_| failed("it cannot be written as JSON".to_owned()))?);
+    // What could not be read again would take all the other secrets with it.
+    let useless = |what: &str| StoreError::new(StoreErrorKind::Malformed, format!("{}: {what}; nothing was written", path.display()));
+    Content::parse(&plain).ok_or_else(|| useless("the secret is nested too deeply to be read again"))?;
     let sealed = key.seal(HEAD, &plain).map_err(|error| StoreError::new(kind_of(error), format!("{}: {error}", path.display())))?;
+    let text = format!("{HEAD}\n{sealed}\n");
+    if u64::try_from(text.len()).is_ok_and(|length| length > MAX) {
+        return Err(useless("a sealed file has at most 4 MiB"));
+    }
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);
-    let written = write_as_before(path, &fresh, &format!("{HEAD}\n{sealed}\n")).and_then(|()| std::fs::rename(&fresh, path));
+    let written = write_as_before(path, &fresh, &text).and_then(|()| std::fs::rename(&fresh, path));
     if let Err(error) = written {
         let _ = std::fs::remove_file(&fresh);
         return Err(failed(error.to_string()));
