@@ -45,6 +45,8 @@ struct Inner {
 struct State {
     entries: BTreeMap<SecretPath, Entry>,
     requests: BTreeMap<(SecretPath, Wish), Request>,
+    /// The last read to which the store said no, while another one of the same secret is under way that began before it.
+    refused: BTreeMap<SecretPath, u64>,
     /// When a secret was last read past the cache. No more than those of the last five seconds.
     rereads: BTreeMap<SecretPath, Instant>,
     /// When the log last had a use of a secret past its time, and how many there were since.
@@ -241,12 +243,16 @@ impl Inner {
     /// The store's answer: kept, or what it takes away, unless a newer read is known.
     fn take_note(self: &Arc<Self>, from: &Named, path: &SecretPath, (serial, asked): (u64, Instant), answer: &Result<Read, StoreError>) {
         let mut state = self.state();
-        if state.entries.get(path).is_some_and(|held| held.read.serial > serial) {
+        let newest = state.entries.get(path).map(|held| held.read.serial).max(state.refused.get(path).copied());
+        if newest > Some(serial) {
             return;
         }
         match answer {
             Ok(read) => self.keep(&mut state, from, path, asked, read),
-            Err(error) if !is_outage(error.kind) => drop(state.entries.remove(path)),
+            Err(error) if !is_outage(error.kind) => {
+                state.entries.remove(path);
+                state.refused.insert(path.clone(), serial);
+            }
             Err(_) => {}
         }
     }
@@ -298,6 +304,10 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.inner.state();
         state.requests.remove(&self.key);
+        let (path, _) = &self.key;
+        if ![Wish::Any, Wish::Newest].into_iter().any(|wish| state.requests.contains_key(&(path.clone(), wish))) {
+            state.refused.remove(path);
+        }
         if self.key.1 == Wish::Newest {
             let now = Instant::now();
             state.rereads.retain(|_, at| now.saturating_duration_since(*at) < REREAD_PACE);
