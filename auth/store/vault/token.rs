@@ -266,13 +266,14 @@ impl Tokens {
         self.replace(token).await
     }
 
-    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again.
+    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again, or since leases live from it.
     async fn replace(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
         let mut history = self.history.lock().await;
+        let goes_on = || token.renewable && token.is_held();
         if self.newer_than(token).is_some() {
-            return Ok(false);
+            return Ok(goes_on());
         }
-        Ok(self.log_in_now(&mut history).await?.generation == token.generation || (token.renewable && token.is_held()))
+        Ok(self.log_in_now(&mut history).await?.generation == token.generation || goes_on())
     }
 }
 

@@ -95,6 +95,7 @@ async fn a_token_that_leases_live_from_is_renewed_although_another_one_has_repla
     let token = tokens.get().await.unwrap();
     let lease = token.end();
     assert!(tokens.replace(&token).await.unwrap(), "it goes on for the lease");
+    assert!(tokens.replace(&token).await.unwrap(), "also if somebody else was there first");
     assert_eq!(tokens.get().await.unwrap().text, "s.2", "which nothing new is issued from");
     assert!(tokens.prolong(&token).await.unwrap());
     assert!(server.requests()[2].contains("renew-self") && server.requests()[2].contains("x-vault-token: s.1"));
