@@ -37,6 +37,8 @@ main() {
   start_openbao
   seed_openbao
   start_sshd
+  configure_keyward
+  fill_store
   start_keyward
   show
   [[ $once == yes ]] || stay
@@ -153,22 +155,17 @@ openbao_answers() {
 
 # Secrets reach `bao` on its standard input, never in its arguments.
 seed_openbao() {
-  say "seeding OpenBao: for each database a KV secret and a role for short-lived logins, for sshd an authority, for Keyward an AppRole"
+  say "seeding OpenBao: a place for secrets, roles for short-lived logins to each database, an authority for sshd, an AppRole for Keyward"
   "$bao" secrets enable -path=prod_db -version=2 kv
   until_true 10 "the KV mount is ready" "$bao" read prod_db/config
-  printf '{"data":{"username":"orders_app","password":"%s"}}' "$app_password" | "$bao" write prod_db/data/postgres - > /dev/null
-  printf '{"data":{"username":"shop_app","password":"%s"}}' "$shop_password" | "$bao" write prod_db/data/mariadb - > /dev/null
 
   "$bao" secrets enable -path=orders_db database
   "$bao" write orders_db/config/orders - << JSON > /dev/null
-{"plugin_name": "postgresql-database-plugin", "allowed_roles": ["orders_rw"], "username": "issuer", "password": "$issuer_password",
+{"plugin_name": "postgresql-database-plugin", "allowed_roles": ["orders_rw", "orders_brief"], "username": "issuer", "password": "$issuer_password",
  "connection_url": "postgresql://{{username}}:{{password}}@127.0.0.1:$pg_port/orders?sslmode=disable"}
 JSON
-  "$bao" write orders_db/roles/orders_rw - << 'JSON' > /dev/null
-{"db_name": "orders", "default_ttl": "10m", "max_ttl": "1h",
- "creation_statements": ["CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE orders_writers;"],
- "revocation_statements": ["DROP ROLE IF EXISTS \"{{name}}\";"]}
-JSON
+  orders_role orders_rw 10m 1h
+  orders_role orders_brief 6s 6s # to see the end of one
 
   "$bao" secrets enable -path=shop_db database
   "$bao" write shop_db/config/shop - << JSON > /dev/null
@@ -191,22 +188,19 @@ JSON
 {"key_type": "ca", "allow_user_certificates": true, "allowed_users": "$linux_user", "max_ttl": "2m", "default_extensions": {"permit-pty": ""}}
 JSON
 
-  # The least that Keyward needs: to read the four, to have keys certified, and to give back leases of those two roles.
-  "$bao" policy write keyward - << 'HCL'
-path "prod_db/data/postgres"     { capabilities = ["read"] }
-path "prod_db/data/mariadb"      { capabilities = ["read"] }
-path "orders_db/creds/orders_rw" { capabilities = ["read"] }
-path "shop_db/creds/shop_rw"     { capabilities = ["read"] }
-path "ssh/sign/deploy"           { capabilities = ["update"] }
-path "sys/leases/revoke" {
-  capabilities       = ["update"]
-  allowed_parameters = { "lease_id" = ["orders_db/creds/orders_rw/*", "shop_db/creds/shop_rw/*"], "sync" = [] }
-}
-HCL
   "$bao" auth enable approle
   "$bao" write auth/approle/role/keyward token_policies=keyward token_period=1h > /dev/null
   role_id=$("$bao" read -field=role_id auth/approle/role/keyward/role-id)
   "$bao" write -force -field=secret_id auth/approle/role/keyward/secret-id > "$dir/secret_id"
+}
+
+# Logins that live so long at first, and so long at the most.
+orders_role() {
+  "$bao" write "orders_db/roles/$1" - << JSON > /dev/null
+{"db_name": "orders", "default_ttl": "$2", "max_ttl": "$3",
+ "creation_statements": ["CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}' IN ROLE orders_writers;"],
+ "revocation_statements": ["DROP ROLE IF EXISTS \"{{name}}\";"]}
+JSON
 }
 
 # --- sshd: a server -----------------------------------------------------------------------------------------------------------
@@ -242,8 +236,8 @@ sshd_answers() { (: < "/dev/tcp/127.0.0.1/$sshd_port"); }
 
 # --- Keyward ------------------------------------------------------------------------------------------------------------------
 
-start_keyward() {
-  say "starting Keyward"
+configure_keyward() {
+  say "making a user, alice, and Keyward's file"
   local password verifier
   password=$(random)
   printf '*:*:*:alice:%s\n' "$password" > "$dir/alice.pgpass"
@@ -276,6 +270,13 @@ connections:
     database: orders
     store: corp
     credential: orders_db/creds/orders_rw
+  orders_brief:                                  # the same, soon at its end
+    protocol: postgres
+    address: 127.0.0.1:$pg_port
+    database: orders
+    store: corp
+    credential: orders_db/creds/orders_brief
+    limits: { end_warnings: [1s] }
   shop:                                          # the same two, in MariaDB
     protocol: mysql
     address: 127.0.0.1:$maria_port
@@ -304,7 +305,25 @@ users:
 access:
   - { allow: [payments], connections: ["orders*", "shop*", web-1] }
 YAML
+}
+
+# What an operator does, with a token of his own: the passwords go from standard input into the store, and what Keyward may do there is what
+# its file needs.
+fill_store() {
+  say "keyward secret put, keyward policy: an operator writes both passwords, and the policy of Keyward's AppRole"
+  local -x KEYWARD_CONFIG=$dir/keyward.yaml
+  printf 'orders_app\n%s\n' "$app_password" | "$keyward" secret put corp:prod_db/data/postgres username password
+  printf 'shop_app\n%s\n' "$shop_password" | "$keyward" secret put corp:prod_db/data/mariadb username password
+  "$keyward" policy corp > "$dir/policy.hcl"
+  "$bao" policy write keyward "$dir/policy.hcl"
+  grep '^path' "$dir/policy.hcl"
   unset BAO_TOKEN # Keyward has its AppRole; nothing below needs the root token
+}
+
+start_keyward() {
+  say "keyward check"
+  "$keyward" check --config "$dir/keyward.yaml"
+  say "starting Keyward"
   background keyward "$keyward" run --config "$dir/keyward.yaml"
   until_true 30 "Keyward is ready" grep -q '"ready"' "$dir/keyward.log"
   postgres_port=$(listener postgres) mysql_port=$(listener mysql) ssh_port=$(listener ssh)
@@ -371,6 +390,11 @@ show_postgres() {
   printf 'alice was %s there\n' "$who"
   until_true 10 "that login is gone from pg_roles" role_is_gone "$who"
   printf 'gone from pg_roles: %s\n' "$who"
+
+  say "alice → Keyward → PostgreSQL, with a login that lives for six seconds (connection: orders_brief)"
+  who=$(alice orders_brief "SELECT pg_sleep(30)" 2>&1) && die "a session outlived its credential"
+  [[ $who == *WARNING*"ends in 1 second"*FATAL*"come to its end"* ]] || die "expected a warning and an end: $who"
+  printf '%s\n' "$who"
 }
 
 show_mariadb() {
@@ -401,8 +425,9 @@ show_ssh() {
   who=$(alice_ssh deploy@web-1 id -un)
   [[ $who == "$linux_user" ]] || die "expected to be $linux_user upstream, and was '$who'"
   printf 'ssh deploy@web-1, which is ssh -J alice@keyward deploy@web-1: she is %s there\n' "$who"
-  [[ $(grep -c "Accepted publickey for $linux_user .* ID vault-" "$dir/sshd.log") == 2 ]] || die "sshd saw no two certificates: $(cat "$dir/sshd.log")"
-  grep "Accepted publickey" "$dir/sshd.log"
+  # One for the check, and one for each session.
+  [[ $(grep -c "Accepted publickey for $linux_user .* ID vault-" "$dir/sshd.log") == 3 ]] || die "sshd saw no three certificates: $(cat "$dir/sshd.log")"
+  grep "Accepted publickey" "$dir/sshd.log" | tail -n 2
   printf '[127.0.0.1]:%s %s\n' "$sshd_port" "$(cat "$dir/sshd/host_key.pub")" > "$dir/past_keyward"
   who=$(alice_ssh -o UserKnownHostsFile="$dir/past_keyward" -p "$sshd_port" "$linux_user@127.0.0.1" id -un 2>&1) && die "sshd lets alice in without Keyward"
   [[ $who == *"Permission denied"* ]] || die "expected sshd to refuse alice's own key: $who"
