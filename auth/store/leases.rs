@@ -115,7 +115,7 @@ impl Leases {
         let Ok(mut recovered) = self.recovered.lock() else { return };
         for by_name in [true, false] {
             for from in stores.clone() {
-                let mine = |asked: &Asked| asked.at == from.store.identity() && (!by_name || asked.store == from.name);
+                let mine = |asked: &Asked| from.store.was(&asked.at) && (!by_name || asked.store == from.name);
                 let mut turn = 0_u32;
                 for (number, open) in recovered.extract_if(.., |_, open| mine(&open.asked)) {
                     turn = turn.saturating_add(1);

@@ -179,6 +179,11 @@ pub(crate) trait Store: Send + Sync {
 
     /// What the file said of where it is, without a secret, so that a journal entry finds its store again after a restart.
     fn identity(&self) -> &str;
+
+    /// Whether a journal entry of this identity is one of its own.
+    fn was(&self, identity: &str) -> bool {
+        identity == self.identity()
+    }
 }
 
 fn no_roles(path: &SecretPath) -> StoreError {

@@ -64,6 +64,23 @@ async fn a_store_whose_certificate_was_renewed_is_opened_anew() {
 }
 
 #[tokio::test]
+async fn a_cluster_is_the_same_one_in_whatever_order_its_nodes_stand() {
+    let at = |keys: &str| {
+        let (stores, problems) =
+            open(&format!("stores: {{ corp: {{ type: vault, {keys}, auth: {{ method: token, token: t }} }} }}\n"), None);
+        assert!(!problems.has_errors(), "{problems}");
+        Arc::clone(&stores.open["corp"].named.store)
+    };
+    let before = at("address: ['https://a:8200', 'https://b:8200']");
+    for keys in ["address: ['https://c:8200', 'https://b:8200', 'https://a:8200']", "address: 'https://a:8200'"] {
+        assert!(at(keys).was(before.identity()), "{keys}");
+    }
+    for keys in ["address: ['https://c:8200', 'https://b:8200']", "address: 'https://a:8200', namespace: team"] {
+        assert!(!at(keys).was(before.identity()), "{keys}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_file_gives_needs_no_store_and_is_read_when_it_is_needed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");

@@ -114,9 +114,9 @@ impl Client {
         })
     }
 
-    /// Where the store is, for telling it from others: its first address.
-    pub(super) fn origin(&self) -> &str {
-        self.route.origin()
+    /// Where the store is, for telling it from others: its addresses, as the file has them.
+    pub(super) fn origins(&self) -> impl Iterator<Item = &str> {
+        self.route.origins()
     }
 
     /// Shows this certificate to the servers from now on.

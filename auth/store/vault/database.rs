@@ -116,7 +116,7 @@ mod tests {
             Arc::clone(&client),
             Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap(),
         );
-        let vault = Vault { client, tokens, mounts: Mounts::default(), identity: String::new() };
+        let vault = Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new() };
         let path = "db/creds/role".parse::<Reference>().unwrap().path;
         let error = vault.issue_lease(SessionId::random(), &path).await.err().unwrap();
         (error, server.requests().len())

@@ -60,7 +60,8 @@ struct Vault {
     client: Arc<Client>,
     tokens: Arc<Tokens>,
     mounts: Mounts,
-    identity: String,
+    /// By each of its addresses, in the order of the file.
+    identities: Vec<String>,
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
@@ -74,8 +75,8 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     if let Some(reason) = &settings.insecure {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
-    let identity = format!("vault {} {}", client.origin(), settings.namespace());
-    Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identity }))
+    let identities = client.origins().map(|origin| format!("vault {origin} {}", settings.namespace())).collect();
+    Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identities }))
 }
 
 fn runners(store: &keyward_config::Store) -> Vec<String> {
@@ -161,7 +162,12 @@ impl Store for Vault {
     }
 
     fn identity(&self) -> &str {
-        &self.identity
+        self.identities.first().map_or("", String::as_str)
+    }
+
+    /// The nodes of a cluster have its leases in common, and somebody may have written them in another order.
+    fn was(&self, identity: &str) -> bool {
+        self.identities.iter().any(|own| own == identity)
     }
 }
 

@@ -62,9 +62,9 @@ impl Route {
         Ok(Self { first, others: nodes, current: AtomicUsize::new(0) })
     }
 
-    /// The first address of the file.
-    pub(super) fn origin(&self) -> &str {
-        &self.first.origin
+    /// The addresses of the file.
+    pub(super) fn origins(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.first).chain(&self.others).map(|node| node.origin.as_str())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -252,7 +252,8 @@ mod tests {
     fn the_node_that_answered_last_is_kept_until_it_is_left() {
         let route = route(&["https://a:8200", "https://b:8200", "https://c:8200"], None);
         let current = || route.current().1.host.clone();
-        assert_eq!((current(), route.origin()), ("a".to_owned(), "https://a:8200"));
+        assert_eq!(current(), "a");
+        assert_eq!(route.origins().collect::<Vec<_>>(), ["https://a:8200", "https://b:8200", "https://c:8200"]);
         assert!(route.leave(0));
         assert!(route.leave(0), "another call had the same trouble");
         assert_eq!(current(), "b");
