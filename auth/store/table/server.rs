@@ -191,7 +191,10 @@ impl Server {
         let name = verification.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|_| unverified("no certificate can be for this name"))?;
         let connector = TlsConnector::from(Arc::clone(&verification.config));
-        connector.connect(name, socket).await.map_err(|error| unverified(&error.to_string()))
+        // A server that goes away in the middle has not shown who it is, nor that it is another one.
+        let of_tls = |error: &std::io::Error| error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+        let failed = |error: std::io::Error| if of_tls(&error) { unverified(&error.to_string()) } else { broken(error) };
+        connector.connect(name, socket).await.map_err(failed)
     }
 
     fn verification(&self) -> Result<&UpstreamVerification, String> {

@@ -161,6 +161,22 @@ async fn a_server_that_wants_a_password_of_an_unverified_peer_is_not_told_one() 
 }
 
 #[tokio::test]
+async fn a_server_that_goes_away_in_the_middle_of_tls_is_away_and_not_another_one() {
+    let (port, _) = server(|mut stream| async move {
+        startup(&mut stream).await;
+        let _ = stream.write_all(b"S").await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap().cert.pem()).unwrap();
+    let tls = format!("tls: {{ mode: verify-full, ca: '{}' }}", ca.display());
+    let store = open("table", &format!("address: 'localhost:{port}', database: d, username: u, password: canary, {tls}"));
+    assert_eq!(kind(&*store, "a").await, StoreErrorKind::Unavailable, "what is in the cache may stand in for it");
+}
+
+#[tokio::test]
 async fn an_answer_without_an_end_has_one_for_us() {
     let written = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&written);
