@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use keyward_config::read_file;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs::default_provider};
@@ -17,6 +18,9 @@ use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 pub use verification::UpstreamVerification;
+
+/// The longest file of certificates or keys, in bytes.
+const MAX_PEM: u64 = 1024 * 1024;
 
 /// By what a server is believed.
 pub enum Trust {
@@ -96,7 +100,8 @@ pub fn own_roots(certificates: Vec<CertificateDer<'static>>) -> Result<Arc<RootC
 /// A text that names the file.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let say = |error: PemError| format!("{}: {error}", path.display());
-    let all: Vec<_> = CertificateDer::pem_file_iter(path).map_err(say)?.collect::<Result<_, _>>().map_err(say)?;
+    let bytes = read_file(path, MAX_PEM)?;
+    let all: Vec<_> = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(say)?;
     if all.is_empty() { Err(format!("{}: no PEM certificate in it", path.display())) } else { Ok(all) }
 }
 
@@ -105,10 +110,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 /// # Errors
 /// A text that names the file, and never holds a part of it.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| match error {
-        PemError::Io(error) => format!("{}: {error}", path.display()),
-        _ => format!("{}: no PEM private key in it", path.display()),
-    })
+    let bytes = read_file(path, MAX_PEM)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| format!("{}: no PEM private key in it", path.display()))
 }
 
 #[derive(Debug)]

@@ -104,6 +104,19 @@ fn refusal(trust: Trust, server: &Made) -> CertificateError {
 }
 
 #[test]
+fn what_is_no_file_of_certificates_or_is_an_endless_one_keeps_nobody_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = folder.path().join("long.pem");
+    std::fs::File::create(&long).unwrap().set_len(super::MAX_PEM + 1).unwrap();
+    for path in [Path::new("/dev/zero"), folder.path(), &long] {
+        for error in [certificates(path).err(), private_key(path).err()] {
+            let error = error.unwrap_or_else(|| panic!("{}", path.display()));
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_certificate_without_a_name_as_mysql_makes_it_is_enough_for_the_chain_and_not_for_the_name() {
     let ca = Made::self_signed(authority("MySQL_Server_9.7.4_Auto_Generated_CA_Certificate"));
     let mut params = named("MySQL_Server_9.7.4_Auto_Generated_Server_Certificate");
