@@ -25,6 +25,8 @@ pub fn reference(text: &str, secret: &[u8]) -> Option<String> {
 #[must_use]
 pub fn answer(status: u16, body: &[u8]) -> Vec<String> {
     let mut told = Vec::new();
+    // What hides a secret id is handed over as the command line of Vault prints it: an answer, too, or a token alone.
+    told.extend(std::str::from_utf8(body).ok().and_then(login::wrapped).map(str::to_owned));
     let (Ok(status), Ok(Reference { path, .. })) = (StatusCode::from_u16(status), "kv/data/app".parse()) else { return told };
     for version_2 in [false, true] {
         match decode(status, body, Instant::now()) {

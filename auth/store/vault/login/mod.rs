@@ -69,6 +69,12 @@ pub(super) struct Granted {
     pub(super) warnings: Vec<String>,
 }
 
+/// Why this text is no wrapping token.
+#[cfg(feature = "fuzzing")]
+pub(super) fn wrapped(text: &str) -> Option<&'static str> {
+    wrapping::Wrapping::read(text).err()
+}
+
 impl Login {
     /// The login of a store, or of one of its runners.
     ///
