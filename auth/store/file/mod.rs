@@ -48,15 +48,27 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     }
 }
 
+impl Files {
+    /// Runs it in a thread that may hang, in its turn.
+    async fn away<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+        let turn = self.calls.turn().await?;
+        blocking(move || {
+            let _turn = turn;
+            work()
+        })
+        .await
+    }
+}
+
 impl Store for Files {
     fn read<'a>(&'a self, _: SessionId, path: &'a SecretPath, _fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
         let (folder, path) = (Arc::clone(&self.folder), path.clone());
-        Box::pin(self.calls.make("read", blocking(move || folder.read(&path))))
+        Box::pin(self.calls.make("read", self.away(move || folder.read(&path))))
     }
 
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
         let folder = Arc::clone(&self.folder);
-        Box::pin(self.calls.make("status", blocking(move || folder.check().map(|()| StoreStatus::tokenless("folder")))))
+        Box::pin(self.calls.make("status", self.away(move || folder.check().map(|()| StoreStatus::tokenless("folder")))))
     }
 
     fn identity(&self) -> &str {

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rustix::fs::OFlags;
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::settings::Settings;
 use crate::SessionId;
@@ -33,14 +32,10 @@ const HEAD: &str = "keyward-sealed-file 1";
 /// The longest file, in bytes.
 const MAX: u64 = 4 * 1024 * 1024;
 
-/// Reads under way at one time: each may take as much memory as a passphrase is stretched by.
-const READS: usize = 4;
-
 /// A store that is one sealed file.
 struct SealedStore {
     calls: Calls,
     file: SealedFile,
-    reads: Semaphore,
     identity: String,
 }
 
@@ -62,14 +57,13 @@ struct Content(Map<String, Value>);
 pub(super) fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     let file = SealedFile::of(opening)?;
     let identity = format!("sealed file {}", file.path.display());
-    Ok(Arc::new(SealedStore { calls: Calls::new(opening.label, &opening.observer), file, reads: Semaphore::new(READS), identity }))
+    Ok(Arc::new(SealedStore { calls: Calls::new(opening.label, &opening.observer), file, identity }))
 }
 
 impl Store for SealedStore {
     fn read<'a>(&'a self, _: SessionId, path: &'a SecretPath, _fresh: bool) -> BoxFuture<'a, Result<Document, StoreError>> {
         Box::pin(self.calls.make("read", async move {
-            let _turn = self.turn().await?;
-            let mut content = self.file.content().await?;
+            let mut content = self.file.content(self.calls.turn().await?).await?;
             let fields = content.0.remove(path.as_str()).ok_or_else(|| absent(path))?;
             let document = Document { fields, version: None, request_id: String::new(), not_after: None };
             if document.fields.is_object() { Ok(document) } else { Err(malformed(path, "is no set of keys")) }
@@ -78,20 +72,13 @@ impl Store for SealedStore {
 
     fn status(&self) -> BoxFuture<'_, Result<StoreStatus, StoreError>> {
         Box::pin(self.calls.make("status", async move {
-            let _turn = self.turn().await?;
-            self.file.content().await?;
+            self.file.content(self.calls.turn().await?).await?;
             Ok(StoreStatus::tokenless("sealed file"))
         }))
     }
 
     fn identity(&self) -> &str {
         &self.identity
-    }
-}
-
-impl SealedStore {
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        self.reads.acquire().await.map_err(|_| StoreError::new(StoreErrorKind::Unavailable, "closed"))
     }
 }
 
@@ -104,14 +91,15 @@ impl SealedFile {
         Ok(Self { path: Arc::from(&**path), key: Input::new("key", key, &opening.outer) })
     }
 
-    /// All of it, as it is now.
+    /// All of it, as it is now. `turn` is given back once the thread is through that reads it.
     ///
     /// # Errors
     /// `Unavailable`: there is no such file, or the disk fails. `Denied`: we may not read it. `LoginFailed`: the key is another one, or not
     /// there. `Malformed`: it is no sealed file.
-    async fn content(&self) -> Result<Content, StoreError> {
+    async fn content<T: Send + 'static>(&self, turn: T) -> Result<Content, StoreError> {
         let (path, key) = (Arc::clone(&self.path), self.key().await?);
         blocking(move || {
+            let _turn = turn;
             let missing = || StoreError::new(StoreErrorKind::Unavailable, format!("{}: there is no such file", path.display()));
             read(&path, &key)?.ok_or_else(missing)
         })

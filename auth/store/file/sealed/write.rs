@@ -65,7 +65,7 @@ impl SealedFile {
 impl Writer for SealedFile {
     fn get<'a>(&'a self, path: &'a SecretPath, _: Option<u64>, values: Values) -> BoxFuture<'a, Result<Held, StoreError>> {
         Box::pin(async move {
-            let mut content = self.content().await?;
+            let mut content = self.content(()).await?;
             let fields = content.0.remove(path.as_str()).ok_or_else(|| absent(path))?;
             Ok(Held { fields, version: None }.with(values))
         })
@@ -84,7 +84,7 @@ impl Writer for SealedFile {
     fn list<'a>(&'a self, folder: &'a str) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         Box::pin(async move {
             let begin = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-            let content = self.content().await?;
+            let content = self.content(()).await?;
             let inside = content.0.keys().filter_map(|path| path.strip_prefix(&begin));
             let mut names: Vec<String> = inside.map(|rest| rest.split_inclusive('/').next().unwrap_or_default().to_owned()).collect();
             names.sort_unstable();
