@@ -281,6 +281,7 @@ async fn a_failure_ahead_of_the_end_is_heard_by_nobody_until_it_comes() {
     sleep(TTL * 91 / 100).await;
     assert_eq!(bed.store.asked(), 2);
     assert_eq!(bed.read().await, Ok((1, From::Cache)));
+    bed.settle().await;
     assert_eq!(bed.store.asked(), 2, "it is tried once");
     sleep(TTL).await;
     assert_eq!(bed.read().await, Ok((1, From::Stale)));
@@ -391,6 +392,19 @@ async fn a_reread_that_fails_is_not_repeated_at_once_and_nothing_stands_in_for_i
     sleep(REREAD_PACE).await;
     assert_eq!(bed.reread(rejected).await, Err(Denied));
     assert_eq!(bed.read().await, Err(Unavailable), "a no takes the secret away here as well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_asked_for_so_many_secrets_at_a_time_and_the_others_wait_in_their_turn() {
+    let bed = Bed::new(&[Waits(SECOND); 100]);
+    let paths: Vec<_> = (0..40).map(|number| path(&format!("m/data/{number}"))).collect();
+    let reads = join_all(paths.iter().map(|path| bed.cache.read(&bed.named, bed.session, path)));
+    tokio::pin!(reads);
+    assert!(reads.as_mut().now_or_never().is_none());
+    bed.settle().await;
+    assert_eq!(bed.store.asked(), 32, "a store that hangs is asked no more");
+    assert!(reads.await.iter().all(Result::is_ok));
+    assert_eq!(bed.store.asked(), 40);
 }
 
 #[tokio::test(start_paused = true)]
