@@ -22,6 +22,8 @@ pub struct FromEnvironment {
     pub keys: fn(&Node, Variables<'_>) -> Vec<Taken>,
     /// Whole entries, beside a file whose stores have these names.
     pub stores: fn(Variables<'_>, &[&str], &mut Problems) -> Vec<Declared>,
+    /// The files that those entries are in.
+    pub files: fn(Variables<'_>) -> Vec<PathBuf>,
     /// What must not be so of all stores together, as they are in the end, of whatever kind.
     pub check: fn(&BTreeMap<Name, Store>, &BTreeMap<Name, Origin>, &mut Problems),
 }
@@ -158,6 +160,11 @@ pub(crate) fn store(
         }
     }
     Some((Store::read(name, &whole, path, kinds, problems)?, origin))
+}
+
+/// The files beside it that declare stores.
+pub(crate) fn files(kinds: &Kinds<'_>, variables: Variables<'_>) -> Vec<PathBuf> {
+    kinds.stores.iter().filter_map(|row| row.from_environment).flat_map(|from| (from.files)(variables)).collect()
 }
 
 /// The stores that were read from the file, and beside them those that the environment declares.

@@ -24,6 +24,8 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 pub struct Config {
     /// The file itself.
     pub file: PathBuf,
+    /// The files beside it that the environment names, and that declare stores.
+    pub named_files: Vec<PathBuf>,
     /// The one folder for what must outlive the process: the lease journal, keys, the local CA. Mode 0700.
     pub state: PathBuf,
     /// Where clients come in.
@@ -183,6 +185,7 @@ fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, variables: Variables<'_
     let (stores, origins) = environment::with_declared(root, stores, kinds, variables, problems);
     Config {
         file: file.to_owned(),
+        named_files: environment::files(kinds, variables),
         state: state.map(FilePath::into_path).unwrap_or_default(),
         listeners,
         stores,

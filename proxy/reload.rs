@@ -154,20 +154,23 @@ impl Reloader {
         ))
     }
 
-    /// Watches the file, for `reload: on_change`. Runs until dropped.
+    /// Watches the file, and those that the environment names beside it, for `reload: on_change`. Runs until dropped.
     pub async fn watch(self: Arc<Self>) {
-        let mut taken = self.stamp;
-        let mut last = taken;
+        let named = self.current.lock().unwrap_or_else(PoisonError::into_inner).named_files.clone();
+        let named = || named.iter().map(|path| Stamp::of(path));
+        let look = || std::iter::once(Stamp::of(&self.path)).chain(named()).collect::<Vec<_>>();
+        let mut taken: Vec<_> = std::iter::once(self.stamp).chain(named()).collect();
+        let mut last = taken.clone();
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = Stamp::of(&self.path);
+            let now = look();
             let still = now == last;
-            last = now;
-            if !still || now.is_none() || now == taken {
+            last.clone_from(&now);
+            if !still || now.contains(&None) || now == taken {
                 continue;
             }
             tokio::time::sleep(LOOK).await;
-            if Stamp::of(&self.path) == now {
+            if look() == now {
                 taken = now;
                 let this = Arc::clone(&self);
                 // Reading files blocks. Refusals are logged by `reload`; the next change is taken again.

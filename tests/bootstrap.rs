@@ -127,6 +127,29 @@ fn a_list_with_a_trailing_comma_is_refused_with_its_place_and_without_its_token(
 }
 
 #[test]
+fn a_list_in_a_file_that_changes_is_taken_by_itself_where_the_file_says_so() {
+    let (secret, alice) = (Secret::new(), canary());
+    let file = scratch("vaults").join("vaults.json");
+    let write = |entries: &Value| {
+        let new = file.with_extension("new");
+        fs::write(&new, entries.to_string()).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::rename(&new, &file).unwrap();
+    };
+    write(&json!([{ "name": "corp", "address": bao().address(), "token": secret.token() }]));
+    let variables = [("HASHICORP_VAULT_CONFIG_FILE_PATH", file.to_str().unwrap())];
+    let on_change = config("{}", &secret.connection("corp"), &alice).line("reload: on_change");
+    let keyward = Keyward::start_in(&variables, &on_change);
+    write(
+        &json!([{ "name": "corp", "address": bao().address(), "token": secret.token() }, { "name": "second", "address": bao().address(), "token": canary() }]),
+    );
+    eventually("the changed list is in force", || {
+        keyward.log().iter().any(|line| line.to_string().contains("added store second")).then_some(())
+    });
+    works(&keyward, &alice, &secret.app);
+}
+
+#[test]
 fn a_list_in_a_file_is_read_again_by_a_reload() {
     let (secret, alice) = (Secret::new(), canary());
     let file = scratch("vaults").join("vaults.json");

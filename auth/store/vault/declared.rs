@@ -93,6 +93,11 @@ pub(super) fn stores(variables: Variables<'_>, of_file: &[&str], problems: &mut 
     })
 }
 
+/// The file that holds the list, if one does.
+pub(super) fn files(variables: Variables<'_>) -> Vec<PathBuf> {
+    set(variables, FILE).map(|Found { value, .. }| PathBuf::from(value.trim())).into_iter().collect()
+}
+
 /// Where the token of an entry is.
 #[derive(PartialEq, Eq)]
 enum TokenIs {

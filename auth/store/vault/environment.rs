@@ -11,7 +11,7 @@ use keyward_config::{FromEnvironment, Given, Name, Node, Origin, Problems, Span,
 use super::declared;
 use super::settings::Settings;
 
-pub(super) const FROM_ENVIRONMENT: FromEnvironment = FromEnvironment { keys, stores: declared::stores, check };
+pub(super) const FROM_ENVIRONMENT: FromEnvironment = FromEnvironment { keys, stores: declared::stores, files: declared::files, check };
 
 /// What Keep takes for the address where nothing says it.
 const KEEPS_ADDRESS: &str = "http://localhost:8200";
