@@ -97,6 +97,19 @@ async fn the_end_of_a_one_time_password_is_nobodys() {
     assert_eq!(sight(&mut lease.outlook()), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_whatever_length_a_store_may_say_is_kept_and_given_back() {
+    for seconds in [0, 1, u64::MAX] {
+        let bed = Bed::in_memory(Fake::new(seconds));
+        *bed.store.renewals.lock().unwrap() = [Ok(u64::MAX), Ok(0)].into();
+        let lease = bed.issue().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(lease);
+        assert_eq!(bed.drained().await, 0, "{seconds}");
+        assert_eq!(bed.store.log().last().map(String::as_str), Some("revoke db/creds/role/1"), "{seconds}");
+    }
+}
+
 /// A connection of which the file says `min_session: 60s`, before this store.
 fn least(store: Fake) -> Bed {
     Bed::with_keys(store, Leases::open(None).unwrap(), "min_session: 60s")

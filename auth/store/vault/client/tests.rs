@@ -150,7 +150,8 @@ async fn no_retry_helps_a_refusal_and_none_waits_longer_than_the_budget() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_answer_is_an_outage() {
-    for body in ["<html></html>".to_owned(), "x".repeat(MAX_BODY + 1)] {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for body in ["<html></html>".to_owned(), "x".repeat(MAX_BODY + 1), deep] {
         let server = Server::answering(&[answer("200 OK", "", &body)]).await;
         assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unanswered(_))));
     }

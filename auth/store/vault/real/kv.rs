@@ -107,6 +107,24 @@ async fn a_secret_that_is_not_there_says_why_and_is_not_remembered() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_to_be_deleted_is_good_until_then_and_not_a_moment_longer() {
+    let mount = kv("2", "other", json!({"username": "u"})).await;
+    post(&format!("{mount}/metadata/brief"), json!({"delete_version_after": "3s"})).await;
+    put(&mount, "2", "brief", json!({"username": "app"})).await;
+    let bed = Bed::as_root(&[("brief", &format!("username: '{mount}/data/brief?username', password: {{ literal: p }}"))]);
+    assert_eq!(bed.credential("brief").await.username(), "app", "an end that is to come is no deletion");
+    let end = Instant::now() + Duration::from_secs(30);
+    let error = loop {
+        match bed.lease("brief").await {
+            Ok(lease) => assert!(lease.credential().is_some() && Instant::now() < end, "the cache holds it past its end"),
+            Err(error) => break error,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(error.kind == StoreErrorKind::NotFound && error.detail.contains("was deleted at 20"), "{error}");
+}
+
+#[tokio::test]
 async fn a_rejected_credential_is_read_again_once_and_only_a_changed_one_is_tried() {
     let mount = kv("2", "p", json!({"username": "app", "password": "old"})).await;
     let keys = |name: &str| format!("username: '{mount}/data/{name}?username', password: '{mount}/data/{name}?password'");
