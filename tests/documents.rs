@@ -138,6 +138,10 @@ fn every_metric_in_the_readme_exists_and_none_is_left_out() {
     counted.token_life("s", Some(Duration::ZERO));
     counted.cache("s", "hit");
     counted.lease("s", "issued");
+    counted.warned("p", "lease_end");
+    counted.store_away("s", true);
+    counted.store_opened("s", true);
+    counted.security("s", "wrapped_secret_id_consumed");
     let metrics = counted.render(LeaseStats::default());
     let exist: BTreeSet<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next()).collect();
     let named: BTreeSet<&str> = spans().filter(|span| span.starts_with("keyward_")).collect();
