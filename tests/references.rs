@@ -48,9 +48,15 @@ fn the_spellings_of_other_products_log_in() {
         ("without_data", format!("{own}, username: 'MOUNT/db?username', password: 'MOUNT/db?password'")),
         ("named", format!("{address}, username: 'corp:MOUNT/data/db?username', password: 'corp:MOUNT/data/db?password'")),
         ("called", format!("{address}, username: 'vault.secret(corp:db.username)', password: 'vault.secret(corp:data/db.password)'")),
-        ("dotted", format!("{address}, username: 'vault.secret(corp:team/a.b#username)', password: 'vault.secret(corp:team/a.b.password)'")),
+        (
+            "dotted",
+            format!("{address}, username: 'vault.secret(corp:team/a.b#username)', password: 'vault.secret(corp:team/a.b.password)'"),
+        ),
         ("braces", format!("{address}, username: '{{{{secrets.corp.username}}}}', password: '{{{{ secrets.corp.password }}}}'")),
-        ("mapped", format!("{own}, username: {{ secret: 'MOUNT/data/db?username' }}, password: {{ secret: 'corp:MOUNT/data/db?password' }}")),
+        (
+            "mapped",
+            format!("{own}, username: {{ secret: 'MOUNT/data/db?username' }}, password: {{ secret: 'corp:MOUNT/data/db?password' }}"),
+        ),
         ("whole", format!("{address}, credential: corp:MOUNT/data/db")),
     ];
     let connections: Vec<(&str, &str)> = rows.iter().map(|(name, keys)| (*name, keys.as_str())).collect();
@@ -77,7 +83,11 @@ fn a_reference_that_is_none_is_a_problem_and_no_password() {
         format!("other:{secret}/data/x?y"),
         secret.clone(),
     ] {
-        let keys = format!("address: '{}', store: corp, username: '{}?username', password: '{written}'", postgres15().address(), secrets.path("db"));
+        let keys = format!(
+            "address: '{}', store: corp, username: '{}?username', password: '{written}'",
+            postgres15().address(),
+            secrets.path("db")
+        );
         let said = Keyward::refused_to_start(&config.clone().connection("orders", &keys).user("alice", &canary()).allow("alice", "*"));
         assert!(said.contains("connections.orders.password") && !said.contains(&secret), "{said}");
     }
@@ -102,7 +112,8 @@ fn where_an_asset_is_may_be_in_the_store_and_may_move() {
     eventually("the other database is meant", || (psql(&dsn, "SELECT current_database()").ok().trim() == other).then_some(()));
 
     // What cannot be an address is the operator's to know, and not the client's.
-    let wrong = [("username", secrets.app.name.as_str()), ("password", &secrets.app.password), ("host", "no host:at all"), ("name", &other)];
+    let wrong =
+        [("username", secrets.app.name.as_str()), ("password", &secrets.app.password), ("host", "no host:at all"), ("name", &other)];
     bao().put(&secrets.mount, "db", &wrong);
     keyward.expect_log("cannot be used there");
     let refused = psql(&dsn, "SELECT 1").refused().to_owned();

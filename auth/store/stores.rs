@@ -13,6 +13,7 @@ use super::needs::{Login, Needs};
 use super::opened::{self, Opened, Opens};
 use super::plan::{Part, Parts};
 use super::policies::{AskStore, Policies, PolicyOf, Rights, StorePolicy};
+use super::reference::Form;
 use super::sharing::opens_one_session;
 use super::{
     Credential, CredentialPlan, Lease, Leases, Observer, Provenance, Reference, SecretPath, Stay, StoreError, StoreErrorKind, StoreStatus,
@@ -83,17 +84,21 @@ impl Stores {
         }
     }
 
-    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it, and another lease if others
-    /// have it too, or had it. Neither for a one-time password nor for a certificate that was made for this login: another one would be
-    /// refused as well, by a server whose clock differs, who does not trust the authority, or that has no such account. A shared lease that was
-    /// rejected is joined by nobody from now on: who can change the password of the account must not keep the others out. `None`: it has not
-    /// changed, or the lease is this session's own; the upstream's answer stands.
+    /// The upstream rejected a credential: once more past the cache, if the rejected one came from it or is that of a static role, and another
+    /// lease if others have it too, or had it. Neither for a one-time password nor for a certificate that was made for this login: another one
+    /// would be refused as well, by a server whose clock differs, who does not trust the authority, or that has no such account. A shared lease
+    /// that was rejected is joined by nobody from now on: who can change the password of the account must not keep the others out. `None`: it
+    /// has not changed, or the lease is this session's own; the upstream's answer stands.
     pub(crate) async fn refetch(&self, grant: &Grant, rejected: &Lease) -> Result<Option<Lease>, StoreError> {
         if let Source::Shared(_) = rejected.source() {
             rejected.close();
             return if rejected.is_own() { Ok(None) } else { self.lease(grant).await.map(Some) };
         }
-        let Source::Secrets { reads, cached: true } = rejected.source() else { return Ok(None) };
+        let Source::Secrets { reads, cached } = rejected.source() else { return Ok(None) };
+        // The store may change a static role's password between the read and the login.
+        if !cached && !reads.iter().any(|read| read.path.form() == Form::StaticRole) {
+            return Ok(None);
+        }
         let born = Instant::now();
         let again = reads.iter().map(|WasRead { store, path, serial }| async move {
             let opened = self.of(grant, store)?;

@@ -126,7 +126,11 @@ impl Store for Rotating {
 
 impl Rotating {
     fn open() -> (Arc<Self>, Stores, Grant) {
-        let keys = "store: corp, credential: m/data/db";
+        Self::open_at("m/data/db")
+    }
+
+    fn open_at(path: &str) -> (Arc<Self>, Stores, Grant) {
+        let keys = format!("store: corp, credential: {path}");
         let text = format!("{STORE} }} }}\nconnections: {{ db: {{ protocol: postgres, address: 'pg:5432', {keys} }} }}\n");
         let (config, mut problems) = sample::config(&text);
         let grant = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap().operator_grants().remove(0);
@@ -162,6 +166,18 @@ async fn all_who_hold_a_rotated_password_get_the_new_one_from_one_read() {
     let next = stores.lease(&grant).await.unwrap();
     assert_eq!((password(&next), next.provenance().cached), ("new".to_owned(), true));
     assert_eq!(store.reads(), [false, true]);
+}
+
+#[tokio::test]
+async fn a_static_role_that_is_rotated_between_read_and_login_is_read_again() {
+    for (path, again) in [("m/static-creds/db", Some("new")), ("m/data/db", None)] {
+        let (store, stores, grant) = Rotating::open_at(path);
+        let held = stores.lease(&grant).await.unwrap();
+        assert!(!held.provenance().cached);
+        *store.password.lock().unwrap() = "new";
+        let next = stores.refetch(&grant, &held).await.unwrap();
+        assert_eq!(next.as_ref().map(password).as_deref(), again, "{path}");
+    }
 }
 
 #[tokio::test]
