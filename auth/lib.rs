@@ -33,6 +33,6 @@ pub use policy::{Account, Connection, Denied, Grant, Reachable};
 pub use secret::Secret;
 pub use session_id::SessionId;
 pub use store::{
-    AskStore, Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Outlook, PolicyOf, Provenance, Rights, StoreError, StoreErrorKind,
-    StorePolicy, StoreStatus,
+    AskStore, Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Outlook, PolicyOf, Provenance, Rights, StoreError,
+    StoreErrorKind, StorePolicy, StoreStatus,
 };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 
-use crate::{FromEnvironment, Node};
 use crate::read::{self, Reading};
+use crate::{FromEnvironment, Node};
 
 /// A settings type of some kind, as the entry carries it. Whoever owns the type downcasts it.
 pub type Settings = Arc<dyn Any + Send + Sync>;

@@ -195,7 +195,10 @@ mod tests {
             ProtocolSettings { name, listener: section, connection: section, access, assets }
         };
         let protocols = [row("postgres", None, Assets::Databases), row("ssh", Some(Section::of::<T>()), Assets::Servers)];
-        schema(&Kinds { protocols: &protocols, stores: &[StoreSettings { name: "vault", settings: Section::of::<T>(), from_environment: None }] })
+        schema(&Kinds {
+            protocols: &protocols,
+            stores: &[StoreSettings { name: "vault", settings: Section::of::<T>(), from_environment: None }],
+        })
     }
 
     #[test]

@@ -14,7 +14,8 @@ const SKEW_SECONDS: u64 = 30;
 impl Vault {
     pub(super) async fn ask_status(&self) -> Result<StoreStatus, StoreError> {
         // A standby is as good as the leader here: it forwards, or answers by itself.
-        let call = Call { query: Some(("standbyok", "true&perfstandbyok=true".to_owned())), paced: true, ..Call::get("health", "sys/health") };
+        let call =
+            Call { query: Some(("standbyok", "true&perfstandbyok=true".to_owned())), paced: true, ..Call::get("health", "sys/health") };
         let health = self.client.call(&call, None, Retry::Idempotent).await.map_err(failed("asking for the store's health"))?;
         let token = self.tokens.get().await?;
         let mut warnings = token.warnings();
