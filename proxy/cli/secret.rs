@@ -27,9 +27,10 @@ A store of type vault is asked with your own token, never with Keyward's login: 
 
 #[derive(Subcommand)]
 pub(super) enum SecretCommand {
-    /// Write values into a secret. They are asked for twice on a terminal, else read from standard input: all of it for one key, a line for
-    /// each of several; never given as arguments. Other keys of the secret stay as they are, and nobody's change of the same moment is lost
-    /// where the store has versions.
+    /// Write values into a secret.
+    ///
+    /// They are asked for twice on a terminal, else read from standard input: all of it for one key, a line for each of several; never given
+    /// as arguments. Other keys of the secret stay as they are, and nobody's change of the same moment is lost where the store has versions.
     #[command(after_help = NAMES)]
     Put {
         #[command(flatten)]
@@ -45,7 +46,9 @@ pub(super) enum SecretCommand {
         #[arg(long)]
         replace: bool,
     },
-    /// Say what is in a secret: its version and the names of its keys. With `?key` in the name: print that value, and nothing else.
+    /// Say which keys a secret has, or print one value.
+    ///
+    /// Its version and the names of its keys; with `?key` in the name: that value, and nothing else.
     #[command(after_help = NAMES)]
     Get {
         #[command(flatten)]
@@ -62,7 +65,9 @@ pub(super) enum SecretCommand {
         #[arg(long, default_value = "table")]
         format: Format,
     },
-    /// List the names in a folder; folders in it end with `/`. Of the whole store (`corp:`): its KV mounts.
+    /// List the names in a folder.
+    ///
+    /// Folders in it end with `/`. Of the whole store (`corp:`): its KV mounts.
     #[command(after_help = NAMES)]
     List {
         #[command(flatten)]
@@ -73,8 +78,9 @@ pub(super) enum SecretCommand {
         #[arg(long, default_value = "table")]
         format: Format,
     },
-    /// Delete a secret: its newest version, or those that are named; `undelete` brings them back. A store that keeps no versions (KV version 1,
-    /// a sealed file) loses it for good, and the name is asked for again.
+    /// Delete the newest version of a secret, or others; `undelete` brings them back.
+    ///
+    /// A store that keeps no versions (KV version 1, a sealed file) loses it for good, and the name is asked for again.
     #[command(after_help = NAMES)]
     Delete {
         #[command(flatten)]
@@ -99,7 +105,9 @@ pub(super) enum SecretCommand {
         #[arg(long = "version", value_name = "N", value_delimiter = ',', required = true)]
         versions: Vec<u64>,
     },
-    /// Destroy versions for good. The name is asked for again.
+    /// Destroy versions for good.
+    ///
+    /// The name is asked for again.
     #[command(after_help = NAMES)]
     Destroy {
         #[command(flatten)]
@@ -116,7 +124,9 @@ pub(super) enum SecretCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Say what the store knows of a secret beside its values: its versions, how long they are kept, notes. Or change that.
+    /// Say what the store knows of a secret beside its values, or change that.
+    ///
+    /// Its versions, how many are kept and for how long, notes.
     #[command(after_help = NAMES)]
     Metadata {
         #[command(flatten)]
@@ -136,8 +146,10 @@ pub(super) enum SecretCommand {
         #[arg(long, default_value = "table")]
         format: Format,
     },
-    /// Seal a secret for a table (`type: table` with a `key`): what is printed is what goes into its row, written there by whoever may. Values
-    /// are asked for as by `put`. Without keys: one value. A sealed text opens under its own name only.
+    /// Encrypt a secret for its row in a table (`type: table` with a `key`).
+    ///
+    /// What is printed goes into the row, by a login that may write there. Values are asked for as by `put`; without keys: one value. It opens
+    /// in the row of its own name only.
     Seal {
         #[command(flatten)]
         file: File,
@@ -149,7 +161,9 @@ pub(super) enum SecretCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a key for a sealed file (`type: file`, `sealed:`, `key: { file: … }`): a new file that only you may read.
+    /// Make a key for a sealed file (`type: file`, `sealed:`, `key: { file: … }`).
+    ///
+    /// A new file that only you may read.
     Key {
         /// The file; it must not be there yet.
         path: PathBuf,
