@@ -89,6 +89,12 @@ impl Refused {
         !self.errors.is_empty()
     }
 
+    /// A no that is none of the server's, which says each in JSON: a gateway whose server is away may say that there is no such page, or that
+    /// we may not see it. Our token is not dead for that, and no secret is gone.
+    fn is_a_strangers(&self) -> bool {
+        matches!(self.status, 400 | 401 | 403..=405) && !self.body.is_object()
+    }
+
     pub(super) fn says(&self, what: &str) -> bool {
         self.errors.iter().any(|error| error.contains(what))
     }
@@ -110,7 +116,8 @@ pub(super) fn decode(status: StatusCode, bytes: &[u8], asked: Instant) -> Result
     let body: Value = body.unwrap_or_default();
     let errors = body.get("errors").and_then(Value::as_array).into_iter().flatten();
     let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
-    Err(Failure::Refused(Refused { status: status.as_u16(), errors, body, retry_after: None, location: None }))
+    let refused = Refused { status: status.as_u16(), errors, body, retry_after: None, location: None };
+    Err(if refused.is_a_strangers() { Failure::Unanswered(refused.brief()) } else { Failure::Refused(refused) })
 }
 
 #[cfg(test)]

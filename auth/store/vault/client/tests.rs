@@ -164,6 +164,22 @@ async fn an_answer_that_is_no_answer_is_an_outage() {
 }
 
 #[tokio::test]
+async fn a_no_of_a_gateway_is_none_of_the_stores() {
+    for status in ["400 Bad Request", "401 Unauthorized", "403 Forbidden", "404 Not Found", "405 Method Not Allowed"] {
+        for body in ["", "404 page not found", "<html>forbidden</html>", "[]", "\"no\""] {
+            let server = Server::answering(&[answer(status, "", body)]).await;
+            let failure = server.call(Retry::Unsent).await.err().unwrap();
+            let error = explain("reading x", failure);
+            assert!(error.kind == StoreErrorKind::Unavailable && error.detail.contains("is a gateway"), "{status} {body}: {error}");
+        }
+        let server = Server::answering(&[answer(status, "", r#"{"errors":[]}"#)]).await;
+        assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Refused(_))), "{status}: the store's own");
+    }
+    let server = Server::answering(&[answer("403 Forbidden", "", "<html></html>"), fine()]).await;
+    assert!(server.call(Retry::Idempotent).await.is_ok(), "it is asked again, as in any outage");
+}
+
+#[tokio::test]
 async fn a_redirect_is_followed_to_the_leader_and_to_nobody_else() {
     let to = |location: &str| answer("307 Temporary Redirect", &format!("location: {location}\r\n"), "");
     let leader = Server::answering(&[fine()]).await;

@@ -66,6 +66,18 @@ async fn a_token_that_its_renewal_finds_dead_ends_what_it_issued() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_says_no_ends_no_token_and_no_lease() {
+    let gateway = || answer("403 Forbidden", "", "<html>not for you</html>");
+    let (_server, tokens) = tokens(&[login("s.1", 3600), gateway()]).await;
+    let token = tokens.get().await.unwrap();
+    let end = token.end();
+    let unclear = Refused::of(403, vec!["permission denied".to_owned()], Value::Null);
+    assert_eq!(tokens.rejected(&token, &unclear).await.err().unwrap().kind, StoreErrorKind::Unavailable, "nobody knows");
+    assert!(tokens.prolong(&token).await.is_err(), "it is tried again");
+    assert!(token.is_alive() && end.borrow().is_some_and(|end| end > Instant::now() + Duration::from_secs(3000)));
+}
+
+#[tokio::test]
 async fn a_token_that_may_not_renew_itself_lives_on_for_what_it_issued() {
     let policy = || refusal("403 Forbidden", "1 error occurred:\n\t* permission denied\n\n");
     let (_server, tokens) = tokens(&[login("s.1", 3600), policy(), policy(), login("s.2", 3600)]).await;
