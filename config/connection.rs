@@ -184,7 +184,8 @@ pub(crate) struct ConnectionKeys {
     store: Option<Spanned<Name>>,
     /// Which of the logins of `store` fetches the secrets, where the store has several (`auth.runners`). Default: the store's own.
     runner: Option<Spanned<Name>>,
-    /// How the server is verified: a mode, or a mapping. Default: `verify-full`; `disable` on loopback and unix sockets.
+    /// How the server is verified: a mode, or a mapping. Default: `verify-full`; `disable` on loopback and unix sockets, if the file has their
+    /// address itself and not in a store.
     tls: Option<Spanned<TlsInput>>,
     /// Why an upstream that cannot be verified may still be given a secret.
     insecure: Option<Spanned<Reason>>,
