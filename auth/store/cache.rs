@@ -333,4 +333,5 @@ const fn is_outage(kind: StoreErrorKind) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

@@ -182,8 +182,8 @@ impl<'a> Scope<'a> {
     fn own<'t>(&self, rest: &'t str) -> Result<(Name, &'t str), Wrong> {
         let dots = rest.char_indices().filter(|(_, c)| *c == '.').map(|(at, _)| at);
         let known = |name: &Name| self.stores.is_none_or(|stores| stores.contains_key(name));
-        let split = dots.filter_map(|at| Some((rest.get(..at)?.parse::<Name>().ok()?, rest.get(at.saturating_add(1)..)?)));
-        let found = split.filter(|(name, _)| known(name)).next_back();
+        let mut split = dots.filter_map(|at| Some((rest.get(..at)?.parse::<Name>().ok()?, rest.get(at.saturating_add(1)..)?)));
+        let found = split.rfind(|(name, _)| known(name));
         found.ok_or_else(|| format!("there is no store of this name, or no key behind it; {OWN}").into())
     }
 }
