@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyward_auth::{Credential, Denied, Grant, Identity, Lease, Provenance, StoreError, StoreErrorKind};
+use keyward_auth::{Credential, Denied, Grant, Identity, Lease, Provenance, SessionId, StoreError, StoreErrorKind};
 use keyward_config::Limits;
 
 use crate::audit::{OpenRecord, Opened, Use};
@@ -15,7 +15,7 @@ use crate::error::{Party, SessionError, Stage};
 use crate::link::{Link, Stages};
 use crate::refusal::{Reason, Refusal};
 use crate::registry::{Handle, Place, Registered, Traffic};
-use crate::relay::{End, Framing, Outcome, Relay};
+use crate::relay::{End, Framing, Outcome, Relay, Say};
 use crate::server::Proxy;
 use crate::stream::Stream;
 use crate::upstream::{Endpoint, Preface, Verified, VerifiedBy};
@@ -330,19 +330,24 @@ impl Session<Live> {
         self.proxy.audit.used(self.grant.session(), used)
     }
 
-    /// Relays bytes until the end, and ends the session's life: see [`Self::finish`]. `warning` has the bytes of what the client is told before
-    /// an end that is known, none where its protocol has no word for that.
+    /// Relays bytes until the end, and ends the session's life: see [`Self::finish`]. `warning` has the bytes of what the client is told, at
+    /// the moment at which it is, before an end that is known; none where its protocol has no word for that.
     pub async fn relay(
         self,
         client: &mut Stream,
         upstream: Verified,
         framing: Framing<'_>,
-        warning: impl Fn(&Warning) -> Vec<u8>,
+        warning: fn(&Warning, SessionId) -> Vec<u8>,
         farewell: impl FnOnce(Reason) -> Vec<u8>,
     ) -> End {
         let mut stream = upstream.into_stream();
         let relay = Relay { client, upstream: &mut stream, framing, traffic: &self.stage.traffic, pool: &self.proxy.pool };
-        let outcome = relay.run(self.ends(), self.warnings(warning), farewell).await;
+        let id = self.grant.session();
+        let words = self.warnings(|ahead| -> Say {
+            let ahead = *ahead;
+            Box::new(move || warning(&ahead, id))
+        });
+        let outcome = relay.run(self.ends(), words, farewell).await;
         self.finish(outcome, stream).await
     }
 

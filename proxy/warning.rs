@@ -18,8 +18,7 @@ const SAME: Duration = Duration::from_secs(5);
 pub struct Warning {
     /// By what.
     pub cause: Cause,
-    /// In how long.
-    pub left: Duration,
+    due: Due,
 }
 
 /// What will end a session at a time that is known.
@@ -43,10 +42,16 @@ impl Cause {
 }
 
 impl Warning {
-    /// What its client is told, without the session's id.
+    /// In how long, from now.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.due.left(Instant::now())
+    }
+
+    /// What its client is told now, without the session's id.
     #[must_use]
     pub fn text(&self) -> String {
-        let left = spoken(self.left);
+        let left = spoken(self.left());
         match self.cause {
             Cause::Lifetime => format!("the session ends in {left}, when it reaches its longest lifetime"),
             Cause::Lease => format!("the session ends in {left}, when its credential comes to its end"),
@@ -87,7 +92,7 @@ impl Warnings {
             tokio::select! {
                 () = sleep_until(due.at) => {
                     self.schedule.told = Some(due);
-                    return Warning { cause, left: due.left(Instant::now()) };
+                    return Warning { cause, due };
                 }
                 () = self.lease.changed() => {}
             }
@@ -163,6 +168,15 @@ fn spoken(time: Duration) -> String {
         _ => (seconds, "second"),
     };
     if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
+#[cfg(test)]
+impl Warning {
+    /// Of a session that ends so much later than now.
+    pub(crate) fn ahead(cause: Cause, left: Duration) -> Self {
+        let at = Instant::now();
+        Self { cause, due: Due { at, end: at.checked_add(left).unwrap_or(at), time: left } }
+    }
 }
 
 #[cfg(test)]

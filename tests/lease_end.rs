@@ -138,18 +138,24 @@ fn psql_shows_the_warning_of_a_longest_lifetime_beside_what_it_asked_for_and_non
 }
 
 #[test]
-fn no_warning_stands_inside_a_copy_and_what_is_too_late_for_one_is_in_the_record() {
+fn no_warning_stands_inside_a_copy_and_one_that_had_to_wait_says_what_is_left_by_then() {
     let scene = Scene::new(bao(), ("1h", "2h"), "limits: { max_lifetime: 20s, end_warnings: [16s] }");
     let mut client = crate::bed::Raw::to(scene.keyward.port("postgres"));
     client.startup(0, &[("user", "alice"), ("database", "orders_rw")]).log_in(&scene.alice).expect("alice is let in");
     client.ask("COPY (SELECT repeat('x', 10000), pg_sleep(0.1) FROM generate_series(1, 80) AS n) TO STDOUT");
-    let mut tags = Vec::new();
+    let (mut tags, mut notice) = (Vec::new(), String::new());
     while !(tags.contains(&b'Z') && tags.contains(&b'N')) {
-        tags.push(client.message().expect("the session lives").tag);
+        let message = client.message().expect("the session lives");
+        tags.push(message.tag);
+        if message.tag == b'N' {
+            notice = String::from_utf8(message.body).unwrap();
+        }
     }
     let text = String::from_utf8(tags).unwrap();
     let behind = |tail| format!("H{}cC{tail}", "d".repeat(80));
     assert!([behind("NZ"), behind("ZN")].contains(&text), "{text}");
+    let left = notice.split("ends in ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|left| left.parse::<u64>().ok());
+    assert!(left.is_some_and(|left| left <= 12), "it says what is left when it is said, after 8 s: {notice}");
     assert_eq!(scene.warned(1), [("lifetime".to_owned(), 16)]);
 
     // A raw relay does not know where a message ends.

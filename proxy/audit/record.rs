@@ -147,7 +147,7 @@ pub(super) fn warned(session: SessionId, warning: &Warning) -> Vec<u8> {
         "event": "warned",
         "session": session.as_str(),
         "reason": warning.cause.word(),
-        "seconds_left": (warning.left.as_secs_f64() * 1000.0).round() / 1000.0,
+        "seconds_left": (warning.left().as_secs_f64() * 1000.0).round() / 1000.0,
     }))
 }
 

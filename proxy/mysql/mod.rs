@@ -209,7 +209,7 @@ async fn relay(link: &Link, client: &mut Stream, up: Up) -> Result<Served, Sessi
     let framing = Framing { up, down, decide: Some(Box::new(decide)) };
     // The protocol has no message that nobody asked for: its warnings are in the record.
     let farewell = |reason| refuse::farewell(place.next(), reason, link.id);
-    Ok(Served::Session(session.relay(client, upstream, framing, |_| Vec::new(), farewell).await))
+    Ok(Served::Session(session.relay(client, upstream, framing, |_, _| Vec::new(), farewell).await))
 }
 
 /// The server's database: the one that is asked for, if the connection serves it, else the connection's own, which its name stands for too.

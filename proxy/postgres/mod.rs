@@ -89,9 +89,8 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
             Ok(Established::Session(session)) => {
                 let (session, upstream, down) = *session;
                 let framing = Framing { up: Direction::Raw, down, decide: None };
-                let warning = |warning: &_| refuse::warning(warning, link.id);
                 let farewell = |reason| refuse::farewell(reason, link.id);
-                Ok(Served::Session(session.relay(client, upstream, framing, warning, farewell).await))
+                Ok(Served::Session(session.relay(client, upstream, framing, refuse::warning, farewell).await))
             }
             Err(error) => {
                 let error = link.blame(error);

@@ -36,7 +36,7 @@ pub(super) fn farewell(reason: Reason, id: SessionId) -> Vec<u8> {
     message(Refusal::SessionEnded(reason), id, None).bytes().to_vec()
 }
 
-/// What a live session is told before Keyward ends it.
+/// What a live session is told now, before Keyward ends it.
 pub(super) fn warning(warning: &Warning, id: SessionId) -> Vec<u8> {
     let mut message = Messages::default();
     message.warning(WARNING, &sentence(&warning.text(), id));
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn a_warning_is_a_notice_with_the_session_id() {
         let id: SessionId = "0123456789abcdef".parse().unwrap();
-        let ahead = Warning { cause: crate::warning::Cause::Lease, left: std::time::Duration::from_secs(300) };
+        let ahead = Warning::ahead(crate::warning::Cause::Lease, std::time::Duration::from_secs(300));
         let wanted =
             b"N\0\0\0\x88SWARNING\0VWARNING\0C01000\0Mkeyward: the session ends in 5 minutes, when its credential comes to its end \
                        (session 0123456789abcdef)\0\0";

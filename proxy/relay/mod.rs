@@ -104,6 +104,9 @@ impl Passed {
     }
 }
 
+/// Words of our own, made when there is a place for them: what they say of a time has to be so then.
+pub type Say = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -175,13 +178,13 @@ pub struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    /// Relays until the end. What `words` says meanwhile is put between two messages of the upstream, where the way down takes it. When `ends`
-    /// resolves, the message that is under way is finished if the way down is tracked, the upstream is told that nothing more comes,
+    /// Relays until the end. What `words` says meanwhile is put between two messages of the upstream, where the way down takes it; of several
+    /// that wait for such a place the last. When `ends` resolves, the message that is under way is finished if the way down is tracked, the upstream is told that nothing more comes,
     /// `farewell` gives the bytes that tell the client why, and the client's side is closed.
     pub async fn run(
         self,
         ends: impl Future<Output = Reason>,
-        words: impl Words<Item = Vec<u8>>,
+        words: impl Words<Item = Say>,
         farewell: impl FnOnce(Reason) -> Vec<u8>,
     ) -> Outcome {
         let Self { client, upstream, framing, traffic, pool } = self;
@@ -257,7 +260,7 @@ enum Turn {
 
 impl Both<'_> {
     /// Moves bytes until a direction stops or holds a message back.
-    async fn turn(&mut self, mut ends: Pin<&mut impl Future<Output = Reason>>, mut words: Pin<&mut impl Words<Item = Vec<u8>>>) -> Turn {
+    async fn turn(&mut self, mut ends: Pin<&mut impl Future<Output = Reason>>, mut words: Pin<&mut impl Words<Item = Say>>) -> Turn {
         let Self { up, down, client, upstream, traffic, pool } = self;
         let mut down_first = false;
         std::future::poll_fn(|cx| {
@@ -265,7 +268,7 @@ impl Both<'_> {
                 return Poll::Ready(Turn::End(End::Ended(reason)));
             }
             while let Poll::Ready(Some(words)) = words.as_mut().poll_next(cx) {
-                down.say(&words);
+                down.say(words);
             }
             // In turns, or a client that never stops sending would use up this task's share of polls before any answer moved.
             down_first = !down_first;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use zeroize::Zeroizing;
 
-use super::{BUFFER, Direction, FAREWELL, Framer, LAST_WORDS, Pool};
+use super::{BUFFER, Direction, FAREWELL, Framer, LAST_WORDS, Pool, Say};
 use crate::registry::Traffic;
 use crate::stream::Stream;
 
@@ -38,7 +38,7 @@ pub(super) struct Pump {
     filled: usize,
     held: Option<Zeroizing<Vec<u8>>>,
     /// Of our own, for the next gap between two messages.
-    words: Vec<u8>,
+    words: Option<Say>,
     unflushed: bool,
 }
 
@@ -48,8 +48,8 @@ impl Pump {
             Direction::Raw => None,
             Direction::Tracked(framer) => Some(framer),
         };
-        let (first, words) = (Vec::new(), Vec::new());
-        Self { framer, first, buffer: None, start: 0, end: 0, fresh: 0, filled: 0, held: None, words, unflushed: false }
+        let first = Vec::new();
+        Self { framer, first, buffer: None, start: 0, end: 0, fresh: 0, filled: 0, held: None, words: None, unflushed: false }
     }
 
     /// Moves what can be moved; ready only when this direction has stopped, or holds a message back.
@@ -73,9 +73,9 @@ impl Pump {
                 self.look();
                 continue;
             }
-            let most = match self.framer.as_ref().filter(|_| !self.words.is_empty()).and_then(|framer| framer.to_gap()) {
+            let most = match self.framer.as_ref().filter(|_| self.words.is_some()).and_then(|framer| framer.to_gap()) {
                 Some(0) => {
-                    self.first = std::mem::take(&mut self.words);
+                    self.first = self.words.take().map(|words| words()).unwrap_or_default();
                     continue;
                 }
                 // Not a byte beyond the gap: there may be no other for long.
@@ -101,10 +101,10 @@ impl Pump {
         }
     }
 
-    /// These are to stand in the next gap between two messages, if there are any.
-    pub(super) fn say(&mut self, words: &[u8]) {
+    /// These are to stand in the next gap between two messages, if there are any, instead of others that wait for it.
+    pub(super) fn say(&mut self, words: Say) {
         if self.is_tracked() {
-            self.words.extend_from_slice(words);
+            self.words = Some(words);
         }
     }
 

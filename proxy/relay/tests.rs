@@ -209,7 +209,7 @@ fn worded(down: Direction) -> (UnixStream, UnixStream, tokio::sync::mpsc::Unboun
         let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
         let framing = Framing { up: Direction::Raw, down, decide: None };
         let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
-        let words = stream::poll_fn(|cx| said.poll_recv(cx).map(|words| words.map(<[u8]>::to_vec)));
+        let words = stream::poll_fn(|cx| said.poll_recv(cx).map(|words| words.map(|words| -> Say { Box::new(|| words.to_vec()) })));
         relay.run(std::future::pending(), words, |_| Vec::new()).await
     });
     (client, upstream, say)
@@ -250,9 +250,10 @@ async fn words_of_our_own_reach_an_idle_client_and_never_stand_inside_a_message(
         upstream.write_all(&[&message[cut..], next].concat()).await.unwrap();
         heard(&mut client, &[&message[cut..], b"words", next].concat()).await;
     }
-    say.send(b"one").unwrap();
-    say.send(b"two").unwrap();
-    heard(&mut client, b"onetwo").await;
+    for words in [b"one", b"two"] {
+        say.send(words).unwrap();
+        heard(&mut client, words).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
@@ -281,13 +282,14 @@ async fn words_of_our_own_find_their_place_in_a_flood_of_messages() {
 }
 
 #[tokio::test]
-async fn words_of_our_own_wait_for_the_end_of_a_copy() {
+async fn words_of_our_own_wait_for_the_end_of_a_copy_and_only_the_last_are_said() {
     for begin in [b'G', b'H', b'W'] {
         for end in [b"C\0\0\0\x0aCOPY 1", b"E\0\0\0\x0aSERROR", b"Z\0\0\0\x0aIIIIII"] {
             let (mut client, mut upstream, say) = worded(tracked());
             let copying = [&[begin], b"\0\0\0\x07\0\0\0d\0\0\0\x051".as_slice()].concat();
             upstream.write_all(&copying).await.unwrap();
             heard(&mut client, &copying).await;
+            say.send(b"old").unwrap();
             say.send(b"words").unwrap();
             silent(&mut client).await;
             upstream.write_all(b"d\0\0\0\x052c\0\0\0\x04").await.unwrap();
