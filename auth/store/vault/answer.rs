@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Unreached(String),
     /// It was sent, and no answer came that could be understood.
     Unanswered(String),
+    /// It did what it was asked, and its answer is longer than any that is read. It will be the next time.
+    TooLong,
     /// The server said no.
     Refused(Refused),
     /// It was never sent: we have no token, or the store counts as away.
@@ -63,6 +65,7 @@ impl Failure {
     pub(super) fn brief(&self) -> String {
         match self {
             Self::Unreached(why) | Self::Unanswered(why) => why.clone(),
+            Self::TooLong => "the answer is longer than 1 MiB".to_owned(),
             Self::Refused(refused) => refused.brief(),
             Self::Store(error) => error.detail.clone(),
         }

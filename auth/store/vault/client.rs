@@ -218,7 +218,7 @@ fn outcome(result: &Result<Answer, Failure>) -> &'static str {
     match result {
         Ok(_) => "ok",
         Err(Failure::Unreached(_)) => "unreached",
-        Err(Failure::Unanswered(_)) => "unanswered",
+        Err(Failure::Unanswered(_) | Failure::TooLong) => "unanswered",
         Err(Failure::Store(_)) => "not_sent",
         Err(Failure::Refused(refused)) => match StatusCode::from_u16(refused.status) {
             Ok(StatusCode::TEMPORARY_REDIRECT) => "unreached",

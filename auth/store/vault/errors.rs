@@ -36,6 +36,7 @@ pub(super) fn explain(what: &str, failure: Failure) -> StoreError {
     let kind = match &failure {
         Failure::Store(error) => return error.clone(),
         Failure::Unreached(_) | Failure::Unanswered(_) => StoreErrorKind::Unavailable,
+        Failure::TooLong => StoreErrorKind::Malformed,
         Failure::Refused(refused) => kind_of(refused),
     };
     StoreError::new(kind, format!("{what}: {}", failure.brief()))
@@ -47,7 +48,7 @@ pub(super) fn explain(what: &str, failure: Failure) -> StoreError {
 pub(super) fn may_have_issued(failure: &Failure) -> bool {
     match failure {
         Failure::Store(_) | Failure::Unreached(_) => false,
-        Failure::Unanswered(_) => true,
+        Failure::Unanswered(_) | Failure::TooLong => true,
         Failure::Refused(refused) => {
             let not_begun = (refused.status == 503 && refused.is_explained())
                 || without_a_leader(refused)

@@ -123,6 +123,8 @@ pub(super) fn sign(result: &Result<Answer, Failure>, call: &Call<'_>) -> Sign {
     let for_any_node = !handed_on && !call.fresh && call.method == Method::GET;
     match result {
         Ok(_) => Sign::Well,
+        // One secret that somebody let grow is no reason to ask for no other.
+        Err(Failure::TooLong) => Sign::Well,
         Err(Failure::Store(_)) => Sign::Unclear,
         Err(Failure::Unanswered(_)) if handed_on => Sign::Unclear,
         Err(Failure::Refused(refused)) => match refused.status {
@@ -202,6 +204,7 @@ mod tests {
         assert_eq!(word(Failure::Unreached("refused".into()), &handed_on), "ill");
         assert_eq!(word(Failure::Unanswered("late".into()), &handed_on), "unclear");
         assert_eq!(word(Failure::Unanswered("late".into()), &plain), "ill");
+        assert_eq!((word(Failure::TooLong, &plain), word(Failure::TooLong, &handed_on)), ("well", "well"));
         assert_eq!(word(Failure::without_leader("gone".into()), &plain), "ill");
         assert_eq!(word(Failure::without_leader("gone".into()), &fresh), "unclear");
     }

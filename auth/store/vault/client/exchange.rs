@@ -52,7 +52,11 @@ impl Client {
         let retry_after = header(&answer, "retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs);
         let location = header(&answer, "location").map(str::to_owned);
         let headers = answer.headers().clone();
-        let bytes = timeout(BODY, read_body(answer)).await.map_err(|_| late())??;
+        let bytes = match timeout(BODY, read_body(answer)).await.map_err(|_| late())? {
+            // The store's own refusals are short.
+            Err(failure @ Failure::TooLong) if !status.is_success() => return Err(Failure::Unanswered(failure.brief())),
+            bytes => bytes?,
+        };
         let decoded = decode(status, &bytes, asked);
         self.seen.learn(&headers, decoded.as_ref().ok());
         match decoded {
@@ -103,7 +107,7 @@ async fn read_body(mut answer: Response) -> Result<Zeroizing<Vec<u8>>, Failure> 
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected.min(MAX_BODY)));
     while let Some(chunk) = answer.chunk().await.map_err(transport_after_sending)? {
         if bytes.len().saturating_add(chunk.len()) > MAX_BODY {
-            return Err(Failure::Unanswered("the answer is longer than 1 MiB".to_owned()));
+            return Err(Failure::TooLong);
         }
         bytes.extend_from_slice(&chunk);
     }

@@ -131,7 +131,7 @@ fn cure(failure: &Failure) -> Cure {
     match failure {
         Failure::Unreached(_) => Cure::Wait(None),
         Failure::Unanswered(_) => Cure::Unclear,
-        Failure::Store(_) => Cure::None,
+        Failure::Store(_) | Failure::TooLong => Cure::None,
         Failure::Refused(refused) => match refused.status {
             307 => Cure::Election,
             400 if refused.blames_a_header() => Cure::Header,
@@ -157,7 +157,7 @@ pub(super) fn leaves_the_node(failure: &Failure, handed_on: bool) -> bool {
         Failure::Unreached(_) => true,
         // A database that hangs behind the store hangs behind its other nodes, too.
         Failure::Unanswered(_) => !handed_on,
-        Failure::Store(_) => false,
+        Failure::Store(_) | Failure::TooLong => false,
         Failure::Refused(refused) => matches!(refused.status, 472 | 501 | 503) && !without_a_leader(refused),
     }
 }

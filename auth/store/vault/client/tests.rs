@@ -151,16 +151,33 @@ async fn no_retry_helps_a_refusal_and_none_waits_longer_than_the_budget() {
 #[tokio::test]
 async fn an_answer_that_is_no_answer_is_an_outage() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    for body in ["<html></html>".to_owned(), "x".repeat(MAX_BODY + 1), deep] {
+    for body in ["<html></html>".to_owned(), deep] {
         let server = Server::answering(&[answer("200 OK", "", &body)]).await;
         assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unanswered(_))));
     }
-    // Without a length, too.
-    let endless = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", "y".repeat(MAX_BODY + 1));
-    let server = Server::answering(&[endless]).await;
+    let gateway = answer("502 Bad Gateway", "", &"x".repeat(MAX_BODY + 1));
+    let server = Server::answering(&[gateway]).await;
     assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unanswered(_))));
     // Nobody there at all: it certainly did not run.
     assert!(matches!(Server::gone().call(Retry::Unsent).await, Err(Failure::Unreached(_))));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_is_read_no_further_asked_for_once_and_no_outage() {
+    let length = MAX_BODY + 1;
+    // With a length and without one.
+    for head in [format!("content-length: {length}\r\n"), String::new()] {
+        let endless = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{head}\r\n{}", "y".repeat(length));
+        let server = Server::answering(&[endless]).await;
+        let client = server.client();
+        for sent in 1..=10 {
+            let failure = client.call(&Call::get("kv_read", "kv/data/x"), None, Retry::Idempotent).await.err().unwrap();
+            assert!(matches!(failure, Failure::TooLong), "{}", failure.brief());
+            assert_eq!(server.requests().len(), sent, "the store does not count as away");
+            assert!(may_have_issued(&failure));
+            assert_eq!(explain("reading x", failure).kind, StoreErrorKind::Malformed, "nothing that is past its time stands in for it");
+        }
+    }
 }
 
 #[tokio::test]

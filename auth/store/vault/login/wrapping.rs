@@ -185,7 +185,7 @@ fn intercepted(event: &'static str, why: String) -> Trouble {
 fn is_clear(failure: &Failure) -> bool {
     match failure {
         Failure::Unreached(_) | Failure::Store(_) => true,
-        Failure::Unanswered(_) => false,
+        Failure::Unanswered(_) | Failure::TooLong => false,
         Failure::Refused(refused) => refused.status < 500 || (refused.status == 503 && refused.is_explained()),
     }
 }
