@@ -1,12 +1,17 @@
 //! Secrets that people type or pipe in. Never an argument, so that they are in no history and no process list.
 
+mod typed;
+
 use std::fs::File;
 use std::io::{IsTerminal, Read, Result, Write};
 use std::os::fd::AsFd;
 
 use keyward_auth::Secret;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::process::{Signal, getpid, kill_process};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
+
+use typed::{Key, Typed};
 
 /// Whether somebody can be asked.
 pub(super) fn is_terminal() -> bool {
@@ -23,21 +28,40 @@ pub(super) fn twice(what: &str, again: &str, most: usize) -> Result<Secret> {
     if first.same_as(&second) { Ok(first) } else { Err(std::io::Error::other("the two are not the same")) }
 }
 
-/// Asks on the terminal without showing what is typed.
+/// Asks on the terminal without showing what is typed. The keys that end or stop a program do so; the terminal is as it was before.
 ///
 /// # Errors
 /// More than `most` bytes.
 pub(super) fn hidden(what: &str, most: usize) -> Result<Secret> {
-    let stdin = std::io::stdin();
-    let shown = tcgetattr(&stdin)?;
-    let mut quiet = shown.clone();
-    quiet.local_modes.remove(LocalModes::ECHO);
-    tcsetattr(&stdin, OptionalActions::Flush, &quiet)?;
-    // Only now: who answers at once, as programs do, is neither shown nor lost.
-    let typed = ask(what).and_then(|()| line(most));
-    tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
-    eprintln!();
-    typed
+    loop {
+        let stdin = std::io::stdin();
+        let shown = tcgetattr(&stdin)?;
+        tcsetattr(&stdin, OptionalActions::Flush, &typed::quiet(&shown))?;
+        // Only now: who answers at once, as programs do, is neither shown nor lost.
+        let typed = ask(what).and_then(|()| keys(most, &shown));
+        tcsetattr(&stdin, OptionalActions::Flush, &shown)?;
+        eprintln!();
+        match typed? {
+            Ok(typed) => return typed.line().map(|line| Secret::from(line.to_vec())).ok_or_else(|| too_long(most)),
+            // Whoever survives it, because it was only stopped, is asked anew.
+            Err(signal) => kill_process(getpid(), signal)?,
+        }
+    }
+}
+
+/// Keys up to the end of a line, or to one that asks for a signal.
+fn keys(most: usize, shown: &Termios) -> Result<std::result::Result<Typed, Signal>> {
+    let (mut stdin, mut typed) = (unbuffered()?, Typed::new(most));
+    let mut byte = Zeroizing::new([0_u8; 1]);
+    while stdin.read(&mut *byte)? == 1 {
+        let [key] = *byte;
+        match typed.take(key, shown) {
+            Key::Taken => {}
+            Key::End => break,
+            Key::Signal(signal) => return Ok(Err(signal)),
+        }
+    }
+    Ok(Ok(typed))
 }
 
 /// Asks on the terminal for what everybody may see.
@@ -79,9 +103,13 @@ pub(super) fn rest(most: usize) -> Result<Secret> {
 
 fn within(bytes: &[u8], most: usize) -> Result<Secret> {
     if bytes.len() > most {
-        return Err(std::io::Error::other(format!("longer than {most} bytes")));
+        return Err(too_long(most));
     }
     Ok(Secret::from(bytes.to_vec()))
+}
+
+fn too_long(most: usize) -> std::io::Error {
+    std::io::Error::other(format!("longer than {most} bytes"))
 }
 
 fn ask(what: &str) -> Result<()> {

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
 
 use super::process::{Server, eventually};
 
@@ -53,8 +55,29 @@ impl Terminal {
 
     /// Types a line.
     pub fn types(&self, line: &str) -> &Self {
-        (&self.keyboard).write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.presses(&format!("{line}\n"))
+    }
+
+    /// Types just this: `\x03` is Ctrl-C.
+    pub fn presses(&self, keys: &str) -> &Self {
+        (&self.keyboard).write_all(keys.as_bytes()).unwrap();
         self
+    }
+
+    /// Waits until this is the last that it says; where it was stopped it goes on.
+    #[track_caller]
+    pub fn until_after_a_stop(&self, text: &str) -> &Self {
+        eventually(&format!("it goes on and says {text:?}"), || {
+            self.server.signal(Signal::CONT);
+            self.screen.lock().unwrap().ends_with(text).then_some(())
+        });
+        self
+    }
+
+    /// Whether what is typed is shown, and edited line by line: as a terminal is for a shell.
+    pub fn is_as_it_was(&self) -> bool {
+        let wanted = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
+        tcgetattr(&self.keyboard).unwrap().local_modes.contains(wanted)
     }
 
     pub fn pid(&self) -> u32 {
