@@ -11,6 +11,7 @@ mod bed;
 mod bootstrap;
 mod bulk;
 mod chaos;
+mod command_output;
 mod documents;
 mod drivers;
 mod dynamic_lease;

@@ -118,6 +118,49 @@ fn two_values_that_differ_are_not_written() {
 }
 
 #[test]
+fn whoever_changes_his_mind_at_the_prompt_leaves_a_terminal_that_shows_what_he_types() {
+    let kv = bao().mount_kv2();
+    let operator = Operator::of(&kv);
+    let name = format!("corp:{}/orders", kv.mount);
+    let terminal = operator.at_terminal(&["put", &format!("{name}?password")]);
+    terminal.until("password: ");
+    assert!(!terminal.is_as_it_was());
+    terminal.presses("half\x03");
+    let (said, code) = terminal.end();
+    assert!(code.is_none() && !said.contains("half"), "ended by the signal: {said}");
+    assert!(terminal.is_as_it_was());
+    failed(&operator.run(&["get", &name], ""), "no such secret");
+
+    // Whoever comes back from Ctrl-Z is asked anew.
+    let terminal = operator.at_terminal(&["put", &format!("{name}?password")]);
+    terminal.until("password: ").presses("half\x1a").until_after_a_stop("password: \r\npassword: ");
+    terminal.types("who\x7fle").until("password, again: ").types("whle");
+    let (said, code) = terminal.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(terminal.is_as_it_was() && !said.contains("half") && !said.contains("whle"), "{said}");
+    assert_eq!(operator.run(&["get", &format!("{name}?password")], "").ok(), "whle");
+}
+
+#[test]
+fn a_long_value_is_kept_to_its_last_letter_and_shown_to_it() {
+    let kv = bao().mount_kv2();
+    let operator = Operator::of(&kv);
+    let name = format!("corp:{}/long?token", kv.mount);
+    // A terminal's own editor keeps 4095 bytes of a line, and says nothing.
+    let token = "0123456789".repeat(1000);
+    let terminal = operator.at_terminal(&["put", &name]);
+    terminal.until("token: ").types(&token).until("token, again: ").types(&token);
+    let (said, code) = terminal.end();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(operator.run(&["get", &name], "").ok() == token);
+
+    let token = token.repeat(7);
+    operator.run(&["put", &name], &token).ok();
+    let shown = operator.run(&["get", name.trim_end_matches("?token"), "--show"], "");
+    assert!(shown.ok().ends_with(&format!("\ntoken  {token}")));
+}
+
+#[test]
 fn values_are_read_from_standard_input_as_they_are() {
     let kv = bao().mount_kv2();
     let operator = Operator::of(&kv);

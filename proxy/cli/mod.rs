@@ -1,7 +1,8 @@
 //! The command line: a file per command.
 
-// Commands talk to people on standard output; the log is elsewhere.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+// First: what it defines holds in all below.
+#[macro_use]
+mod output;
 
 mod check;
 mod operate;
@@ -26,7 +27,7 @@ use crate::state::StateFolder;
 /// A proxy for databases and SSH servers that injects credentials from a secret store.
 ///
 /// Users connect with psql, mysql and ssh as they are, prove who they are to Keyward, and never see the credential of the database or the
-/// server: Keyward fetches it from Vault or OpenBao at that moment, logs in with it, and moves bytes. Everything is declared in one YAML file.
+/// server: Keyward fetches it from Vault, OpenBao or another store at that moment, logs in with it, and moves bytes. Everything is declared in one YAML file.
 #[derive(Parser)]
 #[command(name = "keyward", version, max_term_width = 100, after_help = AFTER)]
 struct Cli {
@@ -47,6 +48,8 @@ For what is in a store, with your own token:
                                         ask for both values and write them
   keyward secret get corp:prod_db/data/mysql
                                         its version and the names of its keys
+  keyward policy corp | vault policy write keyward -
+                                        let Keyward do in Vault what the file needs, and no more
 
 For SSH:
   keyward trust web-1.internal          print a server's host keys, as lines for the file
@@ -65,14 +68,18 @@ struct File {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve. SIGTERM drains and ends, a second one ends at once; SIGHUP reloads the file and reopens the audit record.
+    /// Serve.
+    ///
+    /// SIGTERM drains and ends, a second one ends at once; SIGHUP reloads the file and reopens the audit record.
     Run {
         #[command(flatten)]
         file: File,
     },
-    /// Say everything that is wrong: the file; then, for each store, whether it is reachable and lets us in, what it denies of that which the
-    /// file needs, and what it allows beside that; for each connection and each host of a group, whether its secret can be read, its server
-    /// reached and verified, and whether the login works.
+    /// Say everything that is wrong: with the file, with each store, with each connection.
+    ///
+    /// Of a store: whether it can be reached and lets Keyward in, what Keyward's login may not do there although the file needs it, and what it
+    /// may do beyond that. Of a connection, and of each host of a group: whether its secret can be read, its server reached and verified, and
+    /// whether the login works.
     Check {
         #[command(flatten)]
         file: File,
@@ -83,31 +90,37 @@ enum Command {
         #[arg(long, default_value = "table")]
         format: Format,
     },
-    /// Users of the file.
+    /// Make verifiers of passwords, for the users of the file.
     User {
         #[command(subcommand)]
         command: UserCommand,
     },
-    /// Secrets of a store, for the operators who keep them: write, look at, list, delete. Values are asked for or read from standard input.
+    /// Write, look at, list and delete the secrets of a store, with your own token.
+    ///
+    /// For the operators who keep them; Keyward's own login is never used. Values are asked for, or read from standard input.
     Secret {
         #[command(subcommand)]
         command: secret::SecretCommand,
     },
-    /// Print the smallest policies with which a store gives what the file needs of it, and no more: one for each login to it.
-    /// `keyward policy corp | bao policy write keyward -`
+    /// Print the smallest policy with which a Vault or OpenBao gives what the file needs of it; where it has several logins, one for each.
+    ///
+    /// `keyward policy corp | vault policy write keyward -`, or with `bao` for `vault`.
     Policy {
         #[command(flatten)]
         file: File,
         #[command(flatten)]
         wanted: policy::Wanted,
     },
-    /// Print the certificate of the local CA, for `sslrootcert`. Makes the CA if there is none yet.
+    /// Print the certificate of the local CA, for `sslrootcert`.
+    ///
+    /// Makes the CA if there is none yet.
     Ca {
         #[command(flatten)]
         file: File,
     },
-    /// Print the host keys that an SSH server shows, as lines for its connection in the file. They count only once their fingerprints were
-    /// compared over another way. No login is tried.
+    /// Print the host keys that an SSH server shows, as lines for its connection in the file.
+    ///
+    /// They count only once their fingerprints were compared over another way. No login is tried.
     Trust {
         #[command(flatten)]
         file: File,
@@ -115,8 +128,9 @@ enum Command {
         /// passed over.
         host: String,
     },
-    /// Print what a user adds to his own files, so that `ssh web-1` goes through Keyward: for ~/.ssh/config, or with --known-hosts for
-    /// ~/.ssh/known_hosts. The second makes Keyward's host key and host CA if there are none yet.
+    /// Print what a user adds to his own files, so that `ssh web-1` goes through Keyward.
+    ///
+    /// For ~/.ssh/config, or with --known-hosts for ~/.ssh/known_hosts. The second makes Keyward's host key and host CA if there are none yet.
     SshConfig {
         #[command(flatten)]
         file: File,
@@ -131,14 +145,18 @@ enum Command {
         #[arg(long, default_value = "table")]
         format: Format,
     },
-    /// End a live session of the running process: its query is stopped or its server's connection closed, and its client is told.
+    /// End a live session of the running process.
+    ///
+    /// Its query is stopped or its server's connection closed, and its client is told.
     Kill {
         #[command(flatten)]
         file: File,
         /// The session's id, as `keyward sessions`, the audit record and the client's error show it.
         session: String,
     },
-    /// Let the running process take the file as it is now. Any problem keeps the old configuration.
+    /// Let the running process take the file as it is now.
+    ///
+    /// Any problem keeps the old configuration.
     Reload {
         #[command(flatten)]
         file: File,
@@ -154,8 +172,9 @@ enum Command {
 
 #[derive(Subcommand)]
 enum UserCommand {
-    /// Turn a password into a verifier for `users: … password:`. The password is asked for, or read from standard input; never given as
-    /// an argument.
+    /// Turn a password into a verifier for `users: … password:`.
+    ///
+    /// The password is asked for, or read from standard input; never given as an argument.
     Hash {
         /// argon2id instead of SCRAM-SHA-256: harder to guess from; PostgreSQL listeners take it with `login: cleartext` only.
         #[arg(long)]
@@ -199,7 +218,9 @@ pub fn main() -> ExitCode {
         Command::Reload { file } => operate::reload(&file.config),
         Command::Schema => schema(),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "keyward", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             DONE
         }
     })
@@ -254,7 +275,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("the runtime: {error}"))
 }
 
-/// Columns as wide as their widest cell.
+/// Columns as wide as their widest cell, but for the last, which may be of any length.
 fn table(head: &[&str], rows: &[Vec<String>]) {
     let widths: Vec<usize> = head
         .iter()
@@ -265,8 +286,16 @@ fn table(head: &[&str], rows: &[Vec<String>]) {
         })
         .collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        println!("{}", padded.join("  ").trim_end());
+        let (mut line, mut gap) = (String::new(), 0_usize);
+        for (cell, width) in cells.zip(&widths) {
+            if !cell.is_empty() {
+                // By hand: the width of a format is at most 65535.
+                line.extend(std::iter::repeat_n(' ', std::mem::take(&mut gap)));
+                line.push_str(cell);
+            }
+            gap = gap.saturating_add(width.saturating_sub(cell.chars().count())).saturating_add(2);
+        }
+        println!("{line}");
     };
     line(&mut head.iter().copied());
     for row in rows {

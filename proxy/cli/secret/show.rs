@@ -8,7 +8,7 @@ use keyward_auth::operator::{Held, Metadata, SecretName, Values, Version};
 use serde_json::{Value, json};
 
 use super::{Desk, load, wrong};
-use crate::cli::{DONE, Format, failed, table};
+use crate::cli::{DONE, Format, failed, output, table};
 
 pub(super) fn get(path: &Path, name: &str, show: bool, version: Option<u64>, format: Format) -> Result<u8, u8> {
     let config = load(path, name.split_once(':').map_or("", |(store, _)| store))?;
@@ -20,7 +20,7 @@ pub(super) fn get(path: &Path, name: &str, show: bool, version: Option<u64>, for
     let desk = Desk::open(&config, name.store())?;
     if let Some(key) = name.key() {
         let value = desk.does(async |secrets| secrets.value(&name, key, version).await)?;
-        return print(&value).map(|()| DONE).map_err(|error| failed(&format!("standard output: {error}")));
+        return output::unless_closed(print(&value)).map(|()| DONE).map_err(|error| failed(&format!("standard output: {error}")));
     }
     let values = if show { Values::Shown } else { Values::Hidden };
     let held = desk.does(async |secrets| secrets.get(&name, version, values).await)?;
