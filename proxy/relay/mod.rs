@@ -179,8 +179,8 @@ pub struct Relay<'a> {
 
 impl Relay<'_> {
     /// Relays until the end. What `words` says meanwhile is put between two messages of the upstream, where the way down takes it; of several
-    /// that wait for such a place the last. When `ends` resolves, the message that is under way is finished if the way down is tracked, the upstream is told that nothing more comes,
-    /// `farewell` gives the bytes that tell the client why, and the client's side is closed.
+    /// that wait for such a place the last. When `ends` resolves, the message that is under way is finished if the way down is tracked, the
+    /// upstream is told that nothing more comes, `farewell` gives the bytes that tell the client why, and the client's side is closed.
     pub async fn run(
         self,
         ends: impl Future<Output = Reason>,
