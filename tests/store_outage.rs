@@ -26,7 +26,7 @@ impl<'a> Scene<'a> {
         let body = format!("address: \"{}\", database: postgres, store: corp, credential: {path}", postgres15().address());
         let config = Config::new().store_with("corp", bao, &role, keys).connection("orders", &body);
         let keyward = Keyward::start(&config.user("alice", &alice).allow("alice", "orders"));
-        keyward.expect_log("a secret is used past its time").expect_log("credentials_unavailable");
+        keyward.expect_log("a secret is used past its time").expect_log("credentials_unavailable").expect_log("the store is away");
         // Less than a store may take for one call.
         let alice = keyward.dsn("alice", &alice, "orders").with("connect_timeout", "8");
         Self { bao, kv, role, app, keyward, alice }
