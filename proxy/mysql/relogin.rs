@@ -23,6 +23,8 @@ use crate::upstream::Endpoint;
 
 /// Dial, log in, ask, and wait until the server has dealt with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The server has so long to close what we have left.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// Which account a fresh link may have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -104,8 +106,8 @@ impl Relogin {
         packets.write(stream, &query).await.map_err(|error| failed(format!("KILL: {error}")))?;
         let reply = packets.read(stream, packet::UPSTREAM_MAX).await.map_err(|error| failed(format!("KILL: {error}")))?;
         let _ = Packets::default().write(stream, &[command::QUIT]).await;
-        // Until the server has closed, this is one more session of the account.
-        let _ = stream.read(&mut [0; 1]).await;
+        // Until the server has closed, this is one more session of the account. What it answered counts also if it never does.
+        let _ = tokio::time::timeout(LEAVING, stream.read(&mut [0; 1])).await;
         match wire::reply(&reply) {
             Ok(wire::Reply::Ok(_)) => Ok(()),
             // ER_NO_SUCH_THREAD: the session has ended meanwhile, and its query with it.
