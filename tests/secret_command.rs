@@ -204,6 +204,7 @@ fn a_value_among_the_arguments_is_refused_and_not_repeated() {
     }
     wrong(&operator.run(&["put", "corp:kv/x"], "value"), "say which keys");
     wrong(&operator.run(&["put", "corp:kv/x", "a", "--json"], "{}"), "name none beside it");
+    wrong(&operator.run(&["put", "password", "corp:kv/x"], "value"), "the secret is named first");
     wrong(&operator.run(&["get", "other:kv/x"], ""), "no store of the name");
     wrong(&operator.run(&["delete", "corp:kv/x?key"], ""), "the whole secret");
     wrong(&operator.run(&["destroy", "corp:kv/x"], ""), "--version");

@@ -65,6 +65,9 @@ fn read(path: &Path, name: &str, keys: Vec<String>) -> Result<(Arc<Config>, Secr
         return Err(wrong(text));
     }
     let config = load(path, name.split_once(':').map_or("", |(store, _)| store))?;
+    if keys.iter().filter_map(|key| key.split_once(':')).any(|(store, _)| config.stores.contains_key(store)) {
+        return Err(wrong("the secret is named first, its keys come after it: corp:prod_db/data/mysql username password"));
+    }
     let name = SecretName::parse(&config, name).map_err(|text| wrong(&text))?;
     if name.version().is_some() {
         return Err(wrong("a version that is there does not change; a write makes a new one"));
