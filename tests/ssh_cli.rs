@@ -106,6 +106,19 @@ fn trust_says_why_there_is_nothing_to_print() {
     let said = run(keyward(&["trust", "no host at all"]), "", LONG);
     assert!(said.code == Some(2) && said.refused().contains("expected HOST"), "{said:?}");
 
+    let folder = scratch("cli");
+    let file = folder.join("keyward.yaml");
+    let text = format!(
+        "state: {}\nlisteners: [{{ protocol: ssh, address: '127.0.0.1:0' }}]\nstores: {{ environment: {{ type: env }} }}\n\
+         connections: {{ web-1: {{ protocol: ssh, address: {{ secret: 'environment:WEB_1' }}, host_keys: ['{}'], \
+         username: {{ literal: x }}, password: {{ literal: x }} }} }}\n",
+        folder.join("state").display(),
+        sshd().host_key()
+    );
+    std::fs::write(&file, text).unwrap();
+    let said = run(keyward(&["trust", "web-1", "--config", &file.display().to_string()]), "", LONG);
+    assert!(said.code == Some(2) && said.refused().contains("is in a store; name the server itself"), "{said:?}");
+
     let plan = farm(&SshKey::new(), sshd());
     let scene = SshScene::with(sshd(), plan);
     let said = scene.keyward.cli(&["trust", "farm"]);

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::Path;
 
-use keyward_config::{Config, UpstreamAddress};
+use keyward_config::{Config, Template, UpstreamAddress};
 use keyward_ssh_transport::key::PublicKey;
 
 use super::{DONE, WRONG, failed, runtime};
@@ -60,6 +60,9 @@ fn known(config: &Config, asked: &str) -> Result<Option<UpstreamAddress>, String
     if let Some(connection) = config.connections.get(asked) {
         if connection.protocol != ssh::NAME {
             return Err(format!("the connection {asked} speaks {}; only SSH servers have host keys", connection.protocol));
+        }
+        if connection.template.iter().flat_map(Template::found).any(|found| found.path == "address") {
+            return Err(format!("the address of the connection {asked} is in a store; name the server itself"));
         }
         let group = || {
             let hosts: Vec<&str> = connection.place.hosts().iter().map(|host| host.value.as_str()).collect();
