@@ -288,6 +288,12 @@ impl Gate {
         self.current.load_full().stores.status(name).await
     }
 
+    /// Whether anything that was read of a store may still be used while it cannot be asked.
+    #[must_use]
+    pub fn store_stands_in(&self, name: &str) -> bool {
+        self.current.load().stores.stands_in(name)
+    }
+
     /// The names of the stores that are switched on, sorted.
     #[must_use]
     pub fn store_names(&self) -> Vec<String> {

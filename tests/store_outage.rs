@@ -84,6 +84,18 @@ fn logins_go_on_while_the_store_is_gone() {
 }
 
 #[test]
+fn who_lets_users_in_from_the_cache_is_ready_and_who_cannot_is_not() {
+    for (keys, status) in [("cache_ttl: 1s", 200), ("cache_ttl: 0", 503)] {
+        let bao = Bao::own();
+        let scene = Scene::new(&bao, keys);
+        scene.opened();
+        bao.kill9();
+        let answer = scene.keyward.http("/readyz");
+        assert_eq!(answer.status, status, "{keys}: {answer:?}");
+    }
+}
+
+#[test]
 fn logins_go_on_while_the_store_hangs_and_do_not_wait_for_it() {
     let bao = Bao::own();
     let scene = Scene::new(&bao, "cache_ttl: 1s");

@@ -160,6 +160,14 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// Whether anything in it is of use without the store.
+    pub(crate) fn stands_in(&self) -> bool {
+        let now = Instant::now();
+        self.0.state().entries.values().any(|entry| entry.is_of_use(now))
+    }
+}
+
 impl Inner {
     fn way(self: &Arc<Self>, from: &Named, session: SessionId, path: &SecretPath) -> Way {
         let mut state = self.state();

@@ -141,6 +141,11 @@ impl Stores {
         }
     }
 
+    /// Whether anything that was read of a store may still be used while it cannot be asked.
+    pub(crate) fn stands_in(&self, name: &str) -> bool {
+        self.open.get(name).is_some_and(|opened| opened.cache.stands_in())
+    }
+
     /// The names of the open stores.
     pub(crate) fn names(&self) -> Vec<String> {
         self.open.keys().cloned().collect()

@@ -12,6 +12,7 @@ use axum::routing::get;
 use futures_util::future::join_all;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use keyward_auth::{StoreError, StoreErrorKind};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 
@@ -65,7 +66,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     }
 }
 
-/// Whether every store lets us in; the kind of failure only. Asked in a task of its own, which whoever comes meanwhile waits for, and
+/// Whether every store lets us in, or cannot be asked and what was read of it may still be used; the kind of failure only. Asked in a task of its own, which whoever comes meanwhile waits for, and
 /// which goes on when the probe has lost its patience.
 async fn stores(shared: &Arc<Shared>) -> Result<(), String> {
     let shared = Arc::clone(shared);
@@ -79,7 +80,13 @@ async fn stores(shared: &Arc<Shared>) -> Result<(), String> {
         let answers = names.iter().map(|name| async move {
             match tokio::time::timeout(PATIENCE, gate.store_status(name)).await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) if error.kind == keyward_auth::StoreErrorKind::Disabled => Ok(()),
+                Ok(Err(error)) if error.kind == StoreErrorKind::Disabled => Ok(()),
+                // What it said before it went away lets users in as yet: if no node were ready any more, nothing would.
+                Ok(Err(StoreError { kind: StoreErrorKind::Unavailable | StoreErrorKind::Throttled, .. })) | Err(_)
+                    if gate.store_stands_in(name) =>
+                {
+                    Ok(())
+                }
                 Ok(Err(error)) => Err(format!("store {name}: {}\n", error.kind.word())),
                 Err(_) => Err(format!("store {name}: too slow\n")),
             }

@@ -41,7 +41,7 @@ use self::mount::Mounts;
 use self::settings::Settings;
 use self::token::{Token, Tokens};
 use super::reference::Form;
-use super::{Document, Issued, Kind, Opening, Policies, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
+use super::{Document, Issued, Kind, Opening, Policies, SecretPath, Signed, Stay, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
 use crate::{Grant, SessionId};
 
 /// The row of this kind.
@@ -76,7 +76,11 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
     let identities = client.origins().map(|origin| format!("vault {origin} {}", settings.namespace())).collect();
-    Ok(Arc::new(Vault { tokens: Tokens::new(Arc::clone(&client), login), mounts: Mounts::default(), client, identities }))
+    let tokens = Tokens::new(Arc::clone(&client), login);
+    if *stay == Stay::Serves {
+        tokens.begin();
+    }
+    Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities }))
 }
 
 fn runners(store: &keyward_config::Store) -> Vec<String> {

@@ -116,6 +116,13 @@ impl Tokens {
         }
     }
 
+    /// Logs in before anybody asks, where what proves us would end meanwhile.
+    pub(super) fn begin(self: &Arc<Self>) {
+        if self.login.ends_unused() {
+            tokio::spawn(renewal::begin(Arc::downgrade(self)));
+        }
+    }
+
     /// A call with this token was answered 403. A living token: `None`. A dead one: its successor.
     pub(super) async fn rejected(self: &Arc<Self>, token: &Arc<Token>, refused: &Refused) -> Result<Option<Arc<Token>>, StoreError> {
         if let Some(newer) = self.newer_than(token) {

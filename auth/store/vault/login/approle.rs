@@ -74,6 +74,10 @@ impl AppRole {
         Ok(Self { mount, role_id: Input::new("auth.role_id", role_id, outer), secret_id })
     }
 
+    pub(super) fn is_wrapped(&self) -> bool {
+        matches!(self.secret_id, Source::Wrapped(_))
+    }
+
     pub(super) fn wrapped_file(&self) -> Option<&Path> {
         match &self.secret_id {
             Source::Wrapped(wrapped) => wrapped.input.file(),

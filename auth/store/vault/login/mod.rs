@@ -144,6 +144,14 @@ impl Login {
         }
     }
 
+    /// Whether what it proves with ends by itself while nobody uses it, and would then look as if somebody had.
+    pub(super) fn ends_unused(&self) -> bool {
+        match self {
+            Self::AppRole(login) => login.is_wrapped(),
+            Self::Token(_) | Self::Worker(_) | Self::Jwt(_) | Self::Cert(_) | Self::Password(_) | Self::Aws(_) => false,
+        }
+    }
+
     /// The files that somebody else replaces when the login is to be another one: what is in them is taken at once, since a wrapped secret
     /// id that nobody opens ends, and a token that nobody uses, and a former certificate, too.
     pub(super) fn watched(&self) -> Vec<&Path> {

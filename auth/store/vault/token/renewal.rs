@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use keyward_config::Stamp;
 
 use super::{Token, Tokens};
-use crate::store::StoreError;
 use crate::store::keeper::jitter;
+use crate::store::{StoreError, StoreErrorKind};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -129,6 +129,20 @@ impl Watched {
             }
         }
         changed
+    }
+}
+
+/// The first login, until the store has answered it.
+pub(super) async fn begin(tokens: Weak<Tokens>) {
+    let mut wait = FIRST_RETRY;
+    while let Some(tokens) = tokens.upgrade() {
+        match tokens.get().await {
+            Err(error) if matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Throttled) => {}
+            Ok(_) | Err(_) => return,
+        }
+        drop(tokens);
+        tokio::time::sleep(jitter(wait)).await;
+        wait = wait.saturating_mul(2).min(LAST_RETRY);
     }
 }
 
