@@ -124,7 +124,8 @@ impl Session<Authorised> {
     /// Asks the rules, and takes a place among the sessions.
     ///
     /// # Errors
-    /// `NotPermitted` (with the account names to choose from, where that is all that is missing), `Busy`.
+    /// `NotPermitted` (with the account names to choose from, where that is all that is missing), `Busy`; `CredentialsUnavailable` where a store
+    /// should know where it leads, and does not say.
     pub async fn authorise(
         link: &mut Link,
         identity: &Identity,
@@ -148,6 +149,7 @@ impl Session<Authorised> {
         // From here on the limits on sessions hold, and no newcomer can take the place of a user who is proven.
         link.handshake = None;
         link.stages.end(Stage::Authorise);
+        link.stages.waits_for(Stage::Lease);
         Self::at(proxy, grant, place, preface).await
     }
 
