@@ -10,6 +10,7 @@
 //!   login      the user's proof                                              → Identity
 //!   ssh/jump   of who names no connection: each channel is a link of its own, inside, and goes on below
 //! session.rs   gate.authorise(identity, asked)                               → Session<Authorised>   (the Grant)
+//!              .fill(grant): where it leads, if that is in a store
 //!              .lease(): the store, and beside it …                          → Session<Leased>
 //! upstream.rs  … Endpoint → Unverified → TLS, a host key or an exemption     → Verified
 //!   upstream   log in with the credential                                    ← the injection
