@@ -168,7 +168,11 @@ impl Metrics {
         );
         registry.register("sessions", "Live sessions", self.live.clone());
         registry.register("sessions_closed", "Sessions closed, by what ended them", self.closed.clone());
-        registry.register("session_warnings", "Warnings of ends of sessions, by what will end them; MySQL clients cannot be told", self.warnings.clone());
+        registry.register(
+            "session_warnings",
+            "Warnings of ends of sessions, by what will end them; MySQL clients cannot be told",
+            self.warnings.clone(),
+        );
         registry.register("refusals", "Logins refused and sessions broken, by reason, fault and stage", self.refusals.clone());
         registry.register_with_unit("stage", "Time spent in each stage of a login", Unit::Seconds, self.stages.clone());
         registry.register_with_unit("relayed", "Bytes relayed", Unit::Bytes, self.bytes.clone());
