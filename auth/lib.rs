@@ -34,5 +34,5 @@ pub use secret::Secret;
 pub use session_id::SessionId;
 pub use store::{
     AskStore, Credential, KINDS, Kind, Lease, LeaseEnd, LeaseStats, Observer, Outlook, PolicyOf, Provenance, Rights, StoreError,
-    StoreErrorKind, StorePolicy, StoreStatus,
+    StoreErrorKind, StorePolicy, StoreStatus, Unobserved,
 };

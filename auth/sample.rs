@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use keyward_config::{Assets, Config, Kinds, Problems, ProtocolSettings, Section, StoreSettings};
 use schemars::JsonSchema;
@@ -56,15 +55,7 @@ pub(crate) fn config_behind(listener: &str, sections: &str) -> (Config, Problems
 
 /// An observer who does not look.
 pub(crate) fn nobody() -> Arc<dyn Observer> {
-    struct Nobody;
-    impl Observer for Nobody {
-        fn store_call(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
-        fn token_life(&self, _: &str, _: Option<Duration>) {}
-        fn cache(&self, _: &str, _: &'static str) {}
-        fn lease(&self, _: &str, _: &'static str) {}
-        fn security(&self, _: &str, _: &'static str) {}
-    }
-    Arc::new(Nobody)
+    Arc::new(crate::Unobserved)
 }
 
 /// No other store that a store's own credentials could be in.

@@ -9,7 +9,6 @@ mod outer;
 mod seal;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keyward_config::Config;
 
@@ -20,7 +19,7 @@ pub use self::seal::Seal;
 use crate::Secret;
 use crate::store::sealing::SealingKey;
 pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
-use crate::store::{KINDS, Kind, Observer, Opening, Outer, Selector, StoreError, StoreErrorKind, Writer, Writing};
+use crate::store::{KINDS, Kind, Opening, Outer, Selector, StoreError, StoreErrorKind, Unobserved, Writer, Writing};
 
 /// The secrets of one store, open for one operator.
 pub struct Secrets(Box<dyn Writer>);
@@ -138,7 +137,7 @@ pub fn make_key() -> Result<Secret, String> {
 fn open_writer(config: &Config, store: &str, token: Option<&Secret>, outer: Arc<dyn Outer>) -> Result<Box<dyn Writer>, StoreError> {
     let (store, writing) = find(config, store).map_err(|message| StoreError::new(StoreErrorKind::Disabled, message))?;
     let label = store.name.value.as_str();
-    (writing.open)(&Opening { store, label, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Nobody), outer }, token)
+    (writing.open)(&Opening { store, label, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Unobserved), outer }, token)
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::Store, &'static Writing), String> {
@@ -159,15 +158,4 @@ fn of_name<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::St
     }
     let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
     Ok((store, kind))
-}
-
-/// A command counts nothing.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn store_call(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
-    fn token_life(&self, _: &str, _: Option<Duration>) {}
-    fn cache(&self, _: &str, _: &'static str) {}
-    fn lease(&self, _: &str, _: &'static str) {}
-    fn security(&self, _: &str, _: &'static str) {}
 }

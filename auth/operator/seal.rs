@@ -7,10 +7,10 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::outer::OfOperator;
-use super::{Change, Nobody, SecretName, of_name};
+use super::{Change, SecretName, of_name};
 use crate::Secret;
 use crate::store::sealing::SealingKey;
-use crate::store::{Input, Opening, StoreError, StoreErrorKind, Wants, blocking, wipe};
+use crate::store::{Input, Opening, StoreError, StoreErrorKind, Unobserved, Wants, blocking, wipe};
 
 /// What a store opens its values by, in an operator's hand.
 pub struct Seal(Input);
@@ -38,7 +38,7 @@ impl Seal {
         let (entry, kind) = of_name(config, store).map_err(wrong)?;
         let outer = Arc::new(OfOperator { config: Arc::clone(config), token: token.map(Arc::new) });
         let opening =
-            Opening { store: entry, label: store, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Nobody), outer };
+            Opening { store: entry, label: store, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Unobserved), outer };
         let key = kind.seal.as_ref().map(|sealing| (sealing.key)(&opening)).transpose().map_err(wrong)?;
         key.map(Self).ok_or_else(|| wrong("it reads nothing that is sealed by itself".to_owned()))
     }

@@ -6,9 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
-use keyward_auth::{Gate, Observer, Source};
+use keyward_auth::{Gate, Source, Unobserved};
 use keyward_config::{Kinds, Problems};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
@@ -27,7 +26,7 @@ static WORLD: LazyLock<(Runtime, Arc<Gate>)> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let mut problems = Problems::new(Path::new("keyward.yaml"));
     let config = loaded.config.expect("the file is good");
-    let gate = runtime.block_on(async { Gate::for_operator(&config, Arc::new(Nobody), &mut problems) });
+    let gate = runtime.block_on(async { Gate::for_operator(&config, Arc::new(Unobserved), &mut problems) });
     (runtime, gate.expect("the file is good"))
 });
 /// Failures slow an address, so that every input comes from another one.
@@ -50,13 +49,3 @@ fuzz_target!(|bytes: &[u8]| {
     let last = last.split(|byte| *byte == b'@').collect::<Vec<_>>().join(nonce.as_bytes());
     assert!(server.client_final(&last).is_err(), "nobody knows the password");
 });
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn store_call(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
-    fn token_life(&self, _: &str, _: Option<Duration>) {}
-    fn cache(&self, _: &str, _: &'static str) {}
-    fn lease(&self, _: &str, _: &'static str) {}
-    fn security(&self, _: &str, _: &'static str) {}
-}
