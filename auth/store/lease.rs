@@ -54,11 +54,11 @@ impl fmt::Debug for LeaseId {
 /// Why a lease ends before its session does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseEnd {
-    /// Its time is nearly over and cannot be prolonged.
+    /// Its time, or that of the token that issued it, is nearly over and cannot be prolonged.
     Expired,
     /// The store does not know it any more.
     Lost,
-    /// The token that issued it is dead or nearly so, and takes the lease with it.
+    /// The store stopped to know the token that issued it, and takes the lease with it.
     TokenDied,
 }
 

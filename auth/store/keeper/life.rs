@@ -31,6 +31,8 @@ pub(super) struct TokenEnd {
     moves: watch::Receiver<Option<std::time::Instant>>,
     /// Nobody can move it any more: the store has another token by now.
     fixed: bool,
+    /// The store stopped to know it before its time.
+    dead: bool,
     /// When the sessions have to hear of it. `None`: never.
     pub(super) told: Option<Instant>,
     /// When a renewal ought to have come.
@@ -43,8 +45,8 @@ impl Life {
     pub(super) fn standing(&self, token: &TokenEnd, renew_at: Option<Instant>) -> (Standing, Option<Instant>, LeaseEnd) {
         let by_lease = self.told();
         let (told, reason) = match (by_lease, token.told) {
-            (lease, Some(token)) if lease.is_none_or(|lease| token < lease) => (Some(token), LeaseEnd::TokenDied),
-            (lease, _) => (lease, LeaseEnd::Expired),
+            (lease, Some(end)) if token.dead && lease.is_none_or(|lease| end < lease) => (Some(end), LeaseEnd::TokenDied),
+            (lease, end) => (lease.into_iter().chain(end).min(), LeaseEnd::Expired),
         };
         let at_most = by_lease.filter(|_| renew_at.is_none());
         let in_sight = at_most.or(by_lease.filter(|_| self.failing)).into_iter().chain(token.in_sight()).min();
@@ -67,7 +69,7 @@ impl Life {
 
 impl TokenEnd {
     pub(super) fn of(moves: watch::Receiver<Option<std::time::Instant>>) -> Self {
-        let mut end = Self { moves, fixed: false, told: None, overdue_at: None, overdue: false };
+        let mut end = Self { moves, fixed: false, dead: false, told: None, overdue_at: None, overdue: false };
         end.read();
         end
     }
@@ -78,6 +80,7 @@ impl TokenEnd {
         let now = Instant::now();
         let end = self.moves.borrow_and_update().map(Instant::from_std);
         let left = end.map(|end| end.saturating_duration_since(now)).unwrap_or_default();
+        self.dead = end.is_some() && left.is_zero();
         self.told = end.map(|end| before(end, left));
         self.overdue_at = end.and_then(|end| end.checked_sub(left.checked_div(4).unwrap_or_default()));
         self.overdue = false;

@@ -296,7 +296,7 @@ async fn a_lease_ends_with_the_token_that_issued_it_however_long_it_is() {
     let began = Instant::now();
     // The token is renewed once, then nobody can.
     bed.store.token.send_replace(from_now(200));
-    assert_eq!(lease.ended().await, LeaseEnd::TokenDied);
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
     assert_eq!(began.elapsed().as_secs(), 190);
     // A token that is found dead ends what it issued at once.
     let lease = bed.issue().await;
@@ -314,7 +314,7 @@ async fn a_token_of_a_few_seconds_that_is_renewed_in_time_ends_nothing() {
         let ended = tokio::time::timeout(Duration::from_secs(14), lease.ended()).await;
         assert!(ended.is_err(), "after {renewals} renewals");
     }
-    assert_eq!(lease.ended().await, LeaseEnd::TokenDied);
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
 }
 
 #[tokio::test(start_paused = true)]

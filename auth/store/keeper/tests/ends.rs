@@ -76,7 +76,7 @@ async fn a_token_that_is_renewed_in_time_brings_no_end_in_sight_and_one_that_is_
     bed.store.token.send_replace(from_now(3600));
     pass(1).await;
     assert_eq!(sight(&mut outlook), None, "it was renewed after all");
-    assert_eq!(lease.ended().await, LeaseEnd::TokenDied);
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
 }
 
 #[tokio::test(start_paused = true)]
