@@ -19,7 +19,7 @@ pub use self::seal::Seal;
 use crate::Secret;
 use crate::store::sealing::SealingKey;
 pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
-use crate::store::{KINDS, Kind, Opening, Outer, Selector, StoreError, StoreErrorKind, Unobserved, Writer, Writing};
+use crate::store::{Kind, Opening, Outer, Selector, StoreError, StoreErrorKind, Unobserved, Writer, Writing};
 
 /// The secrets of one store, open for one operator.
 pub struct Secrets(Box<dyn Writer>);
@@ -156,6 +156,6 @@ fn of_name<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::St
     if let Some(why) = store.off() {
         return Err(why);
     }
-    let kind = KINDS.iter().find(|kind| kind.settings.name == store.kind).ok_or("there is no such kind of store")?;
+    let kind = Kind::of(store).ok_or("there is no such kind of store")?;
     Ok((store, kind))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, ready};
-use keyward_config::SecretInput;
+use keyward_config::{Protected, SecretInput};
 use zeroize::Zeroizing;
 
 use super::{StoreError, StoreErrorKind, plan};
@@ -62,10 +62,7 @@ impl Input {
                 text.map_err(|error| StoreError::new(error.kind, format!("{}: {}", self.key, error.detail)))?
             }
             SecretInput::Literal(_) | SecretInput::File(_) | SecretInput::Env(_) => {
-                let input = Arc::clone(&self.input);
-                // Away from the runtime's threads: a file may be on a network.
-                let read = tokio::task::spawn_blocking(move || input.read()).await;
-                let text = read.unwrap_or_else(|_| Err("the read was cut off".to_owned())).map_err(failed)?;
+                let text = read(&self.input).await.map_err(failed)?;
                 // Exposed: to the store that it is for.
                 Zeroizing::new(text.expose().to_owned())
             }
@@ -73,4 +70,13 @@ impl Input {
         let text = Zeroizing::new(text.trim().to_owned());
         if text.is_empty() { Err(failed("it is empty".to_owned())) } else { Ok(text) }
     }
+}
+
+/// What the file has, or names, as it is now. Away from the runtime's threads: a file may be on a network.
+///
+/// # Errors
+/// What is wrong with it, without the value.
+pub(super) async fn read(input: &Arc<SecretInput>) -> Result<Protected, String> {
+    let input = Arc::clone(input);
+    tokio::task::spawn_blocking(move || input.read()).await.unwrap_or_else(|_| Err("the read was cut off".to_owned()))
 }

@@ -91,6 +91,13 @@ pub struct Kind {
     pub(crate) seal: Option<Sealing>,
 }
 
+impl Kind {
+    /// The row of a store of the file.
+    pub(crate) fn of(store: &keyward_config::Store) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.settings.name == store.kind)
+    }
+}
+
 type Open = fn(&Opening<'_>) -> Result<Arc<dyn Store>, String>;
 
 /// What a store is opened with.

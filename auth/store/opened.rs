@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::cache::{Cache, From, Read};
 use super::named::Named;
 use super::sharing::Sharing;
-use super::{KINDS, Kind, Observer, Opening, Outer, Reference, Scope, SecretPath, Stay, StoreError, StoreErrorKind};
+use super::{Kind, Observer, Opening, Outer, Reference, Scope, SecretPath, Stay, StoreError, StoreErrorKind};
 use crate::SessionId;
 use crate::policy::Connection;
 
@@ -122,7 +122,7 @@ impl Opens<'_> {
         run.way.push(name);
         let chain = self.chain(store, run, problems);
         run.way.pop();
-        let (Some(chain), Some(kind)) = (chain, kind_of(store)) else { return };
+        let (Some(chain), Some(kind)) = (chain, Kind::of(store)) else { return };
         let chain = Arc::new(chain);
         let runners = (kind.runners)(store);
         let asked = |runner: Option<&str>| run.used.iter().any(|(used, by)| used == name && by.as_ref().map(Name::as_str) == runner);
@@ -218,7 +218,7 @@ impl Opens<'_> {
                 continue;
             };
             let Some(entry) = self.config.stores.get(&store.value) else { continue };
-            let runners = kind_of(entry).map(|kind| (kind.runners)(entry)).unwrap_or_default();
+            let runners = Kind::of(entry).map(|kind| (kind.runners)(entry)).unwrap_or_default();
             if !runners.iter().any(|known| known == runner.as_str()) {
                 let known = if runners.is_empty() { "it has none".to_owned() } else { format!("it has: {}", runners.join(", ")) };
                 let message = format!("the store {} has no runner of this name; {known}", store.value);
@@ -249,10 +249,6 @@ impl Outer for Chain {
             value.expose_str().map(|text| Zeroizing::new(text.to_owned())).ok_or_else(malformed)
         })
     }
-}
-
-fn kind_of(store: &Entry) -> Option<&'static Kind> {
-    KINDS.iter().find(|kind| kind.settings.name == store.kind)
 }
 
 fn stamps(kind: &Kind, store: &Entry) -> Vec<Option<Stamp>> {

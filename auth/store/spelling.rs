@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use keyward_config::{Name, Problems, Span, Spanned, Store};
 
-use super::KINDS;
+use super::Kind;
 use super::reference::{Reference, SecretPath, Selector};
 
 /// The longest reference, in bytes.
@@ -169,7 +169,7 @@ impl<'a> Scope<'a> {
                     return Err(if is_default { Wrong::Entry(why) } else { why.into() });
                 }
                 let text = |text: &'a Option<Spanned<String>>| text.as_ref().map(|text| text.value.trim());
-                let roles = KINDS.iter().find(|kind| kind.settings.name == store.kind).is_none_or(|kind| kind.roles);
+                let roles = Kind::of(store).is_none_or(|kind| kind.roles);
                 Ok(Rules { roles, mount: text(&store.mount), path: text(&store.path) })
             }
             // That the entry's own store is not there, the file's own check says.

@@ -17,7 +17,7 @@ use super::reference::Form;
 use super::sharing::opens_one_session;
 use super::{
     Credential, CredentialPlan, Lease, Leases, Observer, Provenance, Reference, SecretPath, Stay, StoreError, StoreErrorKind, StoreStatus,
-    Use, Wanted, signing,
+    Use, Wanted, input, signing,
 };
 use crate::policy::Connection;
 use crate::{Grant, Secret};
@@ -327,10 +327,7 @@ async fn take(part: &Part, reads: &[ReadOf<'_>]) -> Result<Secret, StoreError> {
     match part {
         Part::Reference(reference) => pick(reference, reads),
         Part::Given(input) => {
-            let input = Arc::clone(input);
-            let read = tokio::task::spawn_blocking(move || input.read()).await;
-            let cut = |_| Err("the read was cut off".to_owned());
-            let text = read.unwrap_or_else(cut).map_err(|message| StoreError::new(StoreErrorKind::Unavailable, message))?;
+            let text = input::read(input).await.map_err(|message| StoreError::new(StoreErrorKind::Unavailable, message))?;
             // Exposed: into the credential, which is secret itself.
             Ok(Secret::from(text.expose().to_owned()))
         }
