@@ -75,6 +75,11 @@ max_connections = 200
 impl Postgres {
     /// A server of the test's own, from what is installed as `name`; it ends when it is dropped.
     pub fn own(name: &str) -> Self {
+        Self::own_with(name, "")
+    }
+
+    /// The same with further lines of its settings; of two lines about one thing the last holds.
+    pub fn own_with(name: &str, more: &str) -> Self {
         let folder = scratch(name);
         let (data, port, superuser_password) = (folder.join("data"), free_port(), canary());
         let programs = reachable_programs(name, &folder);
@@ -89,7 +94,7 @@ impl Postgres {
 
         certificates::write(&data);
         fs::write(data.join("pg_hba.conf"), HBA).unwrap();
-        let settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n", folder.display());
+        let settings = format!("{SETTINGS}port = {port}\nunix_socket_directories = '{}'\n{more}", folder.display());
         fs::write(data.join("postgresql.auto.conf"), settings).unwrap();
         own_by_postgres(&[&data.join("server.key"), &data.join("server.pem")]);
         fs::set_permissions(data.join("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -148,6 +153,16 @@ impl Postgres {
     /// `host:port`; on loopback, so that Keyward's default is no TLS.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The folder of its programs (`bin/pgbench`).
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
+    /// Its key and certificate, which only its own user may read.
+    pub fn identity(&self) -> [PathBuf; 2] {
+        ["server.key", "server.pem"].map(|name| self.folder.join("data").join(name))
     }
 
     /// The folder of its unix socket.
@@ -213,7 +228,7 @@ impl Postgres {
 }
 
 /// PostgreSQL refuses to run as root; anybody else runs it as himself.
-fn as_postgres() -> Vec<&'static str> {
+pub fn as_postgres() -> Vec<&'static str> {
     if is_root() { vec!["--reuid=postgres", "--regid=postgres", "--init-groups"] } else { Vec::new() }
 }
 

@@ -1,0 +1,85 @@
+//! Other proxies, each with what its manual recommends for this use and else its defaults.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::bed::{Login, Postgres, Server, as_postgres, eventually, free_port, scratch};
+
+/// A running proxy.
+pub struct Peer {
+    pub port: u16,
+    server: Server,
+}
+
+/// Its TLS towards the server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Upstream {
+    Plain,
+    Verified,
+}
+
+impl Peer {
+    /// HAProxy in TCP mode before one server.
+    pub fn haproxy(server_port: u16) -> Self {
+        let (folder, port) = (scratch("haproxy"), free_port());
+        let config = format!(
+            "global\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+             listen one\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{server_port}\n"
+        );
+        let file = folder.join("haproxy.cfg");
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new(program("haproxy"));
+        command.arg("-db").arg("-f").arg(file);
+        Self::start(&command, &[], port)
+    }
+
+    /// PgBouncer in session mode before one server, logging in there as `login`. Clients may use TLS, and log in by SCRAM. It gives its
+    /// connections up after a second, so that each lap begins with new ones, as it does for all others: a server's process that has
+    /// answered before answers faster.
+    pub fn pgbouncer(postgres: &Postgres, login: &Login, upstream: Upstream) -> Self {
+        let (folder, port) = (scratch("pgbouncer"), free_port());
+        let [key, certificate] = postgres.identity().map(|path| path.display().to_string());
+        let (users, ca) = (folder.join("users.txt"), postgres.ca());
+        let to_server = match upstream {
+            Upstream::Plain => "server_tls_sslmode = disable".to_owned(),
+            Upstream::Verified => format!("server_tls_sslmode = verify-full\nserver_tls_ca_file = {}", ca.display()),
+        };
+        let config = format!(
+            "[databases]\n* = host=localhost port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             pool_mode = session\nmax_client_conn = 2000\ndefault_pool_size = 150\nauth_type = scram-sha-256\nauth_file = {}\n\
+             client_tls_sslmode = allow\nclient_tls_key_file = {key}\nclient_tls_cert_file = {certificate}\n{to_server}\n\
+             server_idle_timeout = 1\nignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",
+            postgres.port,
+            users.display()
+        );
+        let file = folder.join("pgbouncer.ini");
+        fs::write(&users, format!("\"{}\" \"{}\"\n", login.name, login.password)).unwrap();
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new(program("pgbouncer"));
+        command.arg("--quiet").arg(file);
+        Self::start(&command, &as_postgres(), port)
+    }
+
+    fn start(command: &Command, options: &[&str], port: u16) -> Self {
+        let server = Server::start(command, "KILL", options, [Stdio::null(), Stdio::null(), Stdio::inherit()]);
+        eventually("the peer accepts", || {
+            assert!(server.exited().is_none(), "{command:?} ended at once");
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Self { port, server }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.server.child().id()
+    }
+}
+
+/// Debian keeps some of them where only root looks.
+pub fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("{name} is not installed: run benches/run.sh"))
+}

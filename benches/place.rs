@@ -1,0 +1,103 @@
+//! A PostgreSQL, what stands before it, and the ways to it.
+
+use crate::bed::{Config, Dsn, Keyward, Login, Method, Postgres, bao, canary};
+use crate::peers::{Peer, Upstream};
+
+/// Where TLS is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tls {
+    Plain,
+    /// From the client to the proxy; behind it, plain.
+    Client,
+    Both,
+}
+
+impl Tls {
+    /// What people run comes first.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Both, Self::Plain];
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Client => "TLS to the client",
+            Self::Both => "TLS on both sides",
+        }
+    }
+
+    fn sslmode(self) -> &'static str {
+        if self == Self::Plain { "disable" } else { "verify-full" }
+    }
+}
+
+/// One server and all that stands before it. The login has a KV credential.
+pub struct Place {
+    pub postgres: Postgres,
+    pub keyward: Keyward,
+    app: Login,
+    alice: String,
+    haproxy: Peer,
+    pgbouncer: Peer,
+    pgbouncer_tls: Peer,
+}
+
+/// A way to the server: how a client takes it, and whose CPU time it costs.
+pub struct Way {
+    pub name: &'static str,
+    pub dsn: Dsn,
+    pub between: Vec<u32>,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let postgres = Postgres::own_with("postgres-debian", "max_connections = 1000\nshared_buffers = 512MB\nmax_wal_size = 8GB\n");
+        let (kv, app, alice) = (bao().mount_kv2(), postgres.login(Method::Scram), canary());
+        kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+        let path = kv.path("orders");
+        let body = |tls: &str, relay: &str| {
+            format!(
+                "address: \"localhost:{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\", \
+                 tls: {tls}, relay: {relay}",
+                postgres.port
+            )
+        };
+        let verified = format!("{{ mode: verify-full, ca: \"{}\" }}", postgres.ca().display());
+        let config = Config::new()
+            .store("corp", bao(), &bao().approle(&[&path]))
+            .connection("tracked", &body("disable", "tracked"))
+            .connection("raw", &body("disable", "raw"))
+            .connection("tracked_tls", &body(&verified, "tracked"))
+            .connection("raw_tls", &body(&verified, "raw"))
+            .user("alice", &alice)
+            .allow("alice", "*");
+        let keyward = Keyward::start(&config);
+        postgres.sql("postgres", "GRANT ALL ON SCHEMA public TO public");
+        let haproxy = Peer::haproxy(postgres.port);
+        let pgbouncer = Peer::pgbouncer(&postgres, &app, Upstream::Plain);
+        let pgbouncer_tls = Peer::pgbouncer(&postgres, &app, Upstream::Verified);
+        Self { postgres, keyward, app, alice, haproxy, pgbouncer, pgbouncer_tls }
+    }
+
+    /// Around all of them.
+    pub fn direct(&self, tls: Tls) -> Dsn {
+        let (port, ca) = (self.postgres.port.to_string(), self.postgres.ca().display().to_string());
+        let place = [("host", "localhost"), ("hostaddr", "127.0.0.1"), ("port", &port), ("user", &self.app.name), ("dbname", "postgres")];
+        Dsn::new(&self.app.password, &place).with("sslmode", tls.sslmode()).with("sslrootcert", &ca)
+    }
+
+    /// All ways, the direct one first. HAProxy in TCP mode passes the client's TLS through to the server: it neither ends nor sees it.
+    pub fn ways(&self, tls: Tls) -> Vec<Way> {
+        let direct = || self.direct(tls);
+        let through = |peer: &Peer| direct().with("port", &peer.port.to_string());
+        let [tracked, raw] = if tls == Tls::Both { ["tracked_tls", "raw_tls"] } else { ["tracked", "raw"] };
+        let keyward = |connection| self.keyward.dsn("alice", &self.alice, connection).with("sslmode", tls.sslmode());
+        let pgbouncer = if tls == Tls::Both { &self.pgbouncer_tls } else { &self.pgbouncer };
+        let way = |name, dsn, between: &[u32]| Way { name, dsn, between: between.to_vec() };
+        vec![
+            way("direct", direct(), &[]),
+            way("haproxy", through(&self.haproxy), &[self.haproxy.pid()]),
+            way("pgbouncer", through(pgbouncer), &[pgbouncer.pid()]),
+            way("keyward raw", keyward(raw), &[self.keyward.pid()]),
+            way("keyward", keyward(tracked), &[self.keyward.pid()]),
+        ]
+    }
+}
