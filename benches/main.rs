@@ -19,11 +19,14 @@
 #[allow(dead_code, unused_imports)]
 #[path = "../tests/bed/mod.rs"]
 mod bed;
+mod mysql_place;
+mod mysql_queries;
 mod peers;
 mod place;
 mod queries;
 mod race;
 mod report;
+mod ssh;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -45,7 +48,7 @@ pub struct Scale {
 type Group = (&'static str, fn(&Scale, &mut Report));
 
 /// What can be named to measure only that.
-const GROUPS: [Group; 1] = [("queries", queries::run)];
+const GROUPS: [Group; 3] = [("queries", queries::run), ("mysql_queries", mysql_queries::run), ("ssh", ssh::run)];
 
 fn main() {
     let mut scale = Scale { rounds: 7, lap: Duration::from_secs(2), bulk: 1 << 30, smoke: true };

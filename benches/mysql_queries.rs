@@ -1,0 +1,123 @@
+//! Small queries to MariaDB: sysbench's point selects, prepared.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::Scale;
+use crate::bed::{MysqlDsn, run as run_to_end, scratch};
+use crate::mysql_place::{MysqlPlace, MysqlWay};
+use crate::peers::program;
+use crate::place::Tls;
+use crate::race::{Better, Contestant, Lap, Race, Standing};
+use crate::report::{Bound, Report};
+
+const CLIENTS: [u32; 3] = [1, 32, 128];
+
+/// Point selects of clients that log in one after another. All 128 at the same moment are more than Keyward lets wait for the check of a
+/// password from one address. The clock runs only when all are in.
+const SCRIPT: &str = r#"
+require("oltp_point_select")
+local ffi = require("ffi")
+ffi.cdef("int poll(void *, unsigned long, int);")
+local log_in = thread_init
+function thread_init()
+  ffi.C.poll(nil, 0, sysbench.tid * 8)
+  log_in()
+end
+"#;
+
+pub fn run(scale: &Scale, report: &mut Report) {
+    let place = MysqlPlace::new();
+    let rows = if scale.smoke { "--table-size=100" } else { "--table-size=100000" };
+    Sysbench::new(&place, &place.direct(Tls::Plain)).run(&[rows, "prepare"]);
+    let clients = if scale.smoke { &CLIENTS[..1] } else { &CLIENTS };
+    for tls in Tls::ALL {
+        for &clients in clients {
+            let standing = select(&place, tls, clients, rows, scale);
+            report.standing(&standing);
+            if !scale.smoke {
+                goals(&standing, tls, clients, report);
+            }
+        }
+    }
+}
+
+fn select(place: &MysqlPlace, tls: Tls, clients: u32, rows: &str, scale: &Scale) -> Standing {
+    let alone = clients == 1;
+    let contestant = |MysqlWay { name, dsn, between }: MysqlWay| {
+        let sysbench = Sysbench::new(place, &dsn);
+        Contestant::new(name, &between, move || {
+            let lap = lap(&sysbench, clients, rows, scale);
+            if alone { Lap { value: 1e6 / lap.value, ..lap } } else { lap }
+        })
+    };
+    Race {
+        title: format!(
+            "MariaDB, prepared point selects, {}, {}",
+            tls.words(),
+            if alone { "1 client".into() } else { format!("{clients} clients") }
+        ),
+        unit: if alone { "µs per query" } else { "queries/s" },
+        operation: "query",
+        better: if alone { Better::Less } else { Better::More },
+        contestants: place.ways(tls).into_iter().map(contestant).collect(),
+    }
+    .run(scale.rounds)
+}
+
+fn lap(sysbench: &Sysbench, clients: u32, rows: &str, scale: &Scale) -> Lap {
+    let threads = format!("--threads={clients}");
+    let much = if scale.smoke { format!("--events={}", 5 * clients) } else { format!("--time={}", scale.lap.as_secs().max(1)) };
+    let said = sysbench.run(&[rows, &threads, &much, "run"]);
+    // `queries: 12345 (6172.50 per sec.)`
+    let words: Vec<&str> = said.split_once("queries:").map(|(_, rest)| rest.split_whitespace().take(2).collect()).unwrap_or_default();
+    let figure = |at: usize| words.get(at).and_then(|word| word.trim_start_matches('(').parse::<f64>().ok());
+    let [Some(operations), Some(value)] = [figure(0), figure(1)] else { panic!("sysbench says no number of queries: {said}") };
+    Lap { value, operations }
+}
+
+/// sysbench on one way. Where to connect, and the password, lie in a file. With TLS it wants a CA, and a certificate of its own with its
+/// key, under fixed names in its working directory.
+struct Sysbench {
+    folder: PathBuf,
+}
+
+impl Sysbench {
+    fn new(place: &MysqlPlace, dsn: &MysqlDsn) -> Self {
+        let (folder, way) = (scratch("sysbench"), dsn.place());
+        let mut options =
+            format!("mysql-host={}\nmysql-port={}\nmysql-user={}\nmysql-password={}\n", way.host, way.port, way.user, way.password);
+        options += &way.database.map(|name| format!("mysql-db={name}\n")).unwrap_or_default();
+        if let Some(ca) = way.ca {
+            options += "mysql-ssl=on\n";
+            let certificate = place.mysql.certificate();
+            let files = [("cacert.pem", ca), ("client-key.pem", certificate.with_extension("key")), ("client-cert.pem", certificate)];
+            for (name, from) in files {
+                fs::copy(from, folder.join(name)).unwrap();
+            }
+        }
+        fs::write(folder.join("script.lua"), SCRIPT).unwrap();
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(folder.join("options")).unwrap();
+        file.write_all(options.as_bytes()).unwrap();
+        Self { folder }
+    }
+
+    fn run(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(program("sysbench"));
+        command.current_dir(&self.folder).args(["script.lua", "--config-file=options", "--db-driver=mysql"]).args(arguments);
+        run_to_end(command, "", Duration::from_secs(120)).ok().to_owned()
+    }
+}
+
+fn goals(standing: &Standing, tls: Tls, clients: u32, report: &mut Report) {
+    let mut goal =
+        |what: &str, bound| report.goal(&format!("MariaDB, {}, {what}", tls.words()), bound, standing.ratio("keyward", "keyward raw"));
+    match clients {
+        1 => goal("1 client: latency of tracked to raw", Bound::AtMost(1.05)),
+        _ => goal(&format!("{clients} clients: throughput of tracked to raw"), Bound::AtLeast(0.95)),
+    }
+}
