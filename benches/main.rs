@@ -19,6 +19,10 @@
 #[allow(dead_code, unused_imports)]
 #[path = "../tests/bed/mod.rs"]
 mod bed;
+mod bulk;
+mod connect;
+mod idle;
+mod lean;
 mod mysql_place;
 mod mysql_queries;
 mod peers;
@@ -27,6 +31,9 @@ mod queries;
 mod race;
 mod report;
 mod ssh;
+mod stages;
+mod store;
+mod stub;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -48,7 +55,7 @@ pub struct Scale {
 type Group = (&'static str, fn(&Scale, &mut Report));
 
 /// What can be named to measure only that.
-const GROUPS: [Group; 3] = [("queries", queries::run), ("mysql_queries", mysql_queries::run), ("ssh", ssh::run)];
+const GROUPS: [Group; 7] = [("queries", queries::run), ("mysql_queries", mysql_queries::run), ("ssh", ssh::run), ("connect", connect::run), ("bulk", bulk::run), ("idle", idle::run), ("store", store::run)];
 
 fn main() {
     let mut scale = Scale { rounds: 7, lap: Duration::from_secs(2), bulk: 1 << 30, smoke: true };

@@ -58,11 +58,11 @@ impl MysqlPlace {
     }
 
     /// All ways, the direct one first. HAProxy in TCP mode passes the client's TLS through to the server: it neither ends nor sees it.
-    /// Keyward knows its connections by the names of databases.
+    /// To Keyward the connection is named in the login, since a dump chooses its database only when it is in.
     pub fn ways(&self, tls: Tls) -> Vec<MysqlWay> {
         let [tracked, raw] = if tls == Tls::Both { ["tracked_tls", "raw_tls"] } else { ["tracked", "raw"] };
-        let keyward = |connection| {
-            let dsn = self.keyward.mysql_dsn("alice", &self.alice).database(connection);
+        let keyward = |connection: &str| {
+            let dsn = self.keyward.mysql_dsn(&format!("alice+{connection}"), &self.alice).database(&self.database);
             if tls == Tls::Plain { dsn.tls(MysqlTls::Off) } else { dsn }
         };
         let way = |name, dsn, between: &[u32]| MysqlWay { name, dsn, between: between.to_vec() };
