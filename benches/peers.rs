@@ -23,9 +23,14 @@ pub enum Upstream {
 impl Peer {
     /// HAProxy in TCP mode before one server.
     pub fn haproxy(server_port: u16) -> Self {
+        Self::haproxy_for(4000, server_port)
+    }
+
+    /// The same for this many sessions. More than the limit on open files allows, and it does not start.
+    pub fn haproxy_for(sessions: usize, server_port: u16) -> Self {
         let (folder, port) = (scratch("haproxy"), free_port());
         let config = format!(
-            "global\n  maxconn 4000\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+            "global\n  maxconn {sessions}\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
              listen one\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{server_port}\n"
         );
         let file = folder.join("haproxy.cfg");
@@ -39,19 +44,27 @@ impl Peer {
     /// connections up after a second, so that each lap begins with new ones, as it does for all others: a server's process that has
     /// answered before answers faster.
     pub fn pgbouncer(postgres: &Postgres, login: &Login, upstream: Upstream) -> Self {
-        let (folder, port) = (scratch("pgbouncer"), free_port());
-        let [key, certificate] = postgres.identity().map(|path| path.display().to_string());
-        let (users, ca) = (folder.join("users.txt"), postgres.ca());
         let to_server = match upstream {
             Upstream::Plain => "server_tls_sslmode = disable".to_owned(),
-            Upstream::Verified => format!("server_tls_sslmode = verify-full\nserver_tls_ca_file = {}", ca.display()),
+            Upstream::Verified => format!("server_tls_sslmode = verify-full\nserver_tls_ca_file = {}", postgres.ca().display()),
         };
+        Self::pgbouncer_with(postgres.port, login, &postgres.identity(), 150, &to_server)
+    }
+
+    /// The same before a plain server that lets everybody in, with a pool of this many sessions, and this key and certificate.
+    pub fn pgbouncer_for(sessions: usize, server_port: u16, login: &Login, identity: &[PathBuf; 2]) -> Self {
+        Self::pgbouncer_with(server_port, login, identity, sessions, "server_tls_sslmode = disable")
+    }
+
+    fn pgbouncer_with(server_port: u16, login: &Login, identity: &[PathBuf; 2], pool: usize, to_server: &str) -> Self {
+        let (folder, port) = (scratch("pgbouncer"), free_port());
+        let ([key, certificate], users) = (identity.each_ref().map(|path| path.display()), folder.join("users.txt"));
+        let clients = 2000.max(pool + 10);
         let config = format!(
-            "[databases]\n* = host=localhost port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             pool_mode = session\nmax_client_conn = 2000\ndefault_pool_size = 150\nauth_type = scram-sha-256\nauth_file = {}\n\
+            "[databases]\n* = host=localhost port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             pool_mode = session\nmax_client_conn = {clients}\ndefault_pool_size = {pool}\nauth_type = scram-sha-256\nauth_file = {}\n\
              client_tls_sslmode = allow\nclient_tls_key_file = {key}\nclient_tls_cert_file = {certificate}\n{to_server}\n\
              server_idle_timeout = 1\nignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",
-            postgres.port,
             users.display()
         );
         let file = folder.join("pgbouncer.ini");
