@@ -143,6 +143,8 @@ pub enum MysqlTool {
     Admin,
     /// `mysqlbinlog`, `mariadb-binlog`
     Binlog,
+    /// `mysqlslap`, `mariadb-slap`
+    Slap,
 }
 
 impl MysqlClient {
@@ -198,6 +200,7 @@ impl MysqlClient {
             MysqlTool::Dump => ["mysqldump", "mariadb-dump"],
             MysqlTool::Admin => ["mysqladmin", "mariadb-admin"],
             MysqlTool::Binlog => ["mysqlbinlog", "mariadb-binlog"],
+            MysqlTool::Slap => ["mysqlslap", "mariadb-slap"],
         };
         let programs = installed(self.name());
         let name = if self == Self::Mysql9 { names[0] } else { names[1] };
