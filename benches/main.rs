@@ -50,15 +50,32 @@ pub struct Scale {
     pub bulk: u64,
     /// Nothing is judged: it is tried only whether it runs.
     pub smoke: bool,
+    /// Of the races only those with this in their titles.
+    pub only: Option<String>,
+}
+
+impl Scale {
+    /// Whether a race of this title is to be run.
+    pub fn wants(&self, title: &str) -> bool {
+        self.only.as_ref().is_none_or(|text| title.contains(text))
+    }
 }
 
 type Group = (&'static str, fn(&Scale, &mut Report));
 
 /// What can be named to measure only that.
-const GROUPS: [Group; 7] = [("queries", queries::run), ("mysql_queries", mysql_queries::run), ("ssh", ssh::run), ("connect", connect::run), ("bulk", bulk::run), ("idle", idle::run), ("store", store::run)];
+const GROUPS: [Group; 7] = [
+    ("queries", queries::run),
+    ("mysql_queries", mysql_queries::run),
+    ("ssh", ssh::run),
+    ("connect", connect::run),
+    ("bulk", bulk::run),
+    ("idle", idle::run),
+    ("store", store::run),
+];
 
 fn main() {
-    let mut scale = Scale { rounds: 7, lap: Duration::from_secs(2), bulk: 1 << 30, smoke: true };
+    let mut scale = Scale { rounds: 7, lap: Duration::from_secs(2), bulk: 1 << 30, smoke: true, only: None };
     let (mut wanted, mut out) = (Vec::new(), None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -67,13 +84,14 @@ fn main() {
             "--bench" => scale.smoke = false, // said by `cargo bench`
             "--rounds" => scale.rounds = value().parse().unwrap_or_else(|_| usage("--rounds")),
             "--seconds" => scale.lap = value().parse().map(Duration::from_secs_f64).unwrap_or_else(|_| usage("--seconds")),
+            "--only" => scale.only = Some(value()),
             "--out" => out = Some(value()),
             name if GROUPS.iter().any(|(group, _)| *group == name) => wanted.push(name.to_owned()),
             other => usage(other),
         }
     }
     if scale.smoke {
-        scale = Scale { rounds: 1, lap: Duration::from_millis(100), bulk: 1 << 20, smoke: true };
+        scale = Scale { rounds: 1, lap: Duration::from_millis(100), bulk: 1 << 20, smoke: true, only: scale.only };
     }
     let mut report = Report::default();
     let groups = GROUPS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|one| one == name));
@@ -95,6 +113,6 @@ fn main() {
 
 fn usage(wrong: &str) -> ! {
     let groups = GROUPS.map(|(name, _)| name).join(" ");
-    eprintln!("{wrong}: not understood\nusage: [--rounds N] [--seconds S] [--out FILE] [GROUP …], groups: {groups}");
+    eprintln!("{wrong}: not understood\nusage: [--rounds N] [--seconds S] [--only TEXT] [--out FILE] [GROUP …], groups: {groups}");
     std::process::exit(2);
 }
