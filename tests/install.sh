@@ -1,5 +1,5 @@
-# What the tests and the demo need and where it is put, in one place. Sourced by tests/run.sh (install_all) and docker/demo.sh
-# (install_servers), both with the repository's root as working directory. A second run installs nothing.
+# What the tests, the demo and the benches need and where it is put, in one place. Sourced by tests/run.sh (install_all), docker/demo.sh
+# (install_servers) and benches/run.sh (install_benches), all with the repository's root as working directory. A second run installs nothing.
 #
 # Nothing goes into the checkout. Everything but Debian's packages is under $KEYWARD_CACHE, and $KEYWARD_CACHE/use names what the
 # tests take from it: bao, bao-old, postgres-debian/, postgres-18/, clients-18/, mariadb/, mysql-9/, mariadb-11/, openssh-10/, python/,
@@ -23,6 +23,9 @@ install_servers() { one_at_a_time servers; }
 # Those, the drivers, PostgreSQL 18 with TLS and its clients, MySQL 9, MariaDB 11 and OpenSSH 10 if they can be had, and the tools of
 # the lint and fuzz stages.
 install_all() { one_at_a_time everything; }
+
+# The servers, other proxies to compare Keyward with, and what makes load and counts instructions.
+install_benches() { one_at_a_time contestants; }
 
 # Two runs share the cache and the machine's packages. The lock is let go before servers start, which would hold it as long as they live.
 one_at_a_time() {
@@ -62,6 +65,11 @@ everything() {
   for name in $(packages cargo); do install_cargo "$name"; done
 }
 
+contestants() {
+  servers
+  install_debian "$(wanted_for_benches)"
+}
+
 packages() { awk -v from="$1" '$1 == from { print $2 }' "$versions"; }
 # Of the package $1; where there are several versions of it, the first column is $2.
 version_of() { awk -v name="$1" -v from="${2:-}" '$2 == name && (from ? $1 == from : $1 !~ "/") { print $3 }' "$versions"; }
@@ -94,6 +102,13 @@ wanted_for_drivers() {
   command -v xauth > /dev/null || echo xauth
   command -v dbclient > /dev/null || echo dropbear-bin
   command -v plink > /dev/null || echo putty-tools
+}
+
+wanted_for_benches() {
+  PATH="$PATH:/usr/sbin" command -v haproxy > /dev/null || echo haproxy
+  PATH="$PATH:/usr/sbin" command -v pgbouncer > /dev/null || echo pgbouncer
+  command -v sysbench > /dev/null || echo sysbench
+  command -v valgrind > /dev/null && command -v vgdb > /dev/null || echo valgrind
 }
 
 install_debian() {
@@ -144,6 +159,7 @@ keep_from_boot() {
       postgresql) service=postgresql ;;
       mariadb-server) service=mariadb ;;
       openssh-server) service=ssh ;;
+      haproxy | pgbouncer) service=$package ;;
       *) continue ;;
     esac
     if command -v systemctl > /dev/null; then

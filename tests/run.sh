@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold: formatting, lints, licences, every test against real servers, the demo, the fuzz targets.
+# Everything that must hold: formatting, lints, licences, every test against real servers, whether the benches run, the demo, the fuzz targets.
 #
 #   tests/run.sh           all of it
 #   tests/run.sh --quick   without the licence check and without fuzzing
@@ -38,6 +38,8 @@ main() {
   cargo build --workspace --all-targets --quiet
   begin "test"
   test_workspace || failed=yes
+  begin "benches"
+  benches/run.sh --smoke 2>&1 | tee -a "$results" || failed=yes
   begin "demo"
   docker/demo.sh --once --debug || failed=yes
   if [[ $quick == no && -d tests/fuzz/fuzz_targets ]]; then
