@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ impl Fresh {
 }
 
 /// `-C` makes a connection for each transaction, and counts the time that it takes to make it.
-fn pgbench(place: &Place, dsn: &Dsn, script: &PathBuf, connects: u32) -> f64 {
+fn pgbench(place: &Place, dsn: &Dsn, script: &Path, connects: u32) -> f64 {
     let mut command = Command::new(place.postgres.programs().join("bin/pgbench"));
     command.args(["-n", "-C", "-c", "1", "-t", &connects.to_string(), "-f"]).arg(script).envs(dsn.environment());
     let output = run_to_end(command, "", Duration::from_secs(120));
@@ -180,7 +180,7 @@ fn slap(dsn: &MysqlDsn, database: &str, connects: u32) -> f64 {
     command.args(["--concurrency=1", "--iterations=1", "--detach=1", "--query=SELECT 1", "--csv"]);
     command.args([format!("--number-of-queries={connects}"), format!("--create-schema={database}")]);
     let output = run_to_end(command, "", Duration::from_secs(120));
-    // `mixed,0.512,0.512,0.512,1,200`, with the mean of all iterations first, in seconds.
-    let seconds = output.ok().split(',').nth(1).and_then(|seconds| seconds.parse::<f64>().ok());
+    // `,mixed,0.512,0.512,0.512,1,200`: an engine, a name, and of all iterations the mean first, in seconds.
+    let seconds = output.ok().split(',').nth(2).and_then(|seconds| seconds.parse::<f64>().ok());
     seconds.unwrap_or_else(|| panic!("mariadb-slap says no time: {output:?}")) * 1e6 / f64::from(connects)
 }
