@@ -58,7 +58,7 @@ pub fn run(scale: &Scale, report: &mut Report) {
     let mut table = "\n### Idle sessions\n\n| | sessions | KiB each | CPU of all, ms/s |\n|---|--:|--:|--:|\n".to_owned();
     for count in counts {
         let mut found = Kind::ALL.map(|_| Found::default());
-        for _ in 0..if scale.smoke { 1 } else { TIMES } {
+        for _ in 0..scale.rounds.min(TIMES) {
             for (kind, found) in Kind::ALL.into_iter().zip(&mut found) {
                 let watched = if count == many { Duration::from_secs(if scale.smoke { 1 } else { 10 }) } else { Duration::ZERO };
                 measure(&runtime, kind, count, watched, found);
