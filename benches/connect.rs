@@ -77,14 +77,9 @@ fn mariadb(scale: &Scale, report: &mut Report) {
             let client = Box::new(move |connects| slap(&dsn, database, connects));
             Way { name, between: between.to_vec(), client, keyward, leased: false }
         };
-        let mut ways = Vec::new();
-        for one in place.ways(tls).into_iter().filter(|way| way.name != "keyward raw") {
-            let through = Some(&place.keyward).filter(|_| one.name == "keyward");
-            let connection = one.dsn.place().database.unwrap();
-            // The tool comes in twice, the first time without a database.
-            let dsn = if through.is_some() { one.dsn.with_user(&format!("alice+{connection}")) } else { one.dsn };
-            ways.push(way(one.name, &one.between, dsn, through));
-        }
+        let others = place.ways(tls).into_iter().filter(|way| way.name != "keyward raw");
+        let mut ways: Vec<Way<'_>> =
+            others.map(|one| way(one.name, &one.between, one.dsn, Some(&place.keyward).filter(|_| one.name == "keyward"))).collect();
         for (name, connection, leased) in fresh.connections(tls) {
             let dsn = fresh.keyward.mysql_dsn(&format!("alice+{connection}"), &fresh.alice);
             let dsn = if tls == Tls::Plain { dsn.tls(MysqlTls::Off) } else { dsn };
