@@ -22,6 +22,7 @@ mod bed;
 mod bulk;
 mod connect;
 mod idle;
+mod instructions;
 mod lean;
 mod mysql_place;
 mod mysql_queries;
@@ -64,7 +65,7 @@ impl Scale {
 type Group = (&'static str, fn(&Scale, &mut Report));
 
 /// What can be named to measure only that.
-const GROUPS: [Group; 7] = [
+const GROUPS: [Group; 8] = [
     ("queries", queries::run),
     ("mysql_queries", mysql_queries::run),
     ("ssh", ssh::run),
@@ -72,6 +73,7 @@ const GROUPS: [Group; 7] = [
     ("bulk", bulk::run),
     ("idle", idle::run),
     ("store", store::run),
+    ("instructions", instructions::run),
 ];
 
 fn main() {

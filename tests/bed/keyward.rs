@@ -17,7 +17,7 @@ use super::canary::must_be_absent;
 use super::config::Config;
 use super::http::{self, Answer};
 use super::mysql_client::{MysqlDsn, MysqlTls};
-use super::process::{Output, Server, eventually, run, scratch};
+use super::process::{Output, Server, eventually, run, scratch, within};
 use super::psql::Dsn;
 
 /// One running Keyward. When it is dropped it is asked to end (SIGTERM) and must do so with success; then its log must hold no
@@ -43,7 +43,18 @@ impl Keyward {
     #[track_caller]
     pub fn start_in(variables: &[(&str, &str)], config: &Config) -> Self {
         let (folder, variables) = prepare(variables, config);
-        let keyward = Self::spawn(folder, variables);
+        let keyward = Self::spawn(folder, variables, &[]);
+        keyward.until_ready();
+        keyward
+    }
+
+    /// Starts it under a program that runs others (`valgrind` and its options) and may take its time.
+    #[track_caller]
+    pub fn start_under(wrapper: &[&str], config: &Config) -> Self {
+        let (folder, variables) = prepare(&[], config);
+        let keyward = Self::spawn(folder, variables, wrapper);
+        let listens = || keyward.server.exited().is_some() || keyward.log().iter().any(|line| message(line) == "ready");
+        within(Duration::from_secs(120), "Keyward listens", || listens().then_some(()));
         keyward.until_ready();
         keyward
     }
@@ -69,14 +80,14 @@ impl Keyward {
     /// Starts another one on the same config and state folder, after [`Self::kill9`] of this one.
     #[track_caller]
     pub fn start_again(&self) -> Self {
-        let keyward = Self::spawn(self.folder.clone(), self.variables.clone());
+        let keyward = Self::spawn(self.folder.clone(), self.variables.clone(), &[]);
         keyward.until_ready();
         keyward
     }
 
-    fn spawn(folder: PathBuf, variables: Variables) -> Self {
+    fn spawn(folder: PathBuf, variables: Variables, wrapper: &[&str]) -> Self {
         let command = command(&folder, &variables, &["run"]);
-        let server = Server::start(&command, "KILL", &[], [Stdio::null(), Stdio::null(), Stdio::piped()]);
+        let server = Server::start(&command, "KILL", wrapper, [Stdio::null(), Stdio::null(), Stdio::piped()]);
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, lines) = (server.child().stderr.take().unwrap(), Arc::clone(&log));
         thread::spawn(move || BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line)));
