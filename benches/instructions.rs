@@ -30,6 +30,9 @@ pub fn run(scale: &Scale, report: &mut Report) {
         "\n### Instructions of Keyward per query, by callgrind\n\n| | raw | tracked | tracked to raw |\n|---|--:|--:|--:|\n".to_owned();
     for (server, script) in [("PostgreSQL, prepared", Counted::pgbench as Script), ("MariaDB, as text", Counted::shell)] {
         for (tls, words) in [(true, "TLS to the client"), (false, "plain")] {
+            if scale.smoke && !tls {
+                continue;
+            }
             let per_query = |relay: &str| {
                 let [short, long] = lengths.map(|length| counted.of(|| script(&counted, relay, tls, length)));
                 long.saturating_sub(short) as f64 / f64::from(lengths[1] - lengths[0])

@@ -35,14 +35,19 @@ pub fn run(scale: &Scale, report: &mut Report) {
         let (server, hop) = (Sshd::own(&keys), Sshd::own(&keys));
         let scene = SshScene::with(&server, SshPlan { client: client(&server, &hop, cipher), ..SshPlan::default() });
         for direction in [Direction::Down, Direction::Up] {
-            let standing = bulk(&scene, direction, cipher, scale);
+            let race = bulk(&scene, direction, cipher, scale);
+            if !scale.wants(&race.title) {
+                continue;
+            }
+            let standing = race.run(scale.rounds);
             report.standing(&standing);
             if !scale.smoke {
                 goals(&standing, report);
             }
         }
-        if cipher == CIPHERS[0] {
-            report.standing(&connects(&scene, scale));
+        let race = connects(&scene, scale);
+        if cipher == CIPHERS[0] && scale.wants(&race.title) {
+            report.standing(&race.run(scale.rounds));
         }
     }
 }
@@ -84,11 +89,11 @@ fn race<'a>(
     Race { title, unit, operation, better, contestants: WAYS.into_iter().map(contestant).collect() }
 }
 
-fn bulk(scene: &SshScene<'_>, direction: Direction, cipher: &str, scale: &Scale) -> Standing {
+fn bulk<'a>(scene: &'a SshScene<'a>, direction: Direction, cipher: &str, scale: &Scale) -> Race<'a> {
     let (bytes, mebibytes) = (scale.bulk, scale.bulk as f64 / f64::from(1 << 20));
     let words = if matches!(direction, Direction::Down) { "down" } else { "up" };
-    let lap = |host| Lap { value: mebibytes / seconds_of_bulk(scene, host, direction, bytes), operations: mebibytes };
-    race(format!("SSH, {mebibytes} MiB {words}, {cipher}"), "MiB/s", Better::More, scene, lap).run(scale.rounds)
+    let lap = move |host| Lap { value: mebibytes / seconds_of_bulk(scene, host, direction, bytes), operations: mebibytes };
+    race(format!("SSH, {mebibytes} MiB {words}, {cipher}"), "MiB/s", Better::More, scene, lap)
 }
 
 /// From the start of the command there, by the clock that all of them share, to the end of `ssh` here: how long it took to connect is another
@@ -115,9 +120,9 @@ fn seconds_of_bulk(scene: &SshScene<'_>, host: &str, direction: Direction, bytes
     (end - began).as_secs_f64()
 }
 
-fn connects(scene: &SshScene<'_>, scale: &Scale) -> Standing {
+fn connects<'a>(scene: &'a SshScene<'a>, scale: &Scale) -> Race<'a> {
     let count = if scale.smoke { 1 } else { CONNECTS };
-    let lap = |host| {
+    let lap = move |host| {
         let begun = Instant::now();
         for _ in 0..count {
             let said = ssh(scene, host, "true").stdin(Stdio::null()).output().unwrap();
@@ -125,7 +130,7 @@ fn connects(scene: &SshScene<'_>, scale: &Scale) -> Standing {
         }
         Lap { value: begun.elapsed().as_secs_f64() * 1e3 / f64::from(count), operations: f64::from(count) }
     };
-    race("SSH, from nothing to the end of `true`".to_owned(), "ms", Better::Less, scene, lap).run(scale.rounds)
+    race("SSH, from nothing to the end of `true`".to_owned(), "ms", Better::Less, scene, lap)
 }
 
 fn ssh(scene: &SshScene<'_>, host: &str, there: &str) -> Command {
