@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Speed and memory of Keyward beside no proxy and beside other proxies: benches/README.md says what is measured and how to read it.
 #
-#   benches/run.sh [--write] [--rounds N] [--seconds S] [GROUP …]   builds for release and measures, all groups or these; hours or minutes
-#   benches/run.sh --smoke [GROUP …]                                everything once and small, judging nothing; a minute or two
+#   benches/run.sh [--write] [--rounds N] [--seconds S] [--only TEXT] [GROUP …]   builds for release and measures; an hour or two
+#   benches/run.sh --smoke [GROUP …]   everything once and small, judging nothing; some minutes
 #
 # --write puts the report, with the date, the machine and the versions of the contestants, at the end of benches/README.md.
 # Installs what it needs (tests/install.sh). Root is best: only root may raise the limit of open files, and has sshd let in by password.
