@@ -51,7 +51,7 @@ allow_files() {
 
 write_report() {
   local kept
-  kept=$(sed "/^$marker\$/q" "$readme" 2> /dev/null) || die "there is no $readme"
+  kept=$(sed "\|^$marker\$|q" "$readme" 2> /dev/null) || die "there is no $readme"
   [[ $kept == *"$marker" ]] || die "$readme has lost the line $marker"
   { printf '%s\n\n' "$kept"; say_machine; cat "$report"; } > "$report.all"
   mv "$report.all" "$readme"
