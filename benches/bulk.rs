@@ -47,31 +47,22 @@ fn copy(scale: &Scale, report: &mut Report) {
     assert_eq!(rows.1, scale.bulk, "bytes of the whole table");
     timed(psql.command(&place.direct(Tls::Plain), OUT).stdout(fs::File::create(&file).unwrap()));
     for tls in Tls::ALL {
-        let standing = copy_out(&place, &psql, tls, &rows, scale);
-        report.standing(&standing);
-        if !scale.smoke {
-            goals(&standing, "COPY out", tls, report);
-        }
-        let standing = copy_in(&place, &psql, tls, &file, scale);
-        report.standing(&standing);
-        if !scale.smoke {
-            goals(&standing, "COPY in", tls, report);
-        }
+        race("PostgreSQL, COPY out", tls, scale, report, || copy_out(&place, &psql, tls, &rows, scale));
+        race("PostgreSQL, COPY in", tls, scale, report, || copy_in(&place, &psql, tls, &file, scale));
     }
 }
 
-fn copy_out(place: &Place, psql: &Psql, tls: Tls, rows: &(String, u64), scale: &Scale) -> Standing {
+fn copy_out<'a>(place: &'a Place, psql: &'a Psql, tls: Tls, rows: &(String, u64), scale: &'a Scale) -> Vec<Contestant<'a>> {
     let ways = place.ways(tls);
     for way in &ways {
         assert_eq!(&digest(psql.command(&way.dsn, OUT)), rows, "{} by {}, {}", OUT, way.name, tls.words());
     }
     let lap = |dsn: Dsn| move || per_second(scale.bulk, timed(psql.command(&dsn, OUT).stdout(Stdio::null())));
-    let contestants = ways.into_iter().map(|way| Contestant::new(way.name, &way.between, lap(way.dsn))).collect();
-    race(format!("PostgreSQL, COPY out, {}, {} MiB", tls.words(), scale.bulk >> 20), contestants, scale)
+    ways.into_iter().map(|way| Contestant::new(way.name, &way.between, lap(way.dsn))).collect()
 }
 
-fn copy_in(place: &Place, psql: &Psql, tls: Tls, file: &Path, scale: &Scale) -> Standing {
-    let copy = |dsn: &Dsn| {
+fn copy_in<'a>(place: &'a Place, psql: &'a Psql, tls: Tls, file: &'a Path, scale: &'a Scale) -> Vec<Contestant<'a>> {
+    let copy = move |dsn: &Dsn| {
         psql.ask(place, "TRUNCATE sink");
         timed(psql.command(dsn, IN).stdin(fs::File::open(file).unwrap()))
     };
@@ -83,8 +74,7 @@ fn copy_in(place: &Place, psql: &Psql, tls: Tls, file: &Path, scale: &Scale) -> 
         assert_eq!(sum("sink"), whole, "{} by {}, {}", IN, way.name, tls.words());
     }
     let lap = |dsn: Dsn| move || per_second(scale.bulk, copy(&dsn));
-    let contestants = ways.into_iter().map(|way| Contestant::new(way.name, &way.between, lap(way.dsn))).collect();
-    race(format!("PostgreSQL, COPY in, {}, {} MiB", tls.words(), scale.bulk >> 20), contestants, scale)
+    ways.into_iter().map(|way| Contestant::new(way.name, &way.between, lap(way.dsn))).collect()
 }
 
 fn dump(scale: &Scale, report: &mut Report) {
@@ -94,18 +84,14 @@ fn dump(scale: &Scale, report: &mut Report) {
     let whole = digest(dumper(&place, &place.direct(Tls::Plain)));
     assert!(whole.1 > scale.bulk, "bytes of the whole table: {}", whole.1);
     for tls in Tls::ALL {
-        let ways = place.ways(tls);
-        for way in &ways {
-            assert_eq!(digest(dumper(&place, &way.dsn)), whole, "dump by {}, {}", way.name, tls.words());
-        }
-        let place = &place;
-        let lap = |dsn: MysqlDsn| move || per_second(scale.bulk, timed(dumper(place, &dsn).stdout(Stdio::null())));
-        let contestants = ways.into_iter().map(|way| Contestant::new(way.name, &way.between, lap(way.dsn))).collect();
-        let standing = race(format!("MariaDB, mariadb-dump, {}, {} MiB", tls.words(), scale.bulk >> 20), contestants, scale);
-        report.standing(&standing);
-        if !scale.smoke {
-            goals(&standing, "mariadb-dump", tls, report);
-        }
+        race("MariaDB, mariadb-dump", tls, scale, report, || {
+            let (ways, place) = (place.ways(tls), &place);
+            for way in &ways {
+                assert_eq!(digest(dumper(place, &way.dsn)), whole, "dump by {}, {}", way.name, tls.words());
+            }
+            let lap = |dsn: MysqlDsn| move || per_second(scale.bulk, timed(dumper(place, &dsn).stdout(Stdio::null())));
+            ways.into_iter().map(|way| Contestant::new(way.name, &way.between, lap(way.dsn))).collect()
+        });
     }
 }
 
@@ -116,8 +102,18 @@ fn dumper(place: &MysqlPlace, dsn: &MysqlDsn) -> Command {
     command
 }
 
-fn race<'a>(title: String, contestants: Vec<Contestant<'a>>, scale: &Scale) -> Standing {
-    Race { title, unit: "MiB/s", operation: "MiB", better: Better::More, contestants }.run(scale.rounds)
+/// If it is wanted. Its contestants are asked for, and what they bring is checked, only then.
+fn race<'a>(what: &str, tls: Tls, scale: &Scale, report: &mut Report, contestants: impl FnOnce() -> Vec<Contestant<'a>>) {
+    let title = format!("{what}, {}, {} MiB", tls.words(), scale.bulk >> 20);
+    if !scale.wants(&title) {
+        return;
+    }
+    let race = Race { title, unit: "MiB/s", operation: "MiB", better: Better::More, contestants: contestants() };
+    let standing = race.run(scale.rounds);
+    report.standing(&standing);
+    if !scale.smoke {
+        goals(&standing, what, tls, report);
+    }
 }
 
 fn goals(standing: &Standing, what: &str, tls: Tls, report: &mut Report) {
@@ -125,7 +121,7 @@ fn goals(standing: &Standing, what: &str, tls: Tls, report: &mut Report) {
         report.goal(&format!("{}, {what} to {than}", tls.words()), Bound::AtLeast(least), standing.ratio("keyward", than));
     };
     match tls {
-        _ if what == "mariadb-dump" => {}
+        _ if what.starts_with("MariaDB") => {}
         Tls::Client => goal("direct", 0.8),
         Tls::Plain => goal("direct", 0.9),
         Tls::Both => {}

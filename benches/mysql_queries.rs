@@ -37,7 +37,11 @@ pub fn run(scale: &Scale, report: &mut Report) {
     let clients = if scale.smoke { &CLIENTS[..1] } else { &CLIENTS };
     for tls in Tls::ALL {
         for &clients in clients {
-            let standing = select(&place, tls, clients, rows, scale);
+            let race = select(&place, tls, clients, rows, scale);
+            if !scale.wants(&race.title) {
+                continue;
+            }
+            let standing = race.run(scale.rounds);
             report.standing(&standing);
             if !scale.smoke {
                 goals(&standing, tls, clients, report);
@@ -46,7 +50,7 @@ pub fn run(scale: &Scale, report: &mut Report) {
     }
 }
 
-fn select(place: &MysqlPlace, tls: Tls, clients: u32, rows: &str, scale: &Scale) -> Standing {
+fn select<'a>(place: &MysqlPlace, tls: Tls, clients: u32, rows: &'a str, scale: &'a Scale) -> Race<'a> {
     let alone = clients == 1;
     let contestant = |MysqlWay { name, dsn, between }: MysqlWay| {
         let sysbench = Sysbench::new(place, &dsn);
@@ -66,7 +70,6 @@ fn select(place: &MysqlPlace, tls: Tls, clients: u32, rows: &str, scale: &Scale)
         better: if alone { Better::Less } else { Better::More },
         contestants: place.ways(tls).into_iter().map(contestant).collect(),
     }
-    .run(scale.rounds)
 }
 
 fn lap(sysbench: &Sysbench, clients: u32, rows: &str, scale: &Scale) -> Lap {
