@@ -48,7 +48,8 @@ impl Keyward {
         keyward
     }
 
-    /// Starts it under a program that runs others (`valgrind` and its options) and may take its time.
+    /// Starts it under a program that runs others (`valgrind` and its options) and may take its time: for the benches.
+    #[allow(dead_code)]
     #[track_caller]
     pub fn start_under(wrapper: &[&str], config: &Config) -> Self {
         let (folder, variables) = prepare(&[], config);

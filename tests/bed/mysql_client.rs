@@ -143,7 +143,8 @@ pub enum MysqlTool {
     Admin,
     /// `mysqlbinlog`, `mariadb-binlog`
     Binlog,
-    /// `mysqlslap`, `mariadb-slap`
+    /// `mysqlslap`, `mariadb-slap`: for the benches.
+    #[allow(dead_code)]
     Slap,
 }
 

@@ -155,12 +155,14 @@ impl Postgres {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The folder of its programs (`bin/pgbench`).
+    /// The folder of its programs (`bin/pgbench`): for the benches.
+    #[allow(dead_code)]
     pub fn programs(&self) -> &Path {
         &self.programs
     }
 
-    /// Its key and certificate, which only its own user may read.
+    /// Its key and certificate, which only its own user may read: for the benches.
+    #[allow(dead_code)]
     pub fn identity(&self) -> [PathBuf; 2] {
         ["server.key", "server.pem"].map(|name| self.folder.join("data").join(name))
     }
