@@ -1,9 +1,9 @@
 //! What sessions cost that say nothing: memory of each, and CPU time of all of them.
 //!
-//! Memory is that of the process (VmRSS) and what the kernel charges to TCP sockets for their buffers (`mem` in /proc/net/sockstat), both
-//! less what they were before. The second counts both ends of every connection on this machine, so that it is an upper bound; whatever else
-//! the machine sends comes and goes, so that the least of some readings is taken. The kernel's structures themselves, between 3 and 4 KiB a
-//! socket and so twice that a session, are the same for every proxy and are not counted.
+//! Memory is that of the process (VmRSS) and what the kernel has charged to the proxy's own TCP sockets, on both sides of it, for their
+//! queues (`ss -m`: r, f, w, o and bl), both less what they were before. The sum in /proc/net/sockstat would be everybody's, and goes up and
+//! down by a MiB. The kernel's structures themselves, between 3 and 4 KiB a socket and so twice that a session, are the same for every proxy
+//! and are not counted.
 
 use std::any::Any;
 use std::fs;
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::Scale;
 use crate::bed::{Login, SOON, canary, certificate, run as run_to_end, scratch, within};
 use crate::lean::{Failure, Lean, LeanSession};
-use crate::peers::Peer;
+use crate::peers::{Peer, program};
 use crate::race::{Spread, cpu_seconds};
 use crate::report::{Bound, Report, number, spread};
 use crate::stub::Stub;
@@ -135,10 +135,11 @@ fn measure(runtime: &Runtime, kind: Kind, count: usize, watched: Duration, found
     // What the first session of a process makes once (caches, the store's client) is no session's.
     drop(runtime.block_on(log_in(&lean, 1)));
     gone(&stub);
-    let before = settled(pid);
+    let ports = [lean.port(), stub.port];
+    let before = settled(pid, ports);
     let sessions = runtime.block_on(log_in(&lean, count));
     assert_eq!(stub.sessions(), count, "{}: sessions at the server", kind.words());
-    let after = settled(pid);
+    let after = settled(pid, ports);
     found.memory.push(((after - before) / count as f64).max(0.0));
     if !watched.is_zero() {
         let begun = cpu_seconds(&[pid]);
@@ -177,20 +178,19 @@ fn gone(stub: &Stub) {
     within(3 * SOON, "no session is left at the server", || (stub.sessions() == 0).then_some(()));
 }
 
-/// Memory in KiB, once that of the process has stopped to change by more than noise.
-fn settled(pid: u32) -> f64 {
+/// Memory of the process in KiB, once it has stopped to change by more than noise, and of these ports' sockets.
+fn settled(pid: u32, ports: [u16; 2]) -> f64 {
     const NOISE: f64 = 64.0;
     const READINGS: usize = 5;
-    let (mut last, mut still, mut sockets) = (f64::NEG_INFINITY, 0, f64::INFINITY);
-    within(3 * SOON, "memory has settled", || {
+    let (mut last, mut still) = (f64::NEG_INFINITY, 0);
+    let resident = within(3 * SOON, "memory has settled", || {
         thread::sleep(Duration::from_millis(200));
         let now = resident(pid);
-        if (now - last).abs() > NOISE {
-            (still, sockets) = (0, f64::INFINITY);
-        }
-        (last, still, sockets) = (now, still + 1, of_sockets().min(sockets));
-        (still == READINGS).then_some(now + sockets)
-    })
+        still = if (now - last).abs() > NOISE { 1 } else { still + 1 };
+        last = now;
+        (still == READINGS).then_some(now)
+    });
+    resident + of_sockets(ports)
 }
 
 fn resident(pid: u32) -> f64 {
@@ -200,17 +200,17 @@ fn resident(pid: u32) -> f64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-fn of_sockets() -> f64 {
-    let pages = fs::read_to_string("/proc/net/sockstat").unwrap();
-    let line = pages.lines().find_map(|line| line.strip_prefix("TCP:")).expect("TCP in sockstat");
-    let pages: f64 = line.rsplit_once("mem ").expect("mem in sockstat").1.trim().parse().unwrap();
-    pages * page_size() / 1024.0
-}
-
-fn page_size() -> f64 {
-    let mut command = Command::new("getconf");
-    command.arg("PAGESIZE");
-    run_to_end(command, "", SOON).ok().parse().unwrap()
+/// Of those that were accepted at the first port, and those that lead to the second.
+fn of_sockets([accepted, dialled]: [u16; 2]) -> f64 {
+    let mut command = Command::new(program("ss"));
+    command.args(["-HtmnO", "state", "established", &format!("( sport = :{accepted} or dport = :{dialled} )")]);
+    let all = run_to_end(command, "", SOON);
+    let charged = |line: &str| {
+        let fields = line.split_once("skmem:(")?.1.split_once(')')?.0;
+        let of = |name: &str| fields.split(',').find_map(|field| field.strip_prefix(name)?.parse::<f64>().ok());
+        ["r", "f", "w", "o", "bl"].into_iter().map(of).sum::<Option<f64>>()
+    };
+    all.ok().lines().map(|line| charged(line).unwrap_or_else(|| panic!("ss said {line:?}"))).sum::<f64>() / 1024.0
 }
 
 /// 10 000, or what the limit on open files allows: a session takes two files of a proxy, and two of ours. A process of ours inherits ours.

@@ -75,6 +75,10 @@ impl Lean {
         self
     }
 
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Connects and logs in.
     pub async fn connect(&self) -> Result<LeanSession, Failure> {
         let mut socket = TcpStream::connect(self.address).await?;
