@@ -56,3 +56,4 @@ pub mod tls;
 pub mod told;
 pub mod upstream;
 pub mod warning;
+pub mod woken;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use crate::relay::Pool;
 use crate::stream::Stream;
 use crate::tls::ServerIdentity;
 use crate::upstream::Security;
+use crate::woken::Woken;
 
 /// After an accept error (no file descriptors left, say) the listener rests.
 const REST: Duration = Duration::from_millis(100);
@@ -305,10 +307,12 @@ where
     let span = tracing::info_span!("link", protocol, id = %link.id, peer = link.peer);
     async {
         let served = AssertUnwindSafe(serve(&mut link, &mut stream)).catch_unwind();
+        let cut = pin!(proxy.cut.cancelled());
         let served = tokio::select! {
+            biased;
             served = served => served,
             // Dropped where it is: its guards close the record and give the lease back.
-            () = proxy.cut.cancelled() => return,
+            () = Woken::new(cut) => return,
         };
         for (stage, took) in link.stages.taken() {
             proxy.metrics.stage(protocol, *stage, *took);

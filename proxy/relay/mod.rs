@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::refusal::Reason;
 use crate::registry::Traffic;
 use crate::stream::Stream;
+use crate::woken::Woken;
 use pump::{Pump, Stop};
 
 /// Bytes of one read. Larger costs memory per active session, smaller costs system calls.
@@ -190,15 +191,16 @@ impl Relay<'_> {
         let Self { client, upstream, framing, traffic, pool } = self;
         let Framing { up, down, mut decide } = framing;
         let mut both = Both { up: Pump::new(up), down: Pump::new(down), client, upstream, traffic, pool };
-        let (mut ends, mut words) = (pin!(ends), pin!(words));
+        let (ends, words) = (pin!(ends), pin!(words));
+        let (mut ends, mut words) = (Woken::new(ends), Woken::new(words));
         let mut end = loop {
-            let message = match both.turn(ends.as_mut(), words.as_mut()).await {
+            let message = match both.turn(&mut ends, &mut words).await {
                 Turn::Held(message) => message,
                 Turn::End(end) => break end,
             };
             let decided = tokio::select! {
                 decided = both.decide(decide.as_deref_mut(), message) => decided,
-                reason = ends.as_mut() => Err(End::Ended(reason)),
+                reason = &mut ends => Err(End::Ended(reason)),
             };
             match decided {
                 Ok(bytes) => both.up.instead(bytes),
@@ -215,7 +217,7 @@ impl Relay<'_> {
             // it, as long as the session may last.
             tokio::select! {
                 closed = down.last_words(upstream, Some(client), pool, traffic) => upstream_closed = Some(closed),
-                reason = ends.as_mut() => end = End::Ended(reason),
+                reason = &mut ends => end = End::Ended(reason),
             }
         }
         if let End::Ended(reason) = end {
@@ -260,14 +262,14 @@ enum Turn {
 
 impl Both<'_> {
     /// Moves bytes until a direction stops or holds a message back.
-    async fn turn(&mut self, mut ends: Pin<&mut impl Future<Output = Reason>>, mut words: Pin<&mut impl Words<Item = Say>>) -> Turn {
+    async fn turn(&mut self, ends: &mut (impl Future<Output = Reason> + Unpin), words: &mut (impl Words<Item = Say> + Unpin)) -> Turn {
         let Self { up, down, client, upstream, traffic, pool } = self;
         let mut down_first = false;
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
+            if let Poll::Ready(reason) = Pin::new(&mut *ends).poll(cx) {
                 return Poll::Ready(Turn::End(End::Ended(reason)));
             }
-            while let Poll::Ready(Some(words)) = words.as_mut().poll_next(cx) {
+            while let Poll::Ready(Some(words)) = Pin::new(&mut *words).poll_next(cx) {
                 down.say(words);
             }
             // In turns, or a client that never stops sending would use up this task's share of polls before any answer moved.

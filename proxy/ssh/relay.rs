@@ -23,6 +23,7 @@ use crate::registry::Traffic;
 use crate::relay::{End, Outcome};
 use crate::stream::Stream;
 use crate::told;
+use crate::woken::Woken;
 
 /// After its upstream has gone, a client that takes nothing for this long gets nothing more.
 const LAST_WORDS: Duration = Duration::from_secs(30);
@@ -69,14 +70,15 @@ impl Relay<'_> {
     /// Relays until the end. What `words` says meanwhile the sessions inside are told on their standard error. When `ends` resolves, they are
     /// told why in the same way, and so is the client.
     pub(super) async fn run(mut self, ends: impl Future<Output = Reason>, words: impl Words<Item = String>) -> Outcome {
-        let (mut ends, mut words) = (pin!(ends), pin!(words));
+        let (ends, words) = (pin!(ends), pin!(words));
+        let (mut ends, mut words) = (Woken::new(ends), Woken::new(words));
         let mut clock = pin!(tokio::time::sleep(Duration::ZERO));
         let mut stuck = None;
         let over = std::future::poll_fn(|cx| {
-            if let Poll::Ready(reason) = ends.as_mut().poll(cx) {
+            if let Poll::Ready(reason) = Pin::new(&mut ends).poll(cx) {
                 return Poll::Ready(self.ended(reason));
             }
-            while let Poll::Ready(Some(line)) = words.as_mut().poll_next(cx) {
+            while let Poll::Ready(Some(line)) = Pin::new(&mut words).poll_next(cx) {
                 self.say(&line);
             }
             loop {
