@@ -3,6 +3,7 @@
 //! ```text
 //! race.rs      contestants in turns, medians and quartiles of their ratios      report.rs   tables and goals
 //! peers.rs     haproxy and pgbouncer                                          place.rs    the servers, Keyward, and the ways to them
+//! stub.rs      a server that lets everybody in, inside the bench            lean.rs     a client of which thousands cost little
 //! queries.rs   small queries      connect.rs   from nothing to the first row      bulk.rs   COPY, dumps, ssh
 //! idle.rs      memory and CPU of sessions that say nothing      instructions.rs   per query, by callgrind      store.rs   a store under load
 //! ```
