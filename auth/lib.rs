@@ -19,6 +19,7 @@ pub mod operator;
 mod policy;
 #[cfg(test)]
 mod sample;
+mod scram;
 mod secret;
 mod session_id;
 mod store;
@@ -30,6 +31,7 @@ pub use store::fuzzing;
 pub use gate::{Gate, Replaced};
 pub use identity::{AuthFailure, Identity, KeyTrust, Proof, ScramServer, Source, ThrottleKey, UserCertificate, UserKey, Verifier};
 pub use policy::{Account, Connection, Denied, Grant, Reachable};
+pub use scram::{ScramClient, ScramFailure, ServerSignature};
 pub use secret::Secret;
 pub use session_id::SessionId;
 pub use store::{

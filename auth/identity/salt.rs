@@ -46,7 +46,7 @@ impl SaltKey {
         context.update(purpose);
         context.update(&[0]);
         context.update(user.as_bytes());
-        super::verifier::bytes32(context.sign().as_ref())
+        crate::scram::bytes32(context.sign().as_ref())
     }
 
     /// One of several things that real users have, for a name that is none's: of the same name always the same, whatever the others are

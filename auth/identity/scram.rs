@@ -7,22 +7,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_lc_rs::{digest, hmac, rand};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
 use super::lockout::Attempt;
 use super::users::Candidate;
-use super::verifier::{ScramVerifier, bytes32};
+use super::verifier::ScramVerifier;
 use super::{AuthFailure, Identity, Proof, Source};
-
-const PLAIN: &str = "SCRAM-SHA-256";
-const PLUS: &str = "SCRAM-SHA-256-PLUS";
-/// No honest message comes near it.
-const MAX_MESSAGE: usize = 1024;
-/// Of random bytes; its base64 has no padding.
-const NONCE_LENGTH: usize = 18;
+use crate::scram::{self, BOUND, PLAIN, PLUS, bytes32, decoded32, is_extension, is_nonce, mask};
 
 /// One exchange with one client. Dropping it half way changes nothing.
 pub struct ScramServer {
@@ -68,9 +62,8 @@ impl ScramServer {
     /// `Malformed`: a mechanism that was not offered, another grammar, a downgrade, an authorization identity, a mandatory
     /// extension. `Busy`: no random numbers.
     pub fn client_first(&mut self, mechanism: &str, message: &[u8]) -> Result<Vec<u8>, AuthFailure> {
-        let mut nonce = [0_u8; NONCE_LENGTH];
-        rand::fill(&mut nonce).map_err(|_| AuthFailure::Busy)?;
-        self.first(mechanism, message, &STANDARD.encode(nonce))
+        let nonce = scram::nonce().map_err(|_| AuthFailure::Busy)?;
+        self.first(mechanism, message, &nonce)
     }
 
     /// Takes the client-final-message (at most 1 KiB); gives the identity and the server-final-message. Failure and success count
@@ -94,7 +87,7 @@ impl ScramServer {
         let client_signature = self.sign(&self.verifier.stored_key, &signed);
         let server_signature = self.sign(&self.verifier.server_key, &signed);
         let mut client_key = last.proof;
-        client_key.iter_mut().zip(client_signature).for_each(|(byte, signature)| *byte ^= signature);
+        mask(&mut client_key, client_signature);
         let stored_key = bytes32(digest::digest(&digest::SHA256, &client_key).as_ref());
         let fits = bool::from(stored_key.ct_eq(&self.verifier.stored_key));
         match self.candidate {
@@ -117,7 +110,7 @@ impl ScramServer {
         let first = ClientFirst::parse(text(message)?).ok_or(AuthFailure::Malformed)?;
         let header = format!("{},,", first.flag);
         let (proof, channel) = match (mechanism, first.flag, &self.binding) {
-            (PLUS, "p=tls-server-end-point", Some(hash)) => (Proof::ScramSha256Plus, [header.as_bytes(), hash].concat()),
+            (PLUS, BOUND, Some(hash)) => (Proof::ScramSha256Plus, [header.as_bytes(), hash].concat()),
             (PLAIN, "n", _) => (Proof::ScramSha256, header.into_bytes()),
             // `y`: the client could bind and believes that we cannot. Where we offered it, somebody took it out of our offer.
             (PLAIN, "y", None) => (Proof::ScramSha256, header.into_bytes()),
@@ -137,7 +130,7 @@ impl ScramServer {
 
     fn sign(&self, key: &[u8; 32], text: &str) -> [u8; 32] {
         self.computations.fetch_add(1, Ordering::Relaxed);
-        bytes32(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref())
+        scram::sign(key, text)
     }
 }
 
@@ -174,24 +167,13 @@ impl<'a> ClientFinal<'a> {
         let mut fields = without_proof.split(',');
         let channel = fields.next()?.strip_prefix("c=")?;
         let nonce = fields.next()?.strip_prefix("r=")?;
-        let proof = STANDARD.decode(proof).ok()?.try_into().ok()?;
+        let proof = decoded32(proof)?;
         fields.all(is_extension).then_some(Self { channel, nonce, without_proof, proof })
     }
 }
 
 fn text(message: &[u8]) -> Result<&str, AuthFailure> {
-    let text = std::str::from_utf8(message).map_err(|_| AuthFailure::Malformed)?;
-    if text.len() > MAX_MESSAGE || text.contains('\0') { Err(AuthFailure::Malformed) } else { Ok(text) }
-}
-
-/// Printable ASCII; a comma cannot occur here.
-fn is_nonce(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// An attribute that may be ignored. `m` is the one that must not be.
-fn is_extension(text: &str) -> bool {
-    matches!(text.as_bytes(), [name, b'=', ..] if name.is_ascii_alphabetic() && *name != b'm')
+    scram::text(message).ok_or(AuthFailure::Malformed)
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@ use std::num::NonZeroU32;
 
 use argon2::password_hash::phc::{Output, PasswordHash};
 use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier, Version};
-use aws_lc_rs::{digest, hmac, pbkdf2, rand};
+use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
 use crate::Secret;
+use crate::scram::{Keys, decoded32};
 
 /// Iterations of the SCRAM verifiers that we make: PostgreSQL's own default.
 pub(crate) const SCRAM_ITERATIONS: u32 = 4096;
@@ -142,7 +142,7 @@ impl ScramVerifier {
         let (head, keys) = rest.split_once('$').ok_or(FORM)?;
         let (count, salt) = head.split_once(':').ok_or(FORM)?;
         let (stored, server) = keys.split_once(':').ok_or(FORM)?;
-        let key = |text: &str| STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or(FORM);
+        let key = |text: &str| decoded32(text).ok_or(FORM);
         let salt = STANDARD.decode(salt).map_err(|_| FORM)?;
         if salt.is_empty() || salt.len() > MAX_SALT {
             return Err("a SCRAM verifier with a salt of 1 to 64 bytes");
@@ -155,14 +155,10 @@ impl ScramVerifier {
         Ok(Self { iterations, salt, stored_key: key(stored)?, server_key: key(server)? })
     }
 
-    /// The keys of this password (RFC 5802 §3): one PBKDF2 and two HMACs.
+    /// What a server that knows this password would store.
     pub(crate) fn derive(password: &Secret, salt: Vec<u8>, iterations: NonZeroU32) -> Self {
-        let mut salted = Zeroizing::new([0_u8; 32]);
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, iterations, &salt, &prepared(password), salted.as_mut());
-        let key = hmac::Key::new(hmac::HMAC_SHA256, salted.as_ref());
-        let client_key = Zeroizing::new(bytes32(hmac::sign(&key, b"Client Key").as_ref()));
-        let stored_key = bytes32(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref());
-        Self { iterations, salt, stored_key, server_key: bytes32(hmac::sign(&key, b"Server Key").as_ref()) }
+        let keys = Keys::derive(password, &salt, iterations);
+        Self { iterations, salt, stored_key: *keys.stored(), server_key: *keys.server }
     }
 
     fn accepts(&self, password: &Secret) -> bool {
@@ -175,14 +171,6 @@ fn random_salt() -> Result<[u8; 16], &'static str> {
     let mut salt = [0_u8; 16];
     rand::fill(&mut salt).map_err(|_| "no random numbers")?;
     Ok(salt)
-}
-
-/// The password as SCRAM hashes it: SASLprep where it applies; the bytes as they are where it is no UTF-8 or holds what SASLprep
-/// forbids, as PostgreSQL and libpq do (pg_saslprep).
-fn prepared(password: &Secret) -> Zeroizing<Vec<u8>> {
-    // Copied for hashing only; both copies are wiped.
-    let prepared = password.expose_str().and_then(|text| stringprep::saslprep(text).ok());
-    Zeroizing::new(prepared.map_or_else(|| password.expose().to_vec(), |text| text.into_owned().into_bytes()))
 }
 
 fn parse_argon2(text: &str) -> Result<PasswordHash, &'static str> {
@@ -198,11 +186,6 @@ fn parse_argon2(text: &str) -> Result<PasswordHash, &'static str> {
         return Err("an argon2id verifier with at most 256 MiB (m=262144), 16 passes and 16 lanes");
     }
     Ok(hash)
-}
-
-/// HMAC-SHA-256 and SHA-256 always give 32 bytes.
-pub(super) fn bytes32(bytes: &[u8]) -> [u8; 32] {
-    bytes.try_into().unwrap_or_default()
 }
 
 pub(super) fn iterations(count: u32) -> NonZeroU32 {

@@ -1,5 +1,6 @@
 //! What we log in upstream with, and where it came from.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
@@ -7,12 +8,13 @@ use zeroize::Zeroize;
 
 use super::{SecretPath, Selector, StoreError, StoreErrorKind};
 use crate::Secret;
+use crate::scram::{Password, ScramClient, ScramFailure};
 
 /// What a session logs in upstream with. One owner; zeroised with it.
 pub struct Credential {
     /// The login name on the asset. Not a secret in itself, but users never see it: it goes into no log.
     pub(crate) username: String,
-    pub(crate) password: Option<Secret>,
+    pub(crate) password: Option<Arc<Password>>,
     pub(crate) private_key: Option<Secret>,
     pub(crate) passphrase: Option<Secret>,
     pub(crate) certificate: Option<String>,
@@ -28,7 +30,17 @@ impl Credential {
     /// The password, if the account has one.
     #[must_use]
     pub fn password(&self) -> Option<&Secret> {
-        self.password.as_ref()
+        self.password.as_deref().map(Password::secret)
+    }
+
+    /// Begins a SCRAM login with the password, by the best of the mechanisms that the server offers. `binding` is the hash of its certificate
+    /// (RFC 5929, `tls-server-end-point`) where there is a TLS channel to bind to.
+    ///
+    /// # Errors
+    /// `NoPassword`, `NoMechanism`, `Unavailable`.
+    pub fn scram(&self, offered: &[&str], binding: Option<&[u8]>) -> Result<ScramClient, ScramFailure> {
+        let password = self.password.as_ref().ok_or(ScramFailure::NoPassword)?;
+        ScramClient::new(Arc::clone(password), offered, binding)
     }
 
     /// The private key, if the account has one.
@@ -54,12 +66,13 @@ impl Credential {
     /// # Errors
     /// `Malformed`: no `username`, or a part that is not text.
     pub(crate) fn whole(document: &Document, path: &SecretPath) -> Result<Self, StoreError> {
-        let part = |names: &[&'static str]| {
+        let there = |names: &[&'static str]| {
             let name = names.iter().find(|name| document.fields.get(**name).is_some_and(|value| !value.is_null()));
-            name.map(|name| Selector::key(name).pick(&document.fields, path)).transpose()
+            name.map(|name| Selector::key(name))
         };
+        let part = |names: &[&'static str]| there(names).map(|selector| selector.pick(&document.fields, path)).transpose();
         let mut credential = Self::named(&Selector::key("username").pick(&document.fields, path)?)?;
-        credential.password = part(&["password"])?;
+        credential.password = there(&["password"]).map(|selector| document.password(&selector, path)).transpose()?;
         credential.passphrase = part(&["passphrase"])?;
         if let Some(key) = part(&["private_key", "rsa_private_key"])? {
             credential.set_private_key(&key);
@@ -146,6 +159,27 @@ pub(crate) struct Document {
     pub(crate) request_id: String,
     /// Not to be used after this: the next rotation, the version's own deletion time.
     pub(crate) not_after: Option<Instant>,
+    pub(crate) passwords: Passwords,
+}
+
+/// The passwords that were taken out of a secret: what is made of one serves all logins until the secret is read again.
+#[derive(Default)]
+pub(crate) struct Passwords(Mutex<Vec<(Selector, Arc<Password>)>>);
+
+impl Document {
+    /// Takes a password out of it: the same one each time. There are as many as the file has keys for this path.
+    ///
+    /// # Errors
+    /// Those of [`Selector::pick`].
+    pub(crate) fn password(&self, selector: &Selector, path: &SecretPath) -> Result<Arc<Password>, StoreError> {
+        let mut taken = self.passwords.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, password)) = taken.iter().find(|(of, _)| of == selector) {
+            return Ok(Arc::clone(password));
+        }
+        let password = Arc::new(Password::from(selector.pick(&self.fields, path)?));
+        taken.push((selector.clone(), Arc::clone(&password)));
+        Ok(password)
+    }
 }
 
 impl Drop for Document {

@@ -20,6 +20,7 @@ use super::{
     Use, Wanted, input, signing,
 };
 use crate::policy::Connection;
+use crate::scram::Password;
 use crate::{Grant, Secret};
 
 /// The stores of one configuration.
@@ -312,7 +313,7 @@ fn pick(reference: &Reference, reads: &[ReadOf<'_>]) -> Result<Secret, StoreErro
 async fn assemble(parts: &Parts, reads: &[ReadOf<'_>]) -> Result<Credential, StoreError> {
     let mut credential = Credential::named(&take(&parts.username, reads).await?)?;
     if let Some(part) = &parts.password {
-        credential.password = Some(take(part, reads).await?);
+        credential.password = Some(take_password(part, reads).await?);
     }
     if let Some(part) = &parts.private_key {
         credential.set_private_key(&take(part, reads).await?);
@@ -321,6 +322,15 @@ async fn assemble(parts: &Parts, reads: &[ReadOf<'_>]) -> Result<Credential, Sto
         credential.passphrase = Some(take(part, reads).await?);
     }
     Ok(credential)
+}
+
+async fn take_password(part: &Part, reads: &[ReadOf<'_>]) -> Result<Arc<Password>, StoreError> {
+    match part {
+        Part::Reference(reference @ Reference { selector: Some(selector), .. }) => {
+            find(reads, reference)?.document.password(selector, &reference.path)
+        }
+        Part::Reference(_) | Part::Given(_) => take(part, reads).await.map(|secret| Arc::new(Password::from(secret))),
+    }
 }
 
 async fn take(part: &Part, reads: &[ReadOf<'_>]) -> Result<Secret, StoreError> {

@@ -3,9 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use keyward_auth::Credential;
+use keyward_auth::{Credential, ScramClient, ScramFailure};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256};
 use tokio::io::AsyncReadExt;
 
 use super::messages::{self, Inbox};
@@ -154,11 +153,8 @@ async fn authenticate(
                 if !methods.allow(Method::Scram) {
                     return Err(unacceptable("it asks for SCRAM, which require_auth does not allow"));
                 }
-                let plus = mechanisms.contains(&SCRAM_SHA_256_PLUS);
-                if !plus && !mechanisms.contains(&SCRAM_SHA_256) {
-                    return Err(unacceptable("it offers no SASL mechanism that we speak"));
-                }
-                scram(upstream, inbox, password.ok_or_else(no_password)?, plus).await?;
+                let exchange = credential.scram(&mechanisms, upstream.binding()).map_err(unproven)?;
+                scram(upstream, inbox, exchange).await?;
                 proven = true;
                 continue;
             }
@@ -177,26 +173,17 @@ async fn authenticate(
     }
 }
 
-async fn scram(upstream: &mut Verified, inbox: &mut Inbox, password: &[u8], plus: bool) -> Result<(), Failure> {
-    // `y`: we could bind, the server says it cannot. `n`: there is nothing to bind to.
-    let (mechanism, binding) = match (upstream.binding(), plus) {
-        (Some(binding), true) => (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(binding.to_vec())),
-        (Some(_), false) => (SCRAM_SHA_256, ChannelBinding::unrequested()),
-        (None, _) => (SCRAM_SHA_256, ChannelBinding::unsupported()),
-    };
-    let mut exchange = ScramSha256::new(password, binding);
-    let length = u32::try_from(exchange.message().len()).unwrap_or(u32::MAX);
-    let first = [mechanism.as_bytes(), b"\0", &length.to_be_bytes(), exchange.message()].concat();
+async fn scram(upstream: &mut Verified, inbox: &mut Inbox, exchange: ScramClient) -> Result<(), Failure> {
+    let (mechanism, first) = (exchange.mechanism(), exchange.client_first());
+    let length = u32::try_from(first.len()).unwrap_or(u32::MAX);
+    let first = [mechanism.as_bytes(), b"\0", &length.to_be_bytes(), &first].concat();
     messages::write(upstream.stream(), Messages::default().push(b'p', &first)).await.map_err(|error| broken(&error))?;
     let challenge = sasl(upstream, inbox).await?;
-    // The library refuses more than 100 000 iterations: they cost us, before we know whether the server is who it says.
-    exchange.update(&challenge).map_err(|_| protocol("a SCRAM challenge that is none"))?;
-    messages::write(upstream.stream(), Messages::default().push(b'p', exchange.message())).await.map_err(|error| broken(&error))?;
+    let (last, expected) = exchange.server_first(&challenge).await.map_err(unproven)?;
+    messages::write(upstream.stream(), Messages::default().push(b'p', &last)).await.map_err(|error| broken(&error))?;
     let signature = sasl(upstream, inbox).await?;
     // The server proves here that it knows the password too.
-    exchange.finish(&signature).map_err(|_| {
-        Failure::Other(SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Inject, "its SCRAM signature is wrong"))
-    })
+    expected.server_final(&signature).map_err(unproven)
 }
 
 async fn sasl(upstream: &mut Verified, inbox: &mut Inbox) -> Result<Vec<u8>, Failure> {
@@ -236,6 +223,22 @@ fn unacceptable(text: &'static str) -> Failure {
 
 fn no_password() -> Failure {
     unacceptable("it asks for a password, and the account has none")
+}
+
+/// What the end of a SCRAM exchange means to us.
+fn unproven(failure: ScramFailure) -> Failure {
+    match failure {
+        ScramFailure::NoPassword => no_password(),
+        ScramFailure::NoMechanism => unacceptable("it offers no SASL mechanism that we speak"),
+        ScramFailure::Refused => unacceptable("it refuses our SCRAM proof"),
+        ScramFailure::Malformed => protocol("a SCRAM challenge that is none"),
+        ScramFailure::Unproven => {
+            Failure::Other(SessionError::new(Refusal::UpstreamUnverified, Party::Upstream, Stage::Inject, "its SCRAM signature is wrong"))
+        }
+        ScramFailure::Unavailable => {
+            Failure::Other(SessionError::new(Refusal::Internal, Party::Proxy, Stage::Inject, "no random numbers, or no thread, for SCRAM"))
+        }
+    }
 }
 
 fn protocol(text: &'static str) -> Failure {

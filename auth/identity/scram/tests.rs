@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::super::{Lockout, LockoutLimits, SaltKey, Users, Verifier};
 use super::*;
+use crate::scram::{MAX_MESSAGE, Password, ScramClient};
 use crate::{Secret, sample};
 
 /// RFC 7677 §3.
@@ -85,6 +86,28 @@ async fn an_independent_client_logs_in_with_and_without_channel_binding() {
     }
     let bad = world.log_in("user", "Pencil", PLUS, Some(&hash), bound()).await;
     assert_eq!(bad.unwrap_err(), AuthFailure::NotAuthenticated);
+}
+
+#[tokio::test]
+async fn our_own_client_logs_in_with_and_without_channel_binding() {
+    let world = World::new();
+    let log_in = async |text: &str, offered: &[&str], ours: Option<&[u8]>, theirs: Option<&[u8]>| {
+        let password = Arc::new(Password::from(Secret::from(text.to_owned())));
+        let mut server = world.begin("user", ours).await?;
+        let client = ScramClient::new(password, offered, theirs).ok().unwrap();
+        let first = server.client_first(client.mechanism(), &client.client_first())?;
+        let (last, expected) = client.server_first(&first).await.unwrap();
+        let (identity, last) = server.client_final(&last)?;
+        expected.server_final(&last).expect("it believes us");
+        Ok(identity.proof())
+    };
+    let (hash, other) = (Some(&[7_u8; 32][..]), Some(&[8_u8; 32][..]));
+    assert_eq!(log_in("pencil", &[PLUS, PLAIN], hash, hash).await, Ok(Proof::ScramSha256Plus));
+    assert_eq!(log_in("pencil", &[PLAIN], None, hash).await, Ok(Proof::ScramSha256));
+    assert_eq!(log_in("pencil", &[PLUS, PLAIN], hash, None).await, Ok(Proof::ScramSha256));
+    assert_eq!(log_in("Pencil", &[PLUS, PLAIN], hash, hash).await, Err(AuthFailure::NotAuthenticated));
+    assert_eq!(log_in("pencil", &[PLUS, PLAIN], hash, other).await, Err(AuthFailure::NotAuthenticated), "somebody in between");
+    assert_eq!(log_in("pencil", &[PLAIN], hash, hash).await, Err(AuthFailure::Malformed), "somebody took -PLUS out of our offer");
 }
 
 #[tokio::test]

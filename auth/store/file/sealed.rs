@@ -23,6 +23,7 @@ use super::settings::Settings;
 use crate::SessionId;
 use crate::store::calls::{Calls, blocking};
 use crate::store::sealing::{SealError, SealingKey};
+use crate::store::text;
 use crate::store::{Document, Input, Opening, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus, wipe};
 
 pub(super) use self::write::WRITING;
@@ -65,7 +66,7 @@ impl Store for SealedStore {
         Box::pin(self.calls.make("read", async move {
             let mut content = self.file.content(self.calls.turn().await?).await?;
             let fields = content.0.remove(path.as_str()).ok_or_else(|| absent(path))?;
-            let document = Document { fields, version: None, request_id: String::new(), not_after: None };
+            let document = text::of_fields(fields);
             if document.fields.is_object() { Ok(document) } else { Err(malformed(path, "is no set of keys")) }
         }))
     }

@@ -6,7 +6,7 @@ use futures_util::future::{BoxFuture, join_all};
 
 use super::super::cache::Cache;
 use super::super::named::Named;
-use super::super::{Document, Store};
+use super::super::{Document, Passwords, Selector, Store, text};
 use super::*;
 use crate::{Gate, sample};
 
@@ -111,7 +111,7 @@ impl Store for Rotating {
             self.reads.lock().unwrap().push(fresh);
             let fields = serde_json::json!({"username": "app", "password": *self.password.lock().unwrap()});
             tokio::time::sleep(Duration::from_millis(20)).await;
-            Ok(Document { fields, version: None, request_id: "r".into(), not_after: None })
+            Ok(Document { fields, version: None, request_id: "r".into(), not_after: None, passwords: Passwords::default() })
         })
     }
 
@@ -204,6 +204,55 @@ async fn a_password_that_did_not_change_is_read_once_however_often_it_is_rejecte
     assert!(held.provenance().cached);
     assert!(stores.refetch(&grant, &held).await.unwrap().is_none());
     assert_eq!(store.reads(), [false, true]);
+}
+
+/// How often keys were derived from the password of this lease, after a SCRAM login with this salt.
+async fn derivations(lease: &Lease, salt: &str) -> u64 {
+    let credential = lease.credential().unwrap();
+    let client = credential.scram(&["SCRAM-SHA-256"], None).unwrap_or_else(|failure| panic!("{failure:?}"));
+    let first = String::from_utf8(client.client_first()).unwrap();
+    let nonce = first.strip_prefix("n,,n=,").unwrap();
+    let _ = client.server_first(format!("{nonce}x,s={salt},i=4096").as_bytes()).await.unwrap_or_else(|failure| panic!("{failure:?}"));
+    credential.password.as_ref().unwrap().derivations()
+}
+
+#[tokio::test]
+async fn logins_with_a_cached_password_derive_its_scram_keys_once_and_anew_when_it_has_changed() {
+    let (store, stores, grant) = Rotating::open();
+    for _ in 0..5 {
+        let lease = stores.lease(&grant).await.unwrap();
+        assert_eq!(derivations(&lease, "c2FsdA==").await, 1);
+    }
+    let held = stores.lease(&grant).await.unwrap();
+    assert_eq!(derivations(&held, "c2FsdDI=").await, 2, "another server has another salt");
+    *store.password.lock().unwrap() = "new";
+    let new = stores.refetch(&grant, &held).await.unwrap().expect("a newer one");
+    let next = stores.lease(&grant).await.unwrap();
+    assert_eq!((derivations(&new, "c2FsdA==").await, derivations(&next, "c2FsdA==").await), (1, 1), "of the new password");
+    // Who holds the old one still has its own.
+    assert_eq!(derivations(&held, "c2FsdA==").await, 2);
+    let of = |lease: &Lease| Arc::downgrade(lease.credential().unwrap().password.as_ref().unwrap());
+    let (old, current) = (of(&held), of(&next));
+    drop((held, new, next));
+    assert!(old.upgrade().is_none(), "the cache holds it no more");
+    assert!(current.upgrade().is_some());
+    drop(stores);
+    assert!(current.upgrade().is_none(), "and ends with it");
+}
+
+#[test]
+fn each_key_of_a_secret_is_a_password_of_its_own() {
+    let fields = serde_json::json!({"username": "app", "password": "a", "other": "b", "nested": {"password": "a"}});
+    let document = text::of_fields(fields);
+    let path = SecretPath::of_name("p", None).unwrap();
+    let take = |key: &str| document.password(&Selector::key(key), &path).ok().unwrap();
+    let whole = Credential::whole(&document, &path).ok().unwrap().password.unwrap();
+    assert!(Arc::ptr_eq(&whole, &take("password")) && Arc::ptr_eq(&take("other"), &take("other")));
+    for key in ["other", "nested.password"] {
+        assert!(!Arc::ptr_eq(&whole, &take(key)), "{key}");
+    }
+    assert_eq!((take("other").secret().expose(), take("nested.password").secret().expose()), (&b"b"[..], &b"a"[..]));
+    assert!(document.password(&Selector::key("none"), &path).is_err());
 }
 
 #[tokio::test]
