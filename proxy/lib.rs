@@ -42,6 +42,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod protocol;
 pub mod proxy_protocol;
+pub mod read_ahead;
 pub mod refusal;
 pub mod registry;
 pub mod relay;

@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::read_ahead::ReadAhead;
+
 /// A transport to a client or to an upstream.
 pub enum Stream {
     /// Plain TCP.
@@ -15,9 +17,9 @@ pub enum Stream {
     /// A unix socket.
     Unix(UnixStream),
     /// TLS towards a client.
-    TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    TlsServer(Box<tokio_rustls::server::TlsStream<ReadAhead>>),
     /// TLS towards an upstream.
-    TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    TlsClient(Box<tokio_rustls::client::TlsStream<ReadAhead>>),
     /// The inside of another link, such as a channel of SSH.
     Inner(DuplexStream),
     /// Nothing: the stream was taken, or failed in the middle of a TLS handshake.
@@ -52,8 +54,8 @@ impl Stream {
     pub fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(tcp) => tcp.peer_addr().ok(),
-            Self::TlsServer(tls) => tls.get_ref().0.peer_addr().ok(),
-            Self::TlsClient(tls) => tls.get_ref().0.peer_addr().ok(),
+            Self::TlsServer(tls) => tls.get_ref().0.socket().peer_addr().ok(),
+            Self::TlsClient(tls) => tls.get_ref().0.socket().peer_addr().ok(),
             Self::Unix(_) | Self::Inner(_) | Self::Closed => None,
         }
     }

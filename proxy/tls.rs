@@ -7,6 +7,7 @@ pub use keyward_auth::tls::UpstreamVerification;
 use keyward_auth::tls::{certificates, private_key};
 use keyward_config::{ListenAddress, ServerTls};
 use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::CertificateDer;
 use tokio_rustls::TlsAcceptor;
 
@@ -49,6 +50,9 @@ impl ServerIdentity {
             .with_no_client_auth()
             .with_single_cert(leaf.chain, leaf.key)
             .map_err(|error| format!("certificate and key: {error}"))?;
+        // No client of a database takes a session up again, and each ticket costs its login an encryption and a place in our memory.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), binding })
     }

@@ -15,6 +15,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::error::{Party, SessionError, Stage};
+use crate::read_ahead::ReadAhead;
 use crate::refusal::Refusal;
 use crate::stream::{self, Stream};
 use crate::tls::{self, UpstreamVerification};
@@ -262,7 +263,7 @@ impl Unverified {
         let name = verification.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| refused("the server's name fits no certificate".to_owned()))?;
         let connector = TlsConnector::from(Arc::clone(&verification.config));
-        let secured = tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, socket)).await;
+        let secured = tokio::time::timeout(TLS_TIMEOUT, connector.connect(name, ReadAhead::new(socket))).await;
         let tls = secured.map_err(|_| refused("TLS: too slow".to_owned()))?.map_err(|error| refused(format!("TLS: {error}")))?;
         let binding = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first()).and_then(tls::end_point);
         let by = match verification.mode {

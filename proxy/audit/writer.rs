@@ -1,4 +1,6 @@
-//! One thread writes the file: what waits is written together and synced once, so that many logins share one disk write.
+//! One thread writes the file: what waits is written together and synced once, so that many logins share one disk write. A line for which
+//! nobody waits is written at once too, and is on disk with the next sync, [`LATE`] later at most: a login does not queue behind the sync of
+//! a session that ended. What the process wrote survives its own end in any case.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -7,10 +9,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::record;
 use crate::metrics::Metrics;
@@ -20,6 +24,8 @@ const QUEUE: usize = 1 << 20;
 const STOPPED: &str = "the writer has stopped";
 /// Lines that are written and synced together.
 const BATCH: usize = 512;
+/// What nobody waits for is on disk after this time.
+const LATE: Duration = Duration::from_secs(1);
 
 pub(super) struct Entry {
     line: Vec<u8>,
@@ -43,16 +49,17 @@ impl Writer {
     pub(super) fn start(path: &Path, metrics: Arc<Metrics>) -> Result<Self, String> {
         let shown = |error: std::io::Error| format!("the audit record {}: {error}", path.display());
         let left_open = left_open(path).map_err(shown)?;
-        let mut file = append(path).map_err(shown)?;
+        let mut file = Record::append(path).map_err(shown)?;
         if !left_open.is_empty() {
             let lines: Vec<u8> = left_open.iter().flat_map(|session| record::crashed(session)).collect();
-            file.write_all(&lines).and_then(|()| sync(&file)).map_err(shown)?;
+            file.file.write_all(&lines).and_then(|()| file.sync()).map_err(shown)?;
             tracing::info!(sessions = left_open.len(), "sessions of an earlier process were closed in the audit record as crashed");
         }
         let (queue, entries) = mpsc::channel(QUEUE);
         let (path, well) = (path.to_owned(), Arc::new(AtomicBool::new(true)));
         let told = Arc::clone(&well);
-        let write = move || write_all(file, &path, entries, &metrics, &told);
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(shown)?;
+        let write = move || clock.block_on(write_all(file, &path, entries, &metrics, &told));
         std::thread::Builder::new().name("audit".to_owned()).spawn(write).map_err(shown)?;
         Ok(Self { queue, well })
     }
@@ -91,21 +98,53 @@ impl Writer {
     }
 }
 
-fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
+async fn write_all(mut record: Record, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
     let mut batch = Vec::with_capacity(BATCH);
     // A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
     let mut torn = false;
-    while entries.blocking_recv_many(&mut batch, BATCH) > 0 {
+    // Since when lines are not on disk, and how many.
+    let mut late: Option<(Instant, usize)> = None;
+    loop {
+        let more = entries.recv_many(&mut batch, BATCH);
+        let count = match late {
+            None => more.await,
+            Some((since, lines)) => match timeout(LATE.saturating_sub(since.elapsed()), more).await {
+                Ok(count) => count,
+                Err(_) => {
+                    late = None;
+                    if let Err(error) = record.sync() {
+                        well.store(false, Ordering::Relaxed);
+                        tracing::error!(%error, lines, "the audit record cannot be written");
+                        (0..lines).for_each(|_| metrics.audit_failure());
+                    }
+                    continue;
+                }
+            },
+        };
+        if count == 0 {
+            break;
+        }
         if batch.iter().any(|entry| entry.reopen) {
-            match append(path) {
-                Ok(fresh) => file = fresh,
+            match Record::append(path) {
+                Ok(fresh) => {
+                    // What is late is in the old one.
+                    let _ = record.sync();
+                    record = fresh;
+                }
                 Err(error) => tracing::error!(%error, "the audit record cannot be opened anew; the old file is kept"),
             }
         }
         let mut bytes = if torn { b"\n".to_vec() } else { Vec::new() };
         bytes.extend(batch.iter().flat_map(|entry| entry.line.iter().copied()));
-        let wrote = file.write_all(&bytes).and_then(|()| sync(&file)).map_err(|error| error.to_string());
+        let waited_for = batch.iter().any(|entry| entry.done.is_some());
+        let wrote = record.file.write_all(&bytes);
         torn = wrote.is_err();
+        let wrote = wrote.and_then(|()| if waited_for { record.sync() } else { Ok(()) }).map_err(|error| error.to_string());
+        late = match late {
+            _ if waited_for => None,
+            Some((since, lines)) => Some((since, lines.saturating_add(count))),
+            None => Some((Instant::now(), count)),
+        };
         well.store(wrote.is_ok(), Ordering::Relaxed);
         if let Err(error) = &wrote {
             tracing::error!(error, lines = batch.len(), "the audit record cannot be written");
@@ -118,11 +157,26 @@ fn write_all(mut file: File, path: &Path, mut entries: mpsc::Receiver<Entry>, me
             }
         }
     }
+    let _ = record.sync();
 }
 
-/// A pipe to a collector has no disk to be on.
-fn sync(file: &File) -> std::io::Result<()> {
-    if file.metadata()?.is_file() { file.sync_data() } else { Ok(()) }
+/// The open file.
+struct Record {
+    file: File,
+    /// A pipe to a collector has no disk to be on.
+    on_disk: bool,
+}
+
+impl Record {
+    fn append(path: &Path) -> std::io::Result<Self> {
+        let file = append(path)?;
+        let on_disk = file.metadata()?.is_file();
+        Ok(Self { file, on_disk })
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        if self.on_disk { self.file.sync_data() } else { Ok(()) }
+    }
 }
 
 fn append(path: &Path) -> std::io::Result<File> {

@@ -22,6 +22,7 @@ use crate::audit::Audit;
 use crate::ca::LocalCa;
 use crate::link::{Claimed, Doorway, Link, Stages};
 use crate::metrics::Metrics;
+use crate::read_ahead::ReadAhead;
 use crate::server::Proxy;
 use crate::stream::Stream;
 use crate::tls::ServerIdentity;
@@ -118,7 +119,7 @@ impl Bench {
         let config = ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
         let Stream::Tcp(socket) = client.take() else { panic!("TLS on something that is not TCP") };
         let name = ServerName::try_from("localhost").unwrap();
-        *client = Stream::TlsClient(Box::new(TlsConnector::from(Arc::new(config)).connect(name, socket).await?));
+        *client = Stream::TlsClient(Box::new(TlsConnector::from(Arc::new(config)).connect(name, ReadAhead::new(socket)).await?));
         Ok(())
     }
 
@@ -126,7 +127,7 @@ impl Bench {
     pub(super) async fn tls(&self) -> (Stream, Stream) {
         let (mut theirs, ours) = tcp().await;
         let Stream::Tcp(ours) = ours else { panic!() };
-        let accepting = self.link.door.identity.as_ref().unwrap().acceptor.accept(ours);
+        let accepting = self.link.door.identity.as_ref().unwrap().acceptor.accept(ReadAhead::new(ours));
         let (connected, accepted) = tokio::join!(self.secure(&mut theirs), accepting);
         connected.unwrap();
         (theirs, Stream::TlsServer(Box::new(accepted.unwrap())))

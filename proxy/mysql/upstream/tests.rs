@@ -14,6 +14,7 @@ use super::*;
 use crate::mysql::sample::{self, Client};
 use crate::mysql::wire::{ClientFirst, client_first};
 use crate::mysql::{NAME, PREFACE};
+use crate::read_ahead::ReadAhead;
 use crate::upstream::VerifiedBy;
 
 const SCRAMBLE: [u8; 20] = *b"scramble of 20 bytes";
@@ -122,7 +123,7 @@ async fn secure(mut client: Client, acceptor: TlsAcceptor) -> (Capabilities, Cli
     let Ok(ClientFirst::Tls { capabilities, max_packet, charset }) = client_first(&request) else { panic!("{request:?}") };
     assert_eq!((max_packet, charset), (1 << 24, 45));
     let Stream::Tcp(socket) = client.stream else { panic!("TLS on something that is not TCP") };
-    let tls = acceptor.accept(socket).await.unwrap();
+    let tls = acceptor.accept(ReadAhead::new(socket)).await.unwrap();
     (capabilities, Client { stream: Stream::TlsServer(Box::new(tls)), packets: client.packets })
 }
 
