@@ -4,7 +4,9 @@
 use std::thread;
 use std::time::Instant;
 
-use crate::bed::{Config, Dsn, Keyward, Kv, Login, Method, Postgres, Psql, Recorder, bao, canary, eventually, postgres15, psql};
+use crate::bed::{
+    Config, Dsn, Keyward, Kv, Login, Method, Postgres, Psql, Recorder, bao, canary, eventually, postgres15, postgres18, psql,
+};
 
 /// alice may reach `orders`, whose login is in the store.
 struct Scene {
@@ -51,9 +53,9 @@ impl Scene {
 }
 
 /// A new password for the role in the database; the store is told by the test.
-fn change(app: &mut Login) {
+fn change(server: &Postgres, app: &mut Login) {
     app.password = canary();
-    postgres15().sql("postgres", &format!("ALTER ROLE {} PASSWORD '{}'", app.name, app.password));
+    server.sql("postgres", &format!("ALTER ROLE {} PASSWORD '{}'", app.name, app.password));
 }
 
 #[test]
@@ -62,7 +64,7 @@ fn twenty_logins_at_once_read_the_secret_once_and_once_again_when_it_has_changed
     let scene = Scene::kv(&kv, &app, "");
     scene.all_log_in_at_once_as(&app);
     assert_eq!(scene.reads("kv_read"), 1);
-    change(&mut app);
+    change(postgres15(), &mut app);
     kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
     scene.all_log_in_at_once_as(&app);
     assert_eq!(scene.reads("kv_read"), 2);
@@ -78,7 +80,7 @@ fn a_password_that_changed_in_the_database_alone_is_read_again_and_not_tried_aga
     let scene = Scene::new(&way.address, &format!("credential: {path}"), &path, "");
     scene.keyward.expect_log("upstream_login_rejected");
     scene.logs_in_as(&app);
-    change(&mut app);
+    change(postgres15(), &mut app);
     let begin = Instant::now();
     for _ in 0..5 {
         let output = psql(&scene.alice, "SELECT 1");
@@ -93,6 +95,62 @@ fn a_password_that_changed_in_the_database_alone_is_read_again_and_not_tried_aga
     // The store learns of it. Nobody has to wait until the cache forgets.
     kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
     eventually("the next login has it", || (psql(&scene.alice, "SELECT 1").code == Some(0)).then_some(()));
+}
+
+#[test]
+fn a_cached_password_logs_in_again_and_again_bound_to_the_channel_and_so_does_the_next_one() {
+    for server in [postgres15(), postgres18()] {
+        let (kv, mut app) = (bao().mount_kv2(), server.login(Method::ScramTls));
+        kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+        let path = kv.path("orders");
+        let tls = format!("tls: {{ mode: verify-full, ca: \"{}\" }}, require_auth: scram-sha-256", server.ca().display());
+        let scene = Scene::new(&server.address(), &format!("credential: {path}, {tls}"), &path, "");
+        for reads in 1..=2 {
+            for _ in 0..3 {
+                scene.logs_in_as(&app);
+            }
+            scene.all_log_in_at_once_as(&app);
+            assert_eq!(scene.reads("kv_read"), reads);
+            change(server, &mut app);
+            kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+        }
+    }
+}
+
+#[test]
+fn servers_that_stored_a_password_with_one_salt_or_with_their_own_let_in_who_has_it() {
+    let (kv, mut app) = (bao().mount_kv2(), postgres15().login(Method::Scram));
+    let other = postgres18().login(Method::Scram);
+    let secret = |app: &Login, other: &Login| {
+        kv.put("orders", &[("username", &app.name), ("password", &app.password), ("other", &other.name)]);
+    };
+    let path = kv.path("orders");
+    let alice = canary();
+    let mut config = Config::new().store("corp", bao(), &bao().approle(&[&path]));
+    for (name, server, key) in [("orders", postgres15(), "username"), ("copy", postgres18(), "other")] {
+        let credential = format!("username: \"{path}?{key}\", password: \"{path}?password\"");
+        let body = format!("address: \"{}\", database: postgres, store: corp, {credential}", server.address());
+        config = config.connection(name, &body).allow("alice", name);
+    }
+    secret(&app, &other);
+    let stored = |app: &Login| postgres15().sql("postgres", &format!("SELECT rolpassword FROM pg_authid WHERE rolname = '{}'", app.name));
+    let copy = |stored: &str| postgres18().sql("postgres", &format!("ALTER ROLE {} PASSWORD '{stored}'", other.name));
+    copy(&stored(&app));
+    let keyward = Keyward::start(&config.user("alice", &alice));
+    let log_in = |connection: &str| psql(&keyward.dsn("alice", &alice, connection), "SELECT current_user").ok().to_owned();
+    let all = |app: &Login| {
+        for _ in 0..2 {
+            assert_eq!((log_in("orders"), log_in("copy")), (app.name.clone(), other.name.clone()));
+        }
+    };
+    all(&app);
+    // The same password with another salt, as each server that is told it by itself makes one.
+    copy(&app.password);
+    all(&app);
+    change(postgres15(), &mut app);
+    copy(&stored(&app));
+    secret(&app, &other);
+    all(&app);
 }
 
 #[test]
