@@ -7,6 +7,7 @@
 //! gate.signed(…), gate.public_key(…)   identity/   the same, by a key  → Identity (would_accept: the question before)
 //! gate.authorise(&identity, asked)     policy/     the rules           → Grant (carries the connection that it resolved)
 //! gate.lease(&grant)                   store/      KV, static, dynamic → Lease (holds the Credential)
+//! credential.scram(offered, binding)   scram/      the login upstream by a password's keys, which never leave this crate
 //! gate.refetch(&grant, lease)          store/      the upstream rejected a cached credential: once more, if it changed
 //! drop(lease) after the upstream is closed         → revoked, journalled, retried
 //! ```
