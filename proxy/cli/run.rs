@@ -17,6 +17,7 @@ use super::{DONE, FAILED, WRONG, failed, runtime};
 use crate::admin::{http, socket};
 use crate::audit::{self, Audit};
 use crate::ca::LocalCa;
+use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
 use crate::server::{Proxy, Server};
@@ -90,7 +91,8 @@ async fn serve(config: Config, stamp: Option<Stamp>) -> Result<(), String> {
     };
     let operators = admin_socket(state.path());
     let listener = socket::open(&operators).map_err(|error| format!("{}: {error}", operators.display()))?;
-    let server = Arc::new(Server::new(Arc::clone(&proxy)));
+    let lanes = Arc::new(Lanes::start().map_err(|error| format!("the threads that serve: {error}"))?);
+    let server = Arc::new(Server::new(Arc::clone(&proxy), Arc::clone(&lanes)));
     server.commit(server.prepare(&config, &ca)?);
     proxy.opened();
     warn_of_few_files(&config);
