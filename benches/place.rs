@@ -3,6 +3,9 @@
 use crate::bed::{Config, Dsn, Keyward, Login, Method, Postgres, bao, canary};
 use crate::peers::{Peer, Upstream};
 
+/// The variable that names another build of Keyward.
+const BESIDE: &str = "KEYWARD_BENCH_BESIDE";
+
 /// Where TLS is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tls {
@@ -33,6 +36,8 @@ impl Tls {
 pub struct Place {
     pub postgres: Postgres,
     pub keyward: Keyward,
+    /// Another build, whose binary this variable names: to see what a change did.
+    beside: Option<Keyward>,
     app: Login,
     alice: String,
     haproxy: Peer,
@@ -70,11 +75,13 @@ impl Place {
             .user("alice", &alice)
             .allow("alice", "*");
         let keyward = Keyward::start(&config);
+        let beside = std::env::var(BESIDE).ok();
+        let beside = beside.map(|other| Keyward::start_under(&["sh", "-c", &format!("shift; exec '{other}' \"$@\""), "sh"], &config));
         postgres.sql("postgres", "GRANT ALL ON SCHEMA public TO public");
         let haproxy = Peer::haproxy(postgres.port);
         let pgbouncer = Peer::pgbouncer(&postgres, &app, Upstream::Plain);
         let pgbouncer_tls = Peer::pgbouncer(&postgres, &app, Upstream::Verified);
-        Self { postgres, keyward, app, alice, haproxy, pgbouncer, pgbouncer_tls }
+        Self { postgres, keyward, beside, app, alice, haproxy, pgbouncer, pgbouncer_tls }
     }
 
     /// Around all of them.
@@ -89,15 +96,17 @@ impl Place {
         let direct = || self.direct(tls);
         let through = |peer: &Peer| direct().with("port", &peer.port.to_string());
         let [tracked, raw] = if tls == Tls::Both { ["tracked_tls", "raw_tls"] } else { ["tracked", "raw"] };
-        let keyward = |connection| self.keyward.dsn("alice", &self.alice, connection).with("sslmode", tls.sslmode());
+        let to = |keyward: &Keyward, connection| keyward.dsn("alice", &self.alice, connection).with("sslmode", tls.sslmode());
         let pgbouncer = if tls == Tls::Both { &self.pgbouncer_tls } else { &self.pgbouncer };
         let way = |name, dsn, between: &[u32]| Way { name, dsn, between: between.to_vec() };
-        vec![
+        let mut ways = vec![
             way("direct", direct(), &[]),
             way("haproxy", through(&self.haproxy), &[self.haproxy.pid()]),
             way("pgbouncer", through(pgbouncer), &[pgbouncer.pid()]),
-            way("keyward raw", keyward(raw), &[self.keyward.pid()]),
-            way("keyward", keyward(tracked), &[self.keyward.pid()]),
-        ]
+            way("keyward raw", to(&self.keyward, raw), &[self.keyward.pid()]),
+            way("keyward", to(&self.keyward, tracked), &[self.keyward.pid()]),
+        ];
+        ways.extend(self.beside.as_ref().map(|beside| way("keyward beside", to(beside, tracked), &[beside.pid()])));
+        ways
     }
 }

@@ -74,7 +74,11 @@ impl Race<'_> {
         let mut entries: Vec<Entry> =
             self.contestants.iter().map(|one| Entry { name: one.name, values: Vec::new(), cpu: Vec::new() }).collect();
         for round in 0..=rounds {
-            for (contestant, entry) in self.contestants.iter_mut().zip(&mut entries) {
+            // There and back again: nobody runs always behind the same one.
+            let last = self.contestants.len().saturating_sub(1);
+            for place in 0..=last {
+                let number = if round % 2 == 0 { place } else { last - place };
+                let (contestant, entry) = (&mut self.contestants[number], &mut entries[number]);
                 let before = cpu_seconds(&contestant.between);
                 let lap = (contestant.lap)();
                 let spent = cpu_seconds(&contestant.between) - before;
