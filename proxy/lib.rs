@@ -3,7 +3,7 @@
 //! One session, from its first byte to its last:
 //!
 //! ```text
-//! server.rs    accept → a lane (an event loop per core) → handshake budget → span{link id} → protocol.serve(client)
+//! server.rs    accept → handshake budget → span{link id} → a task, tracked → protocol.serve(client)
 //!   postgres/  startup, within a deadline and a size; TLS; a cancel request is answered here and ends here
 //!   mysql/     our greeting, the client's answer, within the same; TLS
 //!   ssh/       the first key exchange, within the same
@@ -34,7 +34,6 @@ pub mod budget;
 pub mod ca;
 pub mod cli;
 pub mod error;
-pub mod lanes;
 pub mod link;
 pub mod listen;
 pub mod logging;

@@ -7,33 +7,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use keyward_config::ListenAddress;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::stream::{self, Stream};
 
 /// Half-open and not yet accepted connections that the kernel keeps for a listener.
 const BACKLOG: u32 = 1024;
-
-/// A client's socket that is in no event loop yet.
-pub enum Accepted {
-    /// TCP.
-    Tcp(std::net::TcpStream),
-    /// A unix socket.
-    Unix(std::os::unix::net::UnixStream),
-}
-
-impl Accepted {
-    /// In the event loop of the task that calls this, for good.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn into_stream(self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(socket) => TcpStream::from_std(socket).map(Stream::Tcp),
-            Self::Unix(socket) => UnixStream::from_std(socket).map(Stream::Unix),
-        }
-    }
-}
 
 /// A bound socket.
 pub enum Socket {
@@ -64,14 +43,14 @@ impl Socket {
     ///
     /// # Errors
     /// The socket's.
-    pub async fn accept(&self) -> io::Result<(Accepted, Option<SocketAddr>)> {
+    pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
                 stream::tune(&socket)?;
-                Ok((Accepted::Tcp(socket.into_std()?), Some(peer)))
+                Ok((Stream::Tcp(socket), Some(peer)))
             }
-            Self::Unix(listener) => Ok((Accepted::Unix(listener.accept().await?.0.into_std()?), None)),
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), None)),
         }
     }
 

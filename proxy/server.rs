@@ -25,9 +25,8 @@ use crate::audit::{Audit, Denied};
 use crate::budget::Handshakes;
 use crate::ca::LocalCa;
 use crate::error::{Party, SessionError, Stage};
-use crate::lanes::Lanes;
 use crate::link::{Claimed, Doorway, Link};
-use crate::listen::{Accepted, Socket};
+use crate::listen::Socket;
 use crate::metrics::Metrics;
 use crate::protocol::{self, Kind, Served};
 use crate::proxy_protocol;
@@ -153,7 +152,6 @@ impl Proxy {
 /// The listeners of the process.
 pub struct Server {
     proxy: Arc<Proxy>,
-    lanes: Arc<Lanes>,
     open: Mutex<HashMap<ListenAddress, Open>>,
 }
 
@@ -176,8 +174,8 @@ pub struct Prepared(Vec<(ListenAddress, Door, Option<Socket>)>);
 impl Server {
     /// A server without listeners.
     #[must_use]
-    pub fn new(proxy: Arc<Proxy>, lanes: Arc<Lanes>) -> Self {
-        Self { proxy, lanes, open: Mutex::default() }
+    pub fn new(proxy: Arc<Proxy>) -> Self {
+        Self { proxy, open: Mutex::default() }
     }
 
     /// Makes the listeners of the file ready: new ones are bound, nothing is closed yet. Dropping the result leaves all as it is.
@@ -219,7 +217,7 @@ impl Server {
             tracing::info!(protocol = door.way.protocol, address = socket.shown(), "listening");
             let door = Arc::new(ArcSwap::from_pointee(door));
             let stop = self.proxy.draining.child_token();
-            tokio::spawn(accept(Arc::clone(&self.proxy), Arc::clone(&self.lanes), socket, Arc::clone(&door), stop.clone()));
+            tokio::spawn(accept(Arc::clone(&self.proxy), socket, Arc::clone(&door), stop.clone()));
             open.insert(address, Open { door, stop });
         }
     }
@@ -248,14 +246,14 @@ impl Door {
     }
 }
 
-async fn accept(proxy: Arc<Proxy>, lanes: Arc<Lanes>, socket: Socket, door: Arc<ArcSwap<Door>>, stop: CancellationToken) {
+async fn accept(proxy: Arc<Proxy>, socket: Socket, door: Arc<ArcSwap<Door>>, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((accepted, peer)) => lanes.run(&proxy.links, link(Arc::clone(&proxy), Arc::clone(&door), accepted, peer)),
+            Ok((stream, peer)) => drop(proxy.links.spawn(link(Arc::clone(&proxy), Arc::clone(&door), stream, peer))),
             // The connection itself failed: the next one may be fine.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
             Err(error) => {
@@ -268,11 +266,7 @@ async fn accept(proxy: Arc<Proxy>, lanes: Arc<Lanes>, socket: Socket, door: Arc<
 }
 
 /// One link from its first byte to its last.
-async fn link(proxy: Arc<Proxy>, listener: Arc<ArcSwap<Door>>, accepted: Accepted, peer: Option<SocketAddr>) {
-    let mut stream = match accepted.into_stream() {
-        Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%error, "accept"),
-    };
+async fn link(proxy: Arc<Proxy>, listener: Arc<ArcSwap<Door>>, mut stream: Stream, peer: Option<SocketAddr>) {
     let door = listener.load_full();
     proxy.metrics.link(door.way.protocol);
     let Some(mut link) = enter(&proxy, &door, &mut stream, peer).await else { return };

@@ -17,7 +17,6 @@ use super::{DONE, FAILED, WRONG, failed, runtime};
 use crate::admin::{http, socket};
 use crate::audit::{self, Audit};
 use crate::ca::LocalCa;
-use crate::lanes::Lanes;
 use crate::metrics::Metrics;
 use crate::reload::{self, Reloader};
 use crate::server::{Proxy, Server};
@@ -91,8 +90,7 @@ async fn serve(config: Config, stamp: Option<Stamp>) -> Result<(), String> {
     };
     let operators = admin_socket(state.path());
     let listener = socket::open(&operators).map_err(|error| format!("{}: {error}", operators.display()))?;
-    let lanes = Arc::new(Lanes::start().map_err(|error| format!("the threads that serve: {error}"))?);
-    let server = Arc::new(Server::new(Arc::clone(&proxy), Arc::clone(&lanes)));
+    let server = Arc::new(Server::new(Arc::clone(&proxy)));
     server.commit(server.prepare(&config, &ca)?);
     proxy.opened();
     warn_of_few_files(&config);
