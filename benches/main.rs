@@ -4,8 +4,10 @@
 //! race.rs      contestants in turns, medians and quartiles of their ratios      report.rs   tables and goals
 //! peers.rs     haproxy and pgbouncer                                          place.rs    the servers, Keyward, and the ways to them
 //! stub.rs      a server that lets everybody in, inside the bench            lean.rs     a client of which thousands cost little
-//! queries.rs   small queries      connect.rs   from nothing to the first row      bulk.rs   COPY, dumps, ssh
-//! idle.rs      memory and CPU of sessions that say nothing      instructions.rs   per query, by callgrind      store.rs   a store under load
+//! mysql_place.rs   the same for MariaDB                                       stages.rs   what Keyward's metrics say of a login's stages
+//! queries.rs   small queries (mysql_queries.rs: to MariaDB)      connect.rs   from nothing to the first row      bulk.rs   COPY, dumps
+//! ssh.rs       bulk and connects by SSH      idle.rs   memory and CPU of sessions that say nothing      store.rs   a store under load
+//! instructions.rs   per query, by callgrind
 //! ```
 //!
 //! `cargo bench` measures; `cargo test --bench keyward` runs all of it as small as it goes, and judges nothing.

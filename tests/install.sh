@@ -109,6 +109,7 @@ wanted_for_benches() {
   PATH="$PATH:/usr/sbin" command -v pgbouncer > /dev/null || echo pgbouncer
   command -v sysbench > /dev/null || echo sysbench
   command -v valgrind > /dev/null && command -v vgdb > /dev/null || echo valgrind
+  PATH="$PATH:/usr/sbin" command -v ss > /dev/null || echo iproute2
 }
 
 install_debian() {
