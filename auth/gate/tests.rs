@@ -65,6 +65,40 @@ async fn a_clear_text_password_is_checked_against_either_form_at_the_same_cost_f
 }
 
 #[tokio::test]
+async fn a_password_that_was_right_a_short_while_ago_costs_no_slow_hash_again_and_opens_no_more_than_before() {
+    let sections = users() + CONNECTIONS;
+    let gate = open(&sections);
+    let computations = || gate.hashing.computations().load(Ordering::Relaxed);
+    for (user, elsewhere) in [("alice", "203.0.113.8"), ("bob", "203.0.113.9")] {
+        let (here, elsewhere) = (source("192.0.2.1"), source(elsewhere));
+        for (from, costs) in [(here, 1), (here, 0), (elsewhere, 0)] {
+            let before = computations();
+            let identity = gate.password(user, secret("right"), from).await.unwrap();
+            assert_eq!((identity.user().as_str(), computations() - before), (user, costs), "{user}");
+        }
+        // Whoever guesses pays for each guess, and locks the pair: then the right one is of no use either.
+        for _ in 0..2 {
+            let before = computations();
+            assert_eq!(gate.password(user, secret("guess"), elsewhere).await.unwrap_err(), AuthFailure::NotAuthenticated);
+            assert_eq!(computations() - before, 1, "{user}");
+        }
+        assert_eq!(gate.password(user, secret("right"), elsewhere).await.unwrap_err(), AuthFailure::Locked);
+        // A reload: another verifier of the same password, of another one, and none.
+        let before = computations();
+        replace(&gate, &(users() + CONNECTIONS)).0.unwrap();
+        assert!(gate.password(user, secret("right"), here).await.is_ok());
+        assert_eq!(computations() - before, 1, "{user}: the slow hash is another one");
+        let other = format!("users: {{ {user}: {{ password: '{}' }} }}\n", Verifier::make_scram(&secret("other")).unwrap());
+        replace(&gate, &other).0.unwrap();
+        assert_eq!(gate.password(user, secret("right"), here).await.unwrap_err(), AuthFailure::NotAuthenticated);
+        replace(&gate, "users: {}\n").0.unwrap();
+        let gone = gate.password(user, secret("right"), source("198.51.100.7")).await;
+        assert_eq!(gone.unwrap_err(), AuthFailure::NotAuthenticated, "{user} is gone");
+        replace(&gate, &sections).0.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn where_stored_forms_differ_a_user_who_does_not_exist_looks_like_some_who_do() {
     let scram = |count: u32, salt: &str| format!("SCRAM-SHA-256${count}:{salt}${0}:{0}", "A".repeat(43) + "=");
     let argon2 = Verifier::make_argon2(&secret("x")).unwrap();

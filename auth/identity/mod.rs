@@ -5,12 +5,13 @@
 //! hash computations. And failures count for the pair of user and address (lockout.rs), so that nobody locks a stranger out.
 //!
 //! scram.rs: the server half of crate::scram, as PostgreSQL's "SASL Authentication" has it; password.rs: a clear-text password against either stored
-//! form; verifier.rs: the stored forms; key.rs: a public key of his, or a certificate of one (RFC 4252, PROTOCOL.certkeys).
+//! form, and proven.rs what it remembers of them; verifier.rs: the stored forms; key.rs: a public key of his, or a certificate of one (RFC 4252, PROTOCOL.certkeys).
 
 mod capped;
 mod key;
 mod lockout;
 mod password;
+mod proven;
 mod salt;
 mod scram;
 mod users;

@@ -1,7 +1,8 @@
 //! A clear-text password against either stored form, where a listener asks for one inside TLS.
 //!
 //! Hashing is slow on purpose, so it has a queue of its own: half of the cores, 64 logins waiting, and once half of those places are taken,
-//! no more than 8 from one address; the next one is told that we are busy. Strangers cannot take all cores from sessions, nor one of them the whole queue from the others.
+//! no more than 8 from one address; the next one is told that we are busy. Strangers cannot take all cores from sessions, nor one of them the
+//! whole queue from the others. A password that was found right a short while ago (proven.rs) waits in no queue.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::lockout::Attempt;
+use super::proven::Proven;
 use super::users::Candidate;
 use super::{AuthFailure, Identity, Proof, Source, ThrottleKey, Verifier};
 use crate::Secret;
@@ -28,6 +30,7 @@ pub(crate) struct Hashing {
     cores: Arc<Semaphore>,
     addresses: Arc<Mutex<HashMap<ThrottleKey, usize>>>,
     computations: Arc<AtomicU64>,
+    proven: Arc<Proven>,
 }
 
 impl Hashing {
@@ -38,6 +41,7 @@ impl Hashing {
             cores: Arc::new(Semaphore::new(cores)),
             addresses: Arc::default(),
             computations: Arc::default(),
+            proven: Arc::new(Proven::new()),
         }
     }
 
@@ -54,11 +58,20 @@ impl Hashing {
         (proof, source): (Proof, Source),
         attempt: Attempt,
     ) -> Result<Identity, AuthFailure> {
+        let mark = self.proven.mark(&verifier, &password);
+        let candidate = match candidate {
+            Some(candidate) if self.proven.holds(mark) => {
+                attempt.check()?;
+                attempt.succeeded();
+                return Ok(candidate.proven(proof, source));
+            }
+            candidate => candidate,
+        };
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| AuthFailure::Busy)?;
         let crowded = self.places.available_permits() < WAITING / 2;
         let of_address = Place::take(&self.addresses, source.throttle_key(), crowded).ok_or(AuthFailure::Busy)?;
         let core = Arc::clone(&self.cores).acquire_owned().await.map_err(|_| AuthFailure::Busy)?;
-        let computations = Arc::clone(&self.computations);
+        let (computations, proven) = (Arc::clone(&self.computations), Arc::clone(&self.proven));
         // The permits go with the hash, which runs to its end, and reports its outcome, even if the client vanishes meanwhile.
         let hashed = tokio::task::spawn_blocking(move || {
             let (_place, _of_address, _core) = (place, of_address, core);
@@ -67,6 +80,7 @@ impl Hashing {
             let fits = verifier.accepts(&password);
             match candidate {
                 Some(candidate) if fits => {
+                    proven.remember(mark);
                     attempt.succeeded();
                     Ok(candidate.proven(proof, source))
                 }

@@ -104,6 +104,26 @@ impl Verifier {
         }
     }
 
+    /// Everything that tells it from other verifiers, in parts; none is the beginning of another one's.
+    pub(super) fn feed(&self, take: &mut dyn FnMut(&[u8])) {
+        match &self.0 {
+            Form::Scram(scram) => {
+                take(b"scram");
+                take(&scram.iterations.get().to_be_bytes());
+                take(&scram.stored_key);
+                take(&scram.server_key);
+                take(&u64::try_from(scram.salt.len()).unwrap_or(u64::MAX).to_be_bytes());
+                take(&scram.salt);
+            }
+            Form::Argon2(hash) => {
+                let text = hash.to_string();
+                take(b"argon2");
+                take(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+                take(text.as_bytes());
+            }
+        }
+    }
+
     /// What checking a password against it costs, and so what can be measured of it.
     pub(crate) fn cost(&self) -> String {
         match &self.0 {

@@ -18,7 +18,7 @@ use crate::server;
 use crate::stream::Stream;
 
 /// Bytes between a channel and the link inside it, each way.
-const PIPE: usize = 64 * 1024;
+const PIPE: usize = 256 * 1024;
 
 /// Who comes in through a jump, and to what.
 pub(super) struct Visitor {

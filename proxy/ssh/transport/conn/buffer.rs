@@ -3,7 +3,7 @@
 use zeroize::Zeroize;
 
 /// Bytes that an empty queue keeps for the next ones, as long as there are some (see `spare`): what one turn of a relay moves.
-const KEPT: usize = 256 * 1024;
+const KEPT: usize = 512 * 1024;
 /// Bytes of the smallest allocation.
 const SMALLEST: usize = 4096;
 
