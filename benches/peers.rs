@@ -61,7 +61,7 @@ impl Peer {
         let ([key, certificate], users) = (identity.each_ref().map(|path| path.display()), folder.join("users.txt"));
         let clients = 2000.max(pool + 10);
         let config = format!(
-            "[databases]\n* = host=localhost port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+            "[databases]\n* = host=127.0.0.1 port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              pool_mode = session\nmax_client_conn = {clients}\ndefault_pool_size = {pool}\nauth_type = scram-sha-256\nauth_file = {}\n\
              client_tls_sslmode = allow\nclient_tls_key_file = {key}\nclient_tls_cert_file = {certificate}\n{to_server}\n\
              server_idle_timeout = 1\nignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",

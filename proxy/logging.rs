@@ -13,7 +13,7 @@ use tracing_subscriber::{Layer, fmt, registry};
 pub fn start(log: &Log) -> Result<(), String> {
     let filter = log.level.as_deref().unwrap_or("info");
     // By target and level alone: a filter that may look into spans would be asked each time a session moves a byte.
-    let filter: Targets = filter.parse().map_err(|_| "log.level: a filter such as `info` or `keyward=debug`".to_owned())?;
+    let filter = targets(filter).ok_or("log.level: a filter such as `info`, `keyward=debug` or `warn,keyward=debug`")?;
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // Text from peers is escaped where it enters an error (`error::escaped`); no colours: logs are files.
     let layer = match log.format {
@@ -23,4 +23,29 @@ pub fn start(log: &Log) -> Result<(), String> {
     let started = registry().with(layer).with(filter).try_init();
     drop(started);
     Ok(())
+}
+
+/// Levels and `target=level`, with commas between. What the parser would take for the name of a target that nobody has is refused.
+fn targets(text: &str) -> Option<Targets> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let strange = |part: &&str| part.ends_with('=') || part.contains(|letter: char| "[]{}".contains(letter) || letter.is_whitespace());
+    if parts.is_empty() || parts.iter().any(strange) { None } else { parts.join(",").parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_made_of_targets_and_levels_and_of_nothing_else() {
+        let all = targets("warn, keyward=debug,,tokio=off,").unwrap();
+        let would = |target, level| all.would_enable(target, &level);
+        assert!(would("other", Level::WARN) && !would("other", Level::INFO));
+        assert!(would("keyward::relay", Level::DEBUG) && !would("keyward", Level::TRACE) && !would("tokio", Level::ERROR));
+        for wrong in ["", ",", "keyward=", "info,[link]=debug", "keyward[{id}]=debug", "loud=very", "in fo"] {
+            assert!(targets(wrong).is_none(), "{wrong}");
+        }
+    }
 }

@@ -50,7 +50,7 @@ impl ServerIdentity {
             .with_no_client_auth()
             .with_single_cert(leaf.chain, leaf.key)
             .map_err(|error| format!("certificate and key: {error}"))?;
-        // No client of a database takes a session up again, and each ticket costs its login an encryption and a place in our memory.
+        // Hardly a client of a database takes a session up again, and each ticket costs its login an encryption and a place in our memory.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();

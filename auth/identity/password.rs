@@ -59,8 +59,10 @@ impl Hashing {
         attempt: Attempt,
     ) -> Result<Identity, AuthFailure> {
         let mark = self.proven.mark(&verifier, &password);
+        // Asked for whoever it is, known or not.
+        let held = self.proven.holds(mark);
         let candidate = match candidate {
-            Some(candidate) if self.proven.holds(mark) => {
+            Some(candidate) if held => {
                 attempt.check()?;
                 attempt.succeeded();
                 return Ok(candidate.proven(proof, source));

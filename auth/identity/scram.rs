@@ -11,6 +11,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::lockout::Attempt;
 use super::users::Candidate;
@@ -86,9 +87,9 @@ impl ScramServer {
         let signed = format!("{},{},{}", started.client_first_bare, started.server_first, last.without_proof);
         let client_signature = self.sign(&self.verifier.stored_key, &signed);
         let server_signature = self.sign(&self.verifier.server_key, &signed);
-        let mut client_key = last.proof;
+        let mut client_key = Zeroizing::new(last.proof);
         mask(&mut client_key, client_signature);
-        let stored_key = bytes32(digest::digest(&digest::SHA256, &client_key).as_ref());
+        let stored_key = bytes32(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref());
         let fits = bool::from(stored_key.ct_eq(&self.verifier.stored_key));
         match self.candidate {
             Some(candidate) if fits => {

@@ -98,25 +98,17 @@ impl Writer {
     }
 }
 
-async fn write_all(mut record: Record, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
+async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
+    let mut writing = Writing { record, torn: false, late: None, metrics, well };
     let mut batch = Vec::with_capacity(BATCH);
-    // A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
-    let mut torn = false;
-    // Since when lines are not on disk, and how many.
-    let mut late: Option<(Instant, usize)> = None;
     loop {
         let more = entries.recv_many(&mut batch, BATCH);
-        let count = match late {
+        let count = match &writing.late {
             None => more.await,
-            Some((since, lines)) => match timeout(LATE.saturating_sub(since.elapsed()), more).await {
+            Some(late) => match timeout(LATE.saturating_sub(late.since.elapsed()), more).await {
                 Ok(count) => count,
                 Err(_) => {
-                    late = None;
-                    if let Err(error) = record.sync() {
-                        well.store(false, Ordering::Relaxed);
-                        tracing::error!(%error, lines, "the audit record cannot be written");
-                        (0..lines).for_each(|_| metrics.audit_failure());
-                    }
+                    let _ = writing.sync();
                     continue;
                 }
             },
@@ -128,36 +120,68 @@ async fn write_all(mut record: Record, path: &Path, mut entries: mpsc::Receiver<
             match Record::append(path) {
                 Ok(fresh) => {
                     // What is late is in the old one.
-                    let _ = record.sync();
-                    record = fresh;
+                    let _ = writing.sync();
+                    writing.record = fresh;
                 }
                 Err(error) => tracing::error!(%error, "the audit record cannot be opened anew; the old file is kept"),
             }
         }
-        let mut bytes = if torn { b"\n".to_vec() } else { Vec::new() };
+        writing.take(&mut batch);
+    }
+    let _ = writing.sync();
+}
+
+/// The file, and what of it is not on disk.
+struct Writing<'a> {
+    record: Record,
+    /// A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
+    torn: bool,
+    late: Option<Late>,
+    metrics: &'a Metrics,
+    well: &'a AtomicBool,
+}
+
+/// Lines that are written and not on disk.
+struct Late {
+    since: Instant,
+    lines: usize,
+}
+
+impl Writing<'_> {
+    /// Writes these, and tells those who wait.
+    fn take(&mut self, batch: &mut Vec<Entry>) {
+        let mut bytes = if self.torn { b"\n".to_vec() } else { Vec::new() };
         bytes.extend(batch.iter().flat_map(|entry| entry.line.iter().copied()));
-        let waited_for = batch.iter().any(|entry| entry.done.is_some());
-        let wrote = record.file.write_all(&bytes);
-        torn = wrote.is_err();
-        let wrote = wrote.and_then(|()| if waited_for { record.sync() } else { Ok(()) }).map_err(|error| error.to_string());
-        late = match late {
-            _ if waited_for => None,
-            Some((since, lines)) => Some((since, lines.saturating_add(count))),
-            None => Some((Instant::now(), count)),
-        };
-        well.store(wrote.is_ok(), Ordering::Relaxed);
+        let mut wrote = self.record.file.write_all(&bytes).map_err(|error| error.to_string());
+        self.torn = wrote.is_err();
         if let Err(error) = &wrote {
+            self.well.store(false, Ordering::Relaxed);
             tracing::error!(error, lines = batch.len(), "the audit record cannot be written");
-        }
-        for entry in batch.drain(..) {
-            match entry.done {
-                Some(done) => drop(done.send(wrote.clone())),
-                None if wrote.is_err() => metrics.audit_failure(),
-                None => {}
+            batch.iter().filter(|entry| entry.done.is_none()).for_each(|_| self.metrics.audit_failure());
+        } else {
+            let unheard = batch.iter().filter(|entry| entry.done.is_none()).count();
+            let late = self.late.get_or_insert_with(|| Late { since: Instant::now(), lines: 0 });
+            late.lines = late.lines.saturating_add(unheard);
+            // A disk that failed is trusted again once it has shown that it keeps something. And however much comes, it is on disk in time.
+            let overdue = late.since.elapsed() >= LATE || !self.well.load(Ordering::Relaxed);
+            if overdue || batch.iter().any(|entry| entry.done.is_some()) {
+                wrote = self.sync();
             }
         }
+        batch.drain(..).filter_map(|entry| entry.done).for_each(|done| drop(done.send(wrote.clone())));
     }
-    let _ = record.sync();
+
+    /// What was written is on disk then. What failed is told and counted; who waits is not counted here, but where he hears of it.
+    fn sync(&mut self) -> Result<(), String> {
+        let Some(late) = self.late.take() else { return Ok(()) };
+        let synced = self.record.sync().map_err(|error| error.to_string());
+        self.well.store(synced.is_ok(), Ordering::Relaxed);
+        if let Err(error) = &synced {
+            tracing::error!(error, lines = late.lines, "the audit record cannot be written");
+            (0..late.lines).for_each(|_| self.metrics.audit_failure());
+        }
+        synced
+    }
 }
 
 /// The open file.

@@ -23,7 +23,7 @@ use pipe::Pipe;
 const OWN_BACKLOG: usize = 100_000;
 /// Bytes of the longest message, about, and of what is read at once.
 const LONGEST: usize = 31_000;
-const READ: usize = 64 * 1024;
+const READ: usize = 256 * 1024;
 /// The exchanges of both legs before the game begins.
 const FIRST_EXCHANGES: u32 = 2;
 /// Turns in which nothing happened after which nothing will: far more than any of them can come to nothing by chance.
