@@ -48,7 +48,7 @@ fn the_input_is_bounded() {
             client.send(&data(number, 30_000)).unwrap();
         }
         let taken = server.receive(client.output());
-        assert!(taken <= if logged_in { 2 * 64 * 1024 } else { 2 * 4096 }, "{taken}");
+        assert!(taken <= if logged_in { 2 * 256 * 1024 } else { 2 * 4096 }, "{taken}");
         assert_eq!(server.receive(&client.output()[taken..]), 0);
         assert!(server.room().is_empty());
     }
