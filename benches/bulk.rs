@@ -109,11 +109,7 @@ fn race<'a>(what: &str, tls: Tls, scale: &Scale, report: &mut Report, contestant
         return;
     }
     let race = Race { title, unit: "MiB/s", operation: "MiB", better: Better::More, contestants: contestants() };
-    let standing = race.run(scale.rounds);
-    report.standing(&standing);
-    if !scale.smoke {
-        goals(&standing, what, tls, report);
-    }
+    race.contend(scale, report, |standing, report| goals(standing, what, tls, report));
 }
 
 fn goals(standing: &Standing, what: &str, tls: Tls, report: &mut Report) {

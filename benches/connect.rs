@@ -7,8 +7,6 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use crate::Scale;
 use crate::bed::{
@@ -16,7 +14,9 @@ use crate::bed::{
     scratch,
 };
 use crate::mysql_place::MysqlPlace;
+use crate::pgbench;
 use crate::place::{Place, Tls};
+use crate::queries::LIMIT;
 use crate::race::{Better, Contestant, Lap, Race};
 use crate::report::{Bound, Report};
 use crate::stages::{self, Tally};
@@ -162,12 +162,9 @@ impl Fresh {
 
 /// `-C` makes a connection for each transaction, and counts the time that it takes to make it.
 fn pgbench(place: &Place, dsn: &Dsn, script: &Path, connects: u32) -> f64 {
-    let mut command = Command::new(place.postgres.programs().join("bin/pgbench"));
-    command.args(["-n", "-C", "-c", "1", "-t", &connects.to_string(), "-f"]).arg(script).envs(dsn.environment());
-    let output = run_to_end(command, "", Duration::from_secs(120));
-    let said = output.ok();
-    let rate = said.split_once("tps = ").and_then(|(_, rest)| rest.split_whitespace().next()).and_then(|rate| rate.parse::<f64>().ok());
-    1e6 / rate.unwrap_or_else(|| panic!("pgbench says no rate: {said}"))
+    let (connects, script) = (connects.to_string(), script.display().to_string());
+    let said = pgbench::run(&place.postgres, dsn, &["-n", "-C", "-c", "1", "-t", &connects, "-f", &script], LIMIT);
+    1e6 / pgbench::figure(&said, "tps =")
 }
 
 /// `--detach=1` makes a connection for each statement, and one before the first of them, which is closed as it is.
@@ -175,7 +172,7 @@ fn slap(dsn: &MysqlDsn, database: &str, connects: u32) -> f64 {
     let mut command = MysqlClient::Mariadb.tool(MysqlTool::Slap, dsn);
     command.args(["--concurrency=1", "--iterations=1", "--detach=1", "--query=SELECT 1", "--csv"]);
     command.args([format!("--number-of-queries={connects}"), format!("--create-schema={database}")]);
-    let output = run_to_end(command, "", Duration::from_secs(120));
+    let output = run_to_end(command, "", LIMIT);
     // `,mixed,0.512,0.512,0.512,1,200`: an engine, a name, and of all iterations the mean first, in seconds.
     let seconds = output.ok().split(',').nth(2).and_then(|seconds| seconds.parse::<f64>().ok());
     seconds.unwrap_or_else(|| panic!("mariadb-slap says no time: {output:?}")) * 1e6 / f64::from(connects + 1)

@@ -14,6 +14,7 @@ use crate::Scale;
 use crate::bed::{Config, Dsn, Keyward, Login, Method, MysqlClient, MysqlDsn, MysqlTls, MysqlTool, Plugin, bao, canary};
 use crate::bed::{mariadb, postgres15, run as run_to_end, scratch};
 use crate::peers::program;
+use crate::pgbench;
 use crate::race::Spread;
 use crate::report::{Report, number, spread};
 
@@ -107,11 +108,10 @@ impl Counted {
 
     fn pgbench(&self, relay: &str, tls: bool, length: u32) {
         let dsn: Dsn = self.keyward.dsn("alice", &self.alice, relay).with("sslmode", if tls { "verify-full" } else { "disable" });
-        let mut command = Command::new(postgres15().programs().join("bin/pgbench"));
         let script = self.folder.join("select.sql");
         fs::write(&script, "SELECT 1;\n").unwrap();
-        command.args(["-n", "-M", "prepared", "-c", "1", "-t", &length.to_string(), "-f"]).arg(script).envs(dsn.environment());
-        run_to_end(command, "", LONG).ok();
+        let (length, script) = (length.to_string(), script.display().to_string());
+        pgbench::run(postgres15(), &dsn, &["-n", "-M", "prepared", "-c", "1", "-t", &length, "-f", &script], LONG);
     }
 
     fn shell(&self, relay: &str, tls: bool, length: u32) {

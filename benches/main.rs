@@ -7,7 +7,7 @@
 //! mysql_place.rs   the same for MariaDB                                       stages.rs   what Keyward's metrics say of a login's stages
 //! queries.rs   small queries (mysql_queries.rs: to MariaDB)      connect.rs   from nothing to the first row      bulk.rs   COPY, dumps
 //! ssh.rs       bulk and connects by SSH      idle.rs   memory and CPU of sessions that say nothing      store.rs   a store under load
-//! instructions.rs   per query, by callgrind
+//! instructions.rs   per query, by callgrind                                   pgbench.rs  the program
 //! ```
 //!
 //! `cargo bench` measures; `cargo test --bench keyward` runs all of it as small as it goes, and judges nothing.
@@ -30,6 +30,7 @@ mod lean;
 mod mysql_place;
 mod mysql_queries;
 mod peers;
+mod pgbench;
 mod place;
 mod queries;
 mod race;

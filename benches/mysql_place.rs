@@ -2,7 +2,7 @@
 
 use crate::bed::{Certificate, Config, Keyward, Login, Mysql, MysqlDsn, MysqlTls, Plugin, bao, canary};
 use crate::peers::Peer;
-use crate::place::Tls;
+use crate::place::{Tls, connections};
 
 /// One server and all that stands before it. The login has a KV credential, and may do all in the one database.
 pub struct MysqlPlace {
@@ -29,20 +29,9 @@ impl MysqlPlace {
         let database = mysql.database();
         kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
         let path = kv.path("orders");
-        let body = |tls: &str, relay: &str| {
-            format!(
-                "address: \"localhost:{}\", database: {database}, store: corp, username: \"{path}?username\", \
-                 password: \"{path}?password\", tls: {tls}, relay: {relay}",
-                mysql.port
-            )
-        };
-        let verified = format!("{{ mode: verify-full, ca: \"{}\" }}", mysql.ca().display());
-        let config = Config::mysql()
+        let server = (mysql.port, mysql.ca(), database.as_str());
+        let config = connections(Config::mysql(), Config::mysql_connection, server, &path)
             .store("corp", bao(), &bao().approle(&[&path]))
-            .mysql_connection("tracked", &body("disable", "tracked"))
-            .mysql_connection("raw", &body("disable", "raw"))
-            .mysql_connection("tracked_tls", &body(&verified, "tracked"))
-            .mysql_connection("raw_tls", &body(&verified, "raw"))
             .user("alice", &alice)
             .allow("alice", "*")
             // Clients of a benchmark log in all at the same moment, from one address.
@@ -60,7 +49,7 @@ impl MysqlPlace {
     /// All ways, the direct one first. HAProxy in TCP mode passes the client's TLS through to the server: it neither ends nor sees it.
     /// To Keyward the connection is named in the login, since a dump chooses its database only when it is in.
     pub fn ways(&self, tls: Tls) -> Vec<MysqlWay> {
-        let [tracked, raw] = if tls == Tls::Both { ["tracked_tls", "raw_tls"] } else { ["tracked", "raw"] };
+        let [tracked, raw] = tls.connections();
         let keyward = |connection: &str| {
             let dsn = self.keyward.mysql_dsn(&format!("alice+{connection}"), &self.alice).database(&self.database);
             if tls == Tls::Plain { dsn.tls(MysqlTls::Off) } else { dsn }

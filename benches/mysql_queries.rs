@@ -5,17 +5,15 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::Scale;
 use crate::bed::{MysqlDsn, run as run_to_end, scratch};
 use crate::mysql_place::{MysqlPlace, MysqlWay};
 use crate::peers::program;
 use crate::place::Tls;
-use crate::race::{Better, Contestant, Lap, Race, Standing};
-use crate::report::{Bound, Report};
-
-const CLIENTS: [u32; 3] = [1, 32, 128];
+use crate::queries::{CLIENTS, LIMIT, by_clients, tracked_to_raw};
+use crate::race::{Contestant, Lap, Race, Standing};
+use crate::report::Report;
 
 /// Point selects of clients that log in one after another. All 128 at the same moment are more than Keyward lets wait for the check of a
 /// password from one address. The clock runs only when all are in.
@@ -37,39 +35,20 @@ pub fn run(scale: &Scale, report: &mut Report) {
     let clients = if scale.smoke { &CLIENTS[..1] } else { &CLIENTS };
     for tls in Tls::ALL {
         for &clients in clients {
-            let race = select(&place, tls, clients, rows, scale);
-            if !scale.wants(&race.title) {
-                continue;
-            }
-            let standing = race.run(scale.rounds);
-            report.standing(&standing);
-            if !scale.smoke {
-                goals(&standing, tls, clients, report);
-            }
+            let goal = |standing: &Standing, report: &mut Report| {
+                tracked_to_raw(standing, &format!("MariaDB, {}", tls.words()), clients, report);
+            };
+            select(&place, tls, clients, rows, scale).contend(scale, report, goal);
         }
     }
 }
 
 fn select<'a>(place: &MysqlPlace, tls: Tls, clients: u32, rows: &'a str, scale: &'a Scale) -> Race<'a> {
-    let alone = clients == 1;
     let contestant = |MysqlWay { name, dsn, between }: MysqlWay| {
         let sysbench = Sysbench::new(place, &dsn);
-        Contestant::new(name, &between, move || {
-            let lap = lap(&sysbench, clients, rows, scale);
-            if alone { Lap { value: 1e6 / lap.value, ..lap } } else { lap }
-        })
+        Contestant::new(name, &between, move || lap(&sysbench, clients, rows, scale))
     };
-    Race {
-        title: format!(
-            "MariaDB, prepared point selects, {}, {}",
-            tls.words(),
-            if alone { "1 client".into() } else { format!("{clients} clients") }
-        ),
-        unit: if alone { "µs per query" } else { "queries/s" },
-        operation: "query",
-        better: if alone { Better::Less } else { Better::More },
-        contestants: place.ways(tls).into_iter().map(contestant).collect(),
-    }
+    by_clients("MariaDB, prepared point selects", tls, clients, place.ways(tls).into_iter().map(contestant).collect())
 }
 
 fn lap(sysbench: &Sysbench, clients: u32, rows: &str, scale: &Scale) -> Lap {
@@ -112,15 +91,6 @@ impl Sysbench {
     fn run(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(program("sysbench"));
         command.current_dir(&self.folder).args(["script.lua", "--config-file=options", "--db-driver=mysql"]).args(arguments);
-        run_to_end(command, "", Duration::from_secs(120)).ok().to_owned()
-    }
-}
-
-fn goals(standing: &Standing, tls: Tls, clients: u32, report: &mut Report) {
-    let mut goal =
-        |what: &str, bound| report.goal(&format!("MariaDB, {}, {what}", tls.words()), bound, standing.ratio("keyward", "keyward raw"));
-    match clients {
-        1 => goal("1 client: latency of tracked to raw", Bound::AtMost(1.05)),
-        _ => goal(&format!("{clients} clients: throughput of tracked to raw"), Bound::AtLeast(0.95)),
+        run_to_end(command, "", LIMIT).ok().to_owned()
     }
 }

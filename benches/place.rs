@@ -1,5 +1,7 @@
 //! A PostgreSQL, what stands before it, and the ways to it.
 
+use std::path::PathBuf;
+
 use crate::bed::{Config, Dsn, Keyward, Login, Method, Postgres, bao, canary};
 use crate::peers::{Peer, Upstream};
 
@@ -27,9 +29,34 @@ impl Tls {
         }
     }
 
+    /// The names of the tracked connection and of the raw one, among those that [`connections`] makes.
+    pub fn connections(self) -> [&'static str; 2] {
+        if self == Self::Both { ["tracked_tls", "raw_tls"] } else { ["tracked", "raw"] }
+    }
+
     fn sslmode(self) -> &'static str {
         if self == Self::Plain { "disable" } else { "verify-full" }
     }
+}
+
+/// Four connections to one server (its port, its CA, a database), tracked and raw, without TLS and verified, whose login is the secret at
+/// `path`. `connection` adds one of the server's protocol.
+pub fn connections(
+    config: Config,
+    connection: fn(Config, &str, &str) -> Config,
+    (port, ca, database): (u16, PathBuf, &str),
+    path: &str,
+) -> Config {
+    let verified = format!("{{ mode: verify-full, ca: \"{}\" }}", ca.display());
+    [("", "disable"), ("_tls", &verified)].into_iter().fold(config, |config, (end, tls)| {
+        ["tracked", "raw"].into_iter().fold(config, |config, relay| {
+            let body = format!(
+                "address: \"localhost:{port}\", database: {database}, store: corp, username: \"{path}?username\", \
+                 password: \"{path}?password\", tls: {tls}, relay: {relay}"
+            );
+            connection(config, &format!("{relay}{end}"), &body)
+        })
+    })
 }
 
 /// One server and all that stands before it. The login has a KV credential.
@@ -58,20 +85,9 @@ impl Place {
         let (kv, app, alice) = (bao().mount_kv2(), postgres.login(Method::Scram), canary());
         kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
         let path = kv.path("orders");
-        let body = |tls: &str, relay: &str| {
-            format!(
-                "address: \"localhost:{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\", \
-                 tls: {tls}, relay: {relay}",
-                postgres.port
-            )
-        };
-        let verified = format!("{{ mode: verify-full, ca: \"{}\" }}", postgres.ca().display());
-        let config = Config::new()
+        let server = (postgres.port, postgres.ca(), "postgres");
+        let config = connections(Config::new(), Config::connection, server, &path)
             .store("corp", bao(), &bao().approle(&[&path]))
-            .connection("tracked", &body("disable", "tracked"))
-            .connection("raw", &body("disable", "raw"))
-            .connection("tracked_tls", &body(&verified, "tracked"))
-            .connection("raw_tls", &body(&verified, "raw"))
             .user("alice", &alice)
             .allow("alice", "*");
         let keyward = Keyward::start(&config);
@@ -95,7 +111,7 @@ impl Place {
     pub fn ways(&self, tls: Tls) -> Vec<Way> {
         let direct = || self.direct(tls);
         let through = |peer: &Peer| direct().with("port", &peer.port.to_string());
-        let [tracked, raw] = if tls == Tls::Both { ["tracked_tls", "raw_tls"] } else { ["tracked", "raw"] };
+        let [tracked, raw] = tls.connections();
         let to = |keyward: &Keyward, connection| keyward.dsn("alice", &self.alice, connection).with("sslmode", tls.sslmode());
         let pgbouncer = if tls == Tls::Both { &self.pgbouncer_tls } else { &self.pgbouncer };
         let way = |name, dsn, between: &[u32]| Way { name, dsn, between: between.to_vec() };

@@ -1,53 +1,59 @@
-//! Small queries: pgbench's prepared SELECTs, sysbench's point selects.
+//! Small queries: pgbench's prepared SELECTs; and what they share with sysbench's point selects.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::Scale;
-use crate::bed::{Dsn, run as run_to_end};
+use crate::bed::Dsn;
+use crate::pgbench;
 use crate::place::{Place, Tls, Way};
 use crate::race::{Better, Contestant, Lap, Race, Standing};
 use crate::report::{Bound, Report};
 
-const CLIENTS: [u32; 3] = [1, 32, 128];
+pub const CLIENTS: [u32; 3] = [1, 32, 128];
+
+/// Of one lap, with its connects.
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 pub fn run(scale: &Scale, report: &mut Report) {
     let place = Place::new();
-    pgbench(&place, &place.direct(Tls::Plain), &["-i", "-q", "-s", if scale.smoke { "1" } else { "10" }]);
+    pgbench::run(&place.postgres, &place.direct(Tls::Plain), &["-i", "-q", "-s", if scale.smoke { "1" } else { "10" }], LIMIT);
     for tls in Tls::ALL {
         for clients in CLIENTS {
-            let race = select(&place, tls, clients, scale);
-            if !scale.wants(&race.title) {
-                continue;
-            }
-            let standing = race.run(scale.rounds);
-            report.standing(&standing);
-            if !scale.smoke {
-                goals(&standing, tls, clients, report);
-            }
+            select(&place, tls, clients, scale).contend(scale, report, |standing, report| goals(standing, tls, clients, report));
         }
     }
 }
 
 fn select<'a>(place: &'a Place, tls: Tls, clients: u32, scale: &'a Scale) -> Race<'a> {
-    let alone = clients == 1;
-    let contestant = |Way { name, dsn, between }: Way| {
+    let contestant = |Way { name, dsn, between }: Way| Contestant::new(name, &between, move || lap(place, &dsn, clients, scale));
+    by_clients("PostgreSQL, prepared SELECTs", tls, clients, place.ways(tls).into_iter().map(contestant).collect())
+}
+
+/// A race of small queries. Its contestants tell queries a second; of one client alone the time of a query says more.
+pub fn by_clients<'a>(what: &str, tls: Tls, clients: u32, contestants: Vec<Contestant<'a>>) -> Race<'a> {
+    let (title, operation) = (format!("{what}, {}, {}", tls.words(), words(clients)), "query");
+    if clients > 1 {
+        return Race { title, unit: "queries/s", operation, better: Better::More, contestants };
+    }
+    let inverted = |Contestant { name, between, mut lap }: Contestant<'a>| {
         Contestant::new(name, &between, move || {
-            let lap = lap(place, &dsn, clients, scale);
-            if alone { Lap { value: 1e6 / lap.value, ..lap } } else { lap }
+            let lap = lap();
+            Lap { value: 1e6 / lap.value, ..lap }
         })
     };
-    Race {
-        title: format!(
-            "PostgreSQL, prepared SELECTs, {}, {}",
-            tls.words(),
-            if alone { "1 client".into() } else { format!("{clients} clients") }
-        ),
-        unit: if alone { "µs per query" } else { "queries/s" },
-        operation: "query",
-        better: if alone { Better::Less } else { Better::More },
-        contestants: place.ways(tls).into_iter().map(contestant).collect(),
-    }
+    let contestants = contestants.into_iter().map(inverted).collect();
+    Race { title, unit: "µs per query", operation, better: Better::Less, contestants }
+}
+
+/// What tracking may cost, by whatever such a race tells.
+pub fn tracked_to_raw(standing: &Standing, place: &str, clients: u32, report: &mut Report) {
+    let (measure, bound) = if clients == 1 { ("latency", Bound::AtMost(1.05)) } else { ("throughput", Bound::AtLeast(0.95)) };
+    let what = format!("{place}, {}: {measure} of tracked to raw", words(clients));
+    report.goal(&what, bound, standing.ratio("keyward", "keyward raw"));
+}
+
+fn words(clients: u32) -> String {
+    if clients == 1 { "1 client".to_owned() } else { format!("{clients} clients") }
 }
 
 fn lap(place: &Place, dsn: &Dsn, clients: u32, scale: &Scale) -> Lap {
@@ -56,19 +62,8 @@ fn lap(place: &Place, dsn: &Dsn, clients: u32, scale: &Scale) -> Lap {
     let (clients, jobs) = (clients.to_string(), clients.min(2).to_string());
     let mut options = vec!["-S", "-n", "-M", "prepared", "-c", &clients, "-j", &jobs];
     options.extend(if scale.smoke { ["-t", "5"] } else { ["-T", &seconds] });
-    let said = pgbench(place, dsn, &options);
-    let after = |what: &str| {
-        let word = said.split_once(what).and_then(|(_, rest)| rest.split_whitespace().next());
-        let digits = word.unwrap_or_else(|| panic!("pgbench says nothing of {what:?}: {said}"));
-        digits.split('/').next().and_then(|number| number.parse::<f64>().ok()).unwrap_or_else(|| panic!("{what:?} of pgbench is {digits}"))
-    };
-    Lap { value: after("tps ="), operations: after("actually processed:") }
-}
-
-fn pgbench(place: &Place, dsn: &Dsn, options: &[&str]) -> String {
-    let mut command = Command::new(place.postgres.programs().join("bin/pgbench"));
-    command.args(options).envs(dsn.environment());
-    run_to_end(command, "", Duration::from_secs(120)).ok().to_owned()
+    let said = pgbench::run(&place.postgres, dsn, &options, LIMIT);
+    Lap { value: pgbench::figure(&said, "tps ="), operations: pgbench::figure(&said, "actually processed:") }
 }
 
 fn goals(standing: &Standing, tls: Tls, clients: u32, report: &mut Report) {
@@ -86,8 +81,5 @@ fn goals(standing: &Standing, tls: Tls, clients: u32, report: &mut Report) {
         (_, 32) => goal("32 clients: throughput to pgbouncer's", Bound::AtLeast(1.0), to("pgbouncer")),
         _ => {}
     }
-    match clients {
-        1 => goal("1 client: latency of tracked to raw", Bound::AtMost(1.05), to("keyward raw")),
-        _ => goal(&format!("{clients} clients: throughput of tracked to raw"), Bound::AtLeast(0.95), to("keyward raw")),
-    }
+    tracked_to_raw(standing, tls.words(), clients, report);
 }

@@ -3,6 +3,9 @@
 
 use std::fs;
 
+use crate::Scale;
+use crate::report::Report;
+
 /// What is better of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
@@ -69,6 +72,18 @@ pub struct Spread {
 }
 
 impl Race<'_> {
+    /// Runs it if it is wanted, and reports it; what it was to reach is judged unless it is only tried.
+    pub fn contend(self, scale: &Scale, report: &mut Report, goals: impl FnOnce(&Standing, &mut Report)) {
+        if !scale.wants(&self.title) {
+            return;
+        }
+        let standing = self.run(scale.rounds);
+        report.standing(&standing);
+        if !scale.smoke {
+            goals(&standing, report);
+        }
+    }
+
     /// Runs one round that does not count (caches fill, pools open) and `rounds` that do.
     pub fn run(mut self, rounds: usize) -> Standing {
         let mut entries: Vec<Entry> =

@@ -35,19 +35,10 @@ pub fn run(scale: &Scale, report: &mut Report) {
         let (server, hop) = (Sshd::own(&keys), Sshd::own(&keys));
         let scene = SshScene::with(&server, SshPlan { client: client(&server, &hop, cipher), ..SshPlan::default() });
         for direction in [Direction::Down, Direction::Up] {
-            let race = bulk(&scene, direction, cipher, scale);
-            if !scale.wants(&race.title) {
-                continue;
-            }
-            let standing = race.run(scale.rounds);
-            report.standing(&standing);
-            if !scale.smoke {
-                goals(&standing, report);
-            }
+            bulk(&scene, direction, cipher, scale).contend(scale, report, goals);
         }
-        let race = connects(&scene, scale);
-        if cipher == CIPHERS[0] && scale.wants(&race.title) {
-            report.standing(&race.run(scale.rounds));
+        if cipher == CIPHERS[0] {
+            connects(&scene, scale).contend(scale, report, |_, _| {});
         }
     }
 }

@@ -1,6 +1,7 @@
 //! TLS on both sides, with one provider (rustls on aws-lc-rs): the certificate that a listener shows. How an upstream's is verified, auth/ says: a
 //! store may be one.
 
+use std::io;
 use std::sync::Arc;
 
 pub use keyward_auth::tls::UpstreamVerification;
@@ -9,20 +10,30 @@ use keyward_config::{ListenAddress, ServerTls};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::CertificateDer;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::ca::{Leaf, LocalCa};
+use crate::read_ahead::ReadAhead;
 
 /// What a listener shows to its clients.
 #[derive(Clone)]
 pub struct ServerIdentity {
-    /// Accepts TLS with it.
-    pub acceptor: TlsAcceptor,
+    acceptor: TlsAcceptor,
     /// `tls-server-end-point` of its certificate (RFC 5929 §4), where it has one.
     pub binding: Option<Arc<[u8]>>,
 }
 
 impl ServerIdentity {
+    /// The server's half of a TLS handshake.
+    ///
+    /// # Errors
+    /// The client's, or the socket's.
+    pub async fn accept(&self, socket: TcpStream) -> io::Result<TlsStream<ReadAhead>> {
+        self.acceptor.accept(ReadAhead::new(socket)).await
+    }
+
     /// The admin's certificate, or one from the local CA.
     ///
     /// # Errors

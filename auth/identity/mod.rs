@@ -4,8 +4,9 @@
 //! [`AuthFailure`]. Two rules hold for every file here. Unknown user and wrong password are the same: same bytes, same number of
 //! hash computations. And failures count for the pair of user and address (lockout.rs), so that nobody locks a stranger out.
 //!
-//! scram.rs: the server half of crate::scram, as PostgreSQL's "SASL Authentication" has it; password.rs: a clear-text password against either stored
-//! form, and proven.rs what it remembers of them; verifier.rs: the stored forms; key.rs: a public key of his, or a certificate of one (RFC 4252, PROTOCOL.certkeys).
+//! scram.rs: the server half of crate::scram, as PostgreSQL's "SASL Authentication" has it; password.rs: a clear-text password against either
+//! stored form, and proven.rs what it remembers of them; verifier.rs: the stored forms; key.rs: a public key of his, or a certificate of one
+//! (RFC 4252, PROTOCOL.certkeys).
 
 mod capped;
 mod key;

@@ -167,6 +167,11 @@ pub(crate) struct Document {
 pub(crate) struct Passwords(Mutex<Vec<(Selector, Arc<Password>)>>);
 
 impl Document {
+    /// What has neither versions nor an end of its own; an empty `request_id` where the store has none.
+    pub(crate) fn of(fields: Value, request_id: &str) -> Self {
+        Self { fields, version: None, request_id: request_id.to_owned(), not_after: None, passwords: Passwords::default() }
+    }
+
     /// Takes a password out of it: the same one each time. There are as many as the file has keys for this path.
     ///
     /// # Errors

@@ -54,7 +54,7 @@ use crate::{Grant, SessionId};
 
 pub(crate) use calls::blocking;
 pub use credential::{Credential, Provenance};
-pub(crate) use credential::{Document, Passwords, wipe};
+pub(crate) use credential::{Document, wipe};
 pub use error::{StoreError, StoreErrorKind};
 pub(crate) use input::{Input, Nowhere, Outer};
 pub(crate) use lease::LeaseId;

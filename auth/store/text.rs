@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::credential::wipe;
 use super::reference::SINGLE;
-use super::{Document, Passwords, SecretPath, StoreError, StoreErrorKind};
+use super::{Document, SecretPath, StoreError, StoreErrorKind};
 
 /// The longest text of a secret, in bytes.
 pub(crate) const MAX: usize = 1024 * 1024;
@@ -46,7 +46,7 @@ pub(crate) fn document(path: &SecretPath, mut text: Zeroizing<String>, shape: Sh
 
 /// A secret that has neither versions nor an end.
 pub(crate) fn of_fields(fields: Value) -> Document {
-    Document { fields, version: None, request_id: String::new(), not_after: None, passwords: Passwords::default() }
+    Document::of(fields, "")
 }
 
 /// Bytes as text.

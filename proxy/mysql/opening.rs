@@ -8,7 +8,6 @@ use super::packet::{self, Packets};
 use super::wire::{self, Answer, ClientFirst, Greeting};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::Link;
-use crate::read_ahead::ReadAhead;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
 
@@ -118,7 +117,7 @@ async fn secure(link: &Link, client: &mut Stream) -> Result<(), SessionError> {
     // Taken only if it is TCP: whoever asks elsewhere still hears why not.
     let identity = link.door.identity.as_ref().filter(|_| matches!(client, Stream::Tcp(_))).ok_or_else(none)?;
     let Stream::Tcp(socket) = client.take() else { return Err(none()) };
-    let tls = identity.acceptor.accept(ReadAhead::new(socket)).await;
+    let tls = identity.accept(socket).await;
     let tls = tls.map_err(|error| SessionError::malformed(Stage::Open, format!("TLS: {error}")))?;
     *client = Stream::TlsServer(Box::new(tls));
     Ok(())

@@ -127,7 +127,7 @@ impl Bench {
     pub(super) async fn tls(&self) -> (Stream, Stream) {
         let (mut theirs, ours) = tcp().await;
         let Stream::Tcp(ours) = ours else { panic!() };
-        let accepting = self.link.door.identity.as_ref().unwrap().acceptor.accept(ReadAhead::new(ours));
+        let accepting = self.link.door.identity.as_ref().unwrap().accept(ours);
         let (connected, accepted) = tokio::join!(self.secure(&mut theirs), accepting);
         connected.unwrap();
         (theirs, Stream::TlsServer(Box::new(accepted.unwrap())))

@@ -8,7 +8,6 @@ use super::messages;
 use super::wire::{self, First, Startup};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::Link;
-use crate::read_ahead::ReadAhead;
 use crate::refusal::Refusal;
 use crate::stream::Stream;
 
@@ -80,7 +79,7 @@ async fn secure(link: &Link, client: &mut Stream, direct: bool) -> Result<(), Se
     let (Some(identity), Stream::Tcp(socket)) = (&link.door.identity, client.take()) else {
         return Err(SessionError::malformed(Stage::Open, "TLS where there is none"));
     };
-    let tls = identity.acceptor.accept(ReadAhead::new(socket)).await;
+    let tls = identity.accept(socket).await;
     let tls = tls.map_err(|error| SessionError::malformed(Stage::Open, format!("TLS: {error}")))?;
     // Without the name, a browser made to speak to us could pass for a client (the ALPACA attack).
     if direct && tls.get_ref().1.alpn_protocol() != Some(ALPN) {

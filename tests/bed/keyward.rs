@@ -17,7 +17,7 @@ use super::canary::must_be_absent;
 use super::config::Config;
 use super::http::{self, Answer};
 use super::mysql_client::{MysqlDsn, MysqlTls};
-use super::process::{Output, Server, eventually, run, scratch, within};
+use super::process::{Output, SOON, Server, eventually, run, scratch, within};
 use super::psql::Dsn;
 
 /// One running Keyward. When it is dropped it is asked to end (SIGTERM) and must do so with success; then its log must hold no
@@ -44,7 +44,7 @@ impl Keyward {
     pub fn start_in(variables: &[(&str, &str)], config: &Config) -> Self {
         let (folder, variables) = prepare(variables, config);
         let keyward = Self::spawn(folder, variables, &[]);
-        keyward.until_ready();
+        keyward.until_ready(SOON);
         keyward
     }
 
@@ -54,9 +54,7 @@ impl Keyward {
     pub fn start_under(wrapper: &[&str], config: &Config) -> Self {
         let (folder, variables) = prepare(&[], config);
         let keyward = Self::spawn(folder, variables, wrapper);
-        let listens = || keyward.server.exited().is_some() || keyward.log().iter().any(|line| message(line) == "ready");
-        within(Duration::from_secs(120), "Keyward listens", || listens().then_some(()));
-        keyward.until_ready();
+        keyward.until_ready(Duration::from_secs(120));
         keyward
     }
 
@@ -82,7 +80,7 @@ impl Keyward {
     #[track_caller]
     pub fn start_again(&self) -> Self {
         let keyward = Self::spawn(self.folder.clone(), self.variables.clone(), &[]);
-        keyward.until_ready();
+        keyward.until_ready(SOON);
         keyward
     }
 
@@ -96,8 +94,8 @@ impl Keyward {
     }
 
     #[track_caller]
-    fn until_ready(&self) {
-        eventually("Keyward is ready", || {
+    fn until_ready(&self, limit: Duration) {
+        within(limit, "Keyward is ready", || {
             if let Some(status) = self.server.exited() {
                 panic!("Keyward ended ({status}) before it was ready:\n{}", self.log_text());
             }

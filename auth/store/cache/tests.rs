@@ -6,7 +6,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::sample;
-use crate::store::{Passwords, Reference, Store, StoreStatus};
+use crate::store::{Reference, Store, StoreStatus};
 
 const TTL: Duration = Duration::from_secs(60);
 const MAX_STALE: Duration = Duration::from_secs(600);
@@ -55,13 +55,9 @@ impl Store for Scripted {
                 Does::GivesFor(time) => Some((Instant::now() + time).into_std()),
                 Does::Gives | Does::Waits(_) => None,
             };
-            Ok(Document {
-                fields: serde_json::json!({ "number": serial }),
-                version: None,
-                request_id: String::new(),
-                not_after,
-                passwords: Passwords::default(),
-            })
+            let mut document = Document::of(serde_json::json!({ "number": serial }), "");
+            document.not_after = not_after;
+            Ok(document)
         })
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::store::journal::Journal;
-use crate::store::{Document, LeaseStats, Observer, Passwords, SecretPath, Store, StoreStatus, Use};
+use crate::store::{Document, LeaseStats, Observer, SecretPath, Store, StoreStatus, Use};
 use crate::{Gate, sample};
 
 type Script<T> = Mutex<VecDeque<Result<T, StoreErrorKind>>>;
@@ -88,7 +88,7 @@ impl Store for Fake {
                 return Err(error);
             }
             let fields = json!({"username": "v-app", "password": "canary"});
-            let document = Document { fields, version: None, request_id: "r".into(), not_after: None, passwords: Passwords::default() };
+            let document = Document::of(fields, "r");
             let token_end = self.token.subscribe();
             let asked = Instant::now().into_std();
             Ok(Issued {

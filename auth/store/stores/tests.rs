@@ -6,7 +6,7 @@ use futures_util::future::{BoxFuture, join_all};
 
 use super::super::cache::Cache;
 use super::super::named::Named;
-use super::super::{Document, Passwords, Selector, Store, text};
+use super::super::{Document, Selector, Store, text};
 use super::*;
 use crate::{Gate, sample};
 
@@ -111,7 +111,7 @@ impl Store for Rotating {
             self.reads.lock().unwrap().push(fresh);
             let fields = serde_json::json!({"username": "app", "password": *self.password.lock().unwrap()});
             tokio::time::sleep(Duration::from_millis(20)).await;
-            Ok(Document { fields, version: None, request_id: "r".into(), not_after: None, passwords: Passwords::default() })
+            Ok(Document::of(fields, "r"))
         })
     }
 

@@ -10,7 +10,7 @@ use super::errors::may_have_issued;
 use super::mount::Engine;
 use super::{Token, Vault, failed};
 use crate::SessionId;
-use crate::store::{Document, Issued, LeaseId, Passwords, SecretPath, StoreError, StoreErrorKind, Use};
+use crate::store::{Document, Issued, LeaseId, SecretPath, StoreError, StoreErrorKind, Use};
 
 /// The server gives up after 90 s (its `max_request_duration`); whoever gives up before it may leave an account behind.
 pub(super) const ISSUE: Duration = Duration::from_secs(95);
@@ -91,7 +91,7 @@ pub(super) fn issued(document: Document, answer: &Answer, token: &Token, path: &
 
 fn plain_document(answer: &mut Answer) -> Document {
     let fields = answer.take_data();
-    Document { fields, version: None, request_id: answer.text("request_id").to_owned(), not_after: None, passwords: Passwords::default() }
+    Document::of(fields, answer.text("request_id"))
 }
 
 #[cfg(test)]

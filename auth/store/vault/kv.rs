@@ -9,7 +9,7 @@ use super::client::{Call, Retry, encode};
 use super::mount::{Engine, Mount};
 use super::{Vault, failed};
 use crate::SessionId;
-use crate::store::{Document, Passwords, SecretPath, StoreError, StoreErrorKind};
+use crate::store::{Document, SecretPath, StoreError, StoreErrorKind};
 
 /// What is asked of the server for a path.
 #[derive(Debug, PartialEq, Eq)]
@@ -96,7 +96,8 @@ pub(super) fn document(mut answer: Answer, path: &SecretPath, version_2: bool) -
     } else {
         (data.take(), None, if advisory.is_zero() { None } else { asked.checked_add(advisory) })
     };
-    let document = Document { fields, version, request_id, not_after, passwords: Passwords::default() };
+    let mut document = Document::of(fields, &request_id);
+    (document.version, document.not_after) = (version, not_after);
     if !document.fields.is_object() {
         return Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer holds no secret")));
     }

@@ -18,7 +18,7 @@ use super::database::{ISSUE, issued};
 use super::errors::may_have_issued;
 use super::{Vault, failed};
 use crate::Grant;
-use crate::store::{Document, Issued, Passwords, SecretPath, Signed, StoreError, StoreErrorKind, Use, Wanted};
+use crate::store::{Document, Issued, SecretPath, Signed, StoreError, StoreErrorKind, Use, Wanted};
 
 /// How the server calls the engine.
 pub(super) const ENGINE: &str = "ssh";
@@ -121,13 +121,7 @@ impl Vault {
             if ambiguous { error.ambiguous() } else { error }
         })?;
         let fields = login(answer.take_data(), wanted.username.as_deref());
-        let document = Document {
-            fields,
-            version: None,
-            request_id: answer.text("request_id").to_owned(),
-            not_after: None,
-            passwords: Passwords::default(),
-        };
+        let document = Document::of(fields, answer.text("request_id"));
         issued(document, &answer, &token, path, Use::Login)
     }
 }
