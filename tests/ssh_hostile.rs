@@ -97,6 +97,10 @@ fn a_client_that_asks_for_what_it_may_not_have_cannot_fill_the_record() {
     assert_eq!(scene.tools.run(SshWay::Plus, &[], "echo in").ok(), "in", "others are served meanwhile");
     assert!(used() < ASKED / 2, "{}", used());
     drop(flood);
+    // What a client has left unread does not keep its session.
+    let closed = || scene.keyward.audit().iter().filter(|record| record["event"] == "closed").count();
+    eventually("both sessions are over", || (closed() == 2).then_some(()));
+    assert!(used() < ASKED / 2, "{}", used());
 }
 
 #[test]

@@ -177,11 +177,12 @@ impl Relay<'_> {
             Side::Client => (&mut client.wire.conn, &mut upstream.wire.conn),
             Side::Server => (&mut upstream.wire.conn, &mut client.wire.conn),
         };
-        let pumped = pump(source, target, &mut look);
         let pace = match from {
             Side::Client => &mut client.pace,
             Side::Server => &mut upstream.pace,
         };
+        // Whoever asks too fast is heard by the message, not by the buffer: what is sealed in one may take half a minute.
+        let pumped = pump(source, target, pace.free(now), &mut look);
         pace.count(recorded, now);
         if unrecorded {
             return Err(self.ended(Reason::AuditUnavailable));

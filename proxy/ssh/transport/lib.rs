@@ -8,7 +8,7 @@
 //!  the time     ─► Conn::tick ─► when to call it again
 //!
 //!  auth::server::Server, auth::client::Client  take messages 5, 6 and 50 to 79 and give such; Conn::authenticated() says that they are done
-//!  pump::pump(from, to, look)                  passes messages 80 to 127 between two of them, by the rule that keeps rekeys from a deadlock
+//!  pump::pump(from, to, most, look)            passes messages 80 to 127 between two of them, by the rule that keeps rekeys from a deadlock
 //!  policy::Policy::look                        says which of them may pass
 //! ```
 //! One [`Conn`] is either end. A relay has two, a server's towards the user and a client's towards the upstream, and between them nothing

@@ -65,7 +65,7 @@ pub enum Verdict {
 /// What [`pump`] stopped at.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pumped {
-    /// Nothing more is there, or the gate is shut; so many messages were taken.
+    /// Nothing more is there, or the gate is shut, or as many were taken as were asked for; so many messages were taken.
     Messages(usize),
     /// The peer said goodbye.
     Disconnect {
@@ -85,12 +85,12 @@ pub enum Broken {
     To(Fatal),
 }
 
-/// Passes on what `from` has received, as far as the gate allows and as `look` says.
+/// Passes on what `from` has received, at `most` so many messages, as far as the gate allows and as `look` says.
 ///
 /// # Errors
 /// One of the transports has to end, and with it the other.
-pub fn pump(from: &mut Conn, to: &mut Conn, look: &mut dyn FnMut(&[u8]) -> Verdict) -> Result<Pumped, Broken> {
-    pump_by(between, from, to, look)
+pub fn pump(from: &mut Conn, to: &mut Conn, most: usize, look: &mut dyn FnMut(&[u8]) -> Verdict) -> Result<Pumped, Broken> {
+    pump_by(between, from, to, most, look)
 }
 
 /// [`pump`] by a rule that the simulation can break.
@@ -98,10 +98,11 @@ pub(crate) fn pump_by(
     rule: fn(&Conn, &Conn) -> Gate,
     from: &mut Conn,
     to: &mut Conn,
+    most: usize,
     look: &mut dyn FnMut(&[u8]) -> Verdict,
 ) -> Result<Pumped, Broken> {
     let mut messages: usize = 0;
-    loop {
+    while messages < most {
         match rule(from, to) {
             Gate::Open => {}
             Gate::Shut => return Ok(Pumped::Messages(messages)),
@@ -133,4 +134,5 @@ pub(crate) fn pump_by(
             }
         }
     }
+    Ok(Pumped::Messages(messages))
 }

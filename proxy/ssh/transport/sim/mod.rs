@@ -206,7 +206,7 @@ fn hear(conn: &mut Conn, got: &mut u32) -> bool {
 }
 
 fn relay(rule: Rule, mut look: Look, from: &mut Conn, to: &mut Conn) -> bool {
-    match pump::pump_by(rule, from, to, &mut look).unwrap() {
+    match pump::pump_by(rule, from, to, usize::MAX, &mut look).unwrap() {
         Pumped::Messages(messages) => messages > 0,
         Pumped::Disconnect { .. } => panic!("nobody said goodbye"),
     }

@@ -26,7 +26,7 @@ impl Relay {
         messages.iter().for_each(|message| self.client.send(&message.write()).unwrap());
         self.user.receive(&drain(&mut self.client));
         let (policy, mut refused) = (&mut self.bed.policy, Vec::new());
-        let pumped = pump::pump(&mut self.user, &mut self.upstream, &mut |message| {
+        let pumped = pump::pump(&mut self.user, &mut self.upstream, usize::MAX, &mut |message| {
             let Looked { verdict, event } = policy.look(Side::Client, message);
             refused.extend(event.and_then(|event| event.tell.map(|channel| (channel, event.what))));
             verdict
@@ -44,7 +44,7 @@ impl Relay {
         messages.iter().for_each(|message| self.server.send(&message.write()).unwrap());
         self.upstream.receive(&drain(&mut self.server));
         let policy = &mut self.bed.policy;
-        let pumped = pump::pump(&mut self.upstream, &mut self.user, &mut |message| policy.look(Side::Server, message).verdict);
+        let pumped = pump::pump(&mut self.upstream, &mut self.user, usize::MAX, &mut |message| policy.look(Side::Server, message).verdict);
         assert_eq!(pumped, Ok(Pumped::Messages(messages.len())));
         heard(&mut self.client, &drain(&mut self.user))
     }
@@ -92,7 +92,7 @@ fn one_that_breaks_the_protocol_hears_so_and_is_not_heard_any_more() {
     relay.client.send(&Message::Close { recipient: 5 }.write()).unwrap();
     relay.user.receive(&drain(&mut relay.client));
     let policy = &mut relay.bed.policy;
-    let pumped = pump::pump(&mut relay.user, &mut relay.upstream, &mut |message| policy.look(Side::Client, message).verdict);
+    let pumped = pump::pump(&mut relay.user, &mut relay.upstream, usize::MAX, &mut |message| policy.look(Side::Client, message).verdict);
     assert_eq!(pumped, Err(pump::Broken::From(Fatal::Protocol("the end of a channel that is not open"))));
     assert_eq!(feed(&mut relay.client, &drain(&mut relay.user)), Ok(vec![Seen::Disconnect(2, "protocol error".to_owned())]));
     assert!(relay.user.next().is_err());
