@@ -88,7 +88,7 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
             }
             Ok(Established::Session(session)) => {
                 let (session, upstream, down) = *session;
-                let framing = Framing { up: Direction::Raw, down, decide: None };
+                let framing = Framing { up: Direction::RawUntil(TERMINATE), down, decide: None };
                 let farewell = |reason| refuse::farewell(reason, link.id);
                 Ok(Served::Session(session.relay(client, upstream, framing, refuse::warning, farewell).await))
             }

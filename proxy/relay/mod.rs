@@ -61,6 +61,8 @@ pub trait Decide: Send {
 pub enum Direction {
     /// Bytes.
     Raw,
+    /// Bytes, of which these, at the end of a read, are its sender's goodbye. Contents may end so too: it says no more than who closed first.
+    RawUntil(&'static [u8]),
     /// Message headers are counted; bodies are streamed.
     Tracked(Box<dyn Framer>),
 }

@@ -27,6 +27,9 @@ pub(super) enum Stop {
 /// One direction.
 pub(super) struct Pump {
     framer: Option<Box<dyn Framer>>,
+    /// How its sender leaves, where there is no framer to know, and whether it has.
+    goodbye: Option<&'static [u8]>,
+    left: bool,
     /// Goes on before what is in the buffer: what a framer kept for a while, or what somebody decided.
     first: Vec<u8>,
     buffer: Option<Box<[u8]>>,
@@ -44,12 +47,26 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) fn new(direction: Direction) -> Self {
-        let framer = match direction {
-            Direction::Raw => None,
-            Direction::Tracked(framer) => Some(framer),
+        let (framer, goodbye) = match direction {
+            Direction::Raw => (None, None),
+            Direction::RawUntil(goodbye) => (None, Some(goodbye)),
+            Direction::Tracked(framer) => (Some(framer), None),
         };
         let first = Vec::new();
-        Self { framer, first, buffer: None, start: 0, end: 0, fresh: 0, filled: 0, held: None, words: None, unflushed: false }
+        Self {
+            framer,
+            goodbye,
+            left: false,
+            first,
+            buffer: None,
+            start: 0,
+            end: 0,
+            fresh: 0,
+            filled: 0,
+            held: None,
+            words: None,
+            unflushed: false,
+        }
     }
 
     /// Moves what can be moved; ready only when this direction has stopped, or holds a message back.
@@ -143,7 +160,7 @@ impl Pump {
 
     /// Whether its sender said that it leaves, as far as its messages are known.
     pub(super) fn said_goodbye(&self) -> bool {
-        self.framer.as_ref().is_some_and(|framer| framer.said_goodbye())
+        self.left || self.framer.as_ref().is_some_and(|framer| framer.said_goodbye())
     }
 
     /// Whether message boundaries are known.
@@ -210,6 +227,7 @@ impl Pump {
     fn look(&mut self) {
         let bytes = self.buffer.as_deref().and_then(|buffer| buffer.get(self.fresh..self.filled)).unwrap_or_default();
         let Some(framer) = &mut self.framer else {
+            self.left = self.goodbye.is_some_and(|goodbye| bytes.ends_with(goodbye));
             (self.start, self.end, self.fresh) = (self.fresh, self.filled, self.filled);
             return;
         };

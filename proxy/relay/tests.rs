@@ -21,7 +21,7 @@ fn relayed_until(ends: impl Future<Output = Reason> + Send + 'static) -> (UnixSt
     let ended = tokio::spawn(async move {
         let (mut client, mut upstream) = (Stream::Unix(ours), Stream::Unix(theirs));
         let (traffic, pool) = (Arc::new(Traffic::new(<_>::default())), Pool::default());
-        let framing = Framing { up: Direction::Raw, down: Direction::Raw, decide: None };
+        let framing = Framing { up: Direction::RawUntil(b"leaving"), down: Direction::Raw, decide: None };
         let relay = Relay { client: &mut client, upstream: &mut upstream, framing, traffic: &traffic, pool: &pool };
         relay.run(ends, stream::pending(), |_| b"bye".to_vec()).await
     });
@@ -198,6 +198,17 @@ async fn a_decision_may_end_the_session_and_does_not_outlive_it() {
     assert_eq!(next_line(&mut upstream).await, "before\n");
     end.send(Reason::Killed).unwrap();
     assert_eq!(relay.await.unwrap().end, End::Ended(Reason::Killed));
+}
+
+#[tokio::test]
+async fn a_client_that_said_goodbye_closed_first_also_where_its_upstream_is_heard_first() {
+    for (words, end) in [("I am leaving", End::Client), ("leaving? no", End::Upstream)] {
+        let (mut client, mut upstream, relay) = relayed_until(std::future::pending());
+        client.write_all(words.as_bytes()).await.unwrap();
+        heard(&mut upstream, words.as_bytes()).await;
+        drop(upstream);
+        assert_eq!(relay.await.unwrap().end, end, "{words}");
+    }
 }
 
 /// A relay that says what it is given, between the messages of an upstream.

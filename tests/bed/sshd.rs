@@ -1,9 +1,9 @@
 //! OpenSSH's server as an upstream, with users of its own: its `/etc/passwd` is in a namespace of its own, so that nothing of this machine
 //! changes, and all that it started ends with it.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -286,8 +286,9 @@ fn open_folder(folder: &Path) {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// In one write: other tests add to the file, and sshd reads it, at the same time.
 fn append(file: &Path, line: &str) {
-    let text = fs::read_to_string(file).unwrap_or_default() + line + "\n";
-    fs::write(file, text).unwrap();
+    let mut text = fs::File::options().append(true).create(true).open(file).unwrap();
+    text.write_all(format!("{line}\n").as_bytes()).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
 }
