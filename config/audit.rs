@@ -14,7 +14,7 @@ pub struct Audit {
     /// The file, mode 0600; reopened on SIGHUP. Default: `audit.jsonl` in the state folder.
     #[serde(deserialize_with = "scope::optional_path")]
     pub file: Option<PathBuf>,
-    /// What a login hears when its record cannot be written.
+    /// What happens when the record cannot be written.
     pub on_failure: OnFailure,
 }
 
@@ -22,10 +22,10 @@ pub struct Audit {
 #[derive(Deserialize, JsonSchema, Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// The login is refused.
+    /// The login is refused, and an SSH session ends at the first use after a line that could not be written.
     #[default]
     Refuse,
-    /// The login goes on; an error is logged and counted.
+    /// They go on; an error is logged and counted.
     Continue,
 }
 

@@ -28,7 +28,8 @@ pub struct Limits {
     pub end_warnings: Vec<Period>,
     /// How long a shutdown waits for sessions before it cuts them.
     pub drain_timeout: Period,
-    /// Failed logins of one user from one address before that pair is locked. 0: it never is; the address is slowed all the same.
+    /// Failed logins of one user from one address before that pair is locked. 0: it never is. The address is slowed all the same: after its
+    /// fourth failure within a minute, whoever the users, each proof from there waits between half a second and 5 s.
     pub failed_logins: u32,
     /// How long that pair stays locked. 0: it never is.
     pub lock_time: Period,

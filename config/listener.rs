@@ -32,13 +32,15 @@ pub struct Listener {
 #[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct ServerTls {
-    /// PEM file, the leaf first. With `private_key`, or neither.
+    /// PEM file, the leaf first. With `private_key`, or neither. Both are read at the start and at a reload: one that was renewed wants a
+    /// reload.
     #[serde(deserialize_with = "scope::optional_path")]
     pub certificate: Option<PathBuf>,
     /// PEM file of its key.
     #[serde(deserialize_with = "scope::optional_path")]
     pub private_key: Option<PathBuf>,
-    /// Names and addresses for the certificate of the local CA, beside this host's own name, `localhost` and the listener's address.
+    /// Names and addresses for the certificate of the local CA, beside this host's own name, `localhost` with its addresses, and the
+    /// listener's address: clients that connect by another name cannot verify it unless that stands here.
     pub names: Vec<String>,
 }
 

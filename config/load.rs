@@ -60,14 +60,16 @@ pub struct Http {
     pub address: SocketAddr,
 }
 
-/// When the file is read again.
+/// When the file is read again. A reload that would change `state`, `audit`, `log`, `http` or `reload` is refused as a whole: they want a
+/// restart.
 #[derive(serde::Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reload {
     /// On SIGHUP and `keyward reload`.
     #[default]
     #[serde(rename = "on_signal")]
     Signal,
-    /// Also when it has changed and been still for 2 s.
+    /// Also when it has changed and been still for 2 s: it, or the file that HASHICORP_VAULT_CONFIG_FILE_PATH names. Files that it
+    /// names are not watched.
     #[serde(rename = "on_change")]
     OnChange,
 }

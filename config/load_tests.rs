@@ -43,7 +43,7 @@ fn the_example_is_read_without_a_problem() {
     let keys = orders_rw.settings.downcast_ref::<AssetKeys>().unwrap();
     assert_eq!(keys.database.as_deref(), Some("orders"));
     assert_eq!(config.listeners[0].proxy_protocol[0].to_string(), "10.0.0.0/8");
-    assert_eq!(config.listeners[1].connection.as_ref().unwrap().span, Span { line: 23, column: 17 });
+    assert_eq!(config.listeners[1].connection.as_ref().unwrap().span, Span { line: 24, column: 17 });
 }
 
 /// One of every problem that there is.

@@ -53,8 +53,10 @@ For what is in a store, with your own token:
 
 For SSH:
   keyward trust web-1.internal          print a server's host keys, as lines for the file
-  keyward ssh-config alice --address keyward.example:2222 >> ~/.ssh/config
-                                        then `ssh web-1` is enough: see `keyward help ssh-config`
+  keyward ssh-config alice --address keyward.example:2222
+                                        print what alice adds to ~/.ssh/config, before any `Host *` …
+  keyward ssh-config alice --address keyward.example:2222 --known-hosts
+                                        … and to ~/.ssh/known_hosts: then `ssh web-1` is enough
 
 Exit codes: 0 done; 1 it failed; 2 the command line or the file is wrong.";
 
@@ -79,7 +81,7 @@ enum Command {
     ///
     /// Of a store: whether it can be reached and lets Keyward in, what Keyward's login may not do there although the file needs it, and what it
     /// may do beyond that. Of a connection, and of each host of a group: whether its secret can be read, its server reached and verified, and
-    /// whether the login works.
+    /// whether the login works: it is that of a session, of SSH too, and what is leased for it is given back.
     Check {
         #[command(flatten)]
         file: File,
@@ -154,9 +156,9 @@ enum Command {
         /// The session's id, as `keyward sessions`, the audit record and the client's error show it.
         session: String,
     },
-    /// Let the running process take the file as it is now.
+    /// Let the running process take the file, and the certificates of its listeners, as they are now.
     ///
-    /// Any problem keeps the old configuration.
+    /// Any problem keeps the old configuration, as does a change of `state`, `audit`, `log`, `http` or `reload`: restart for those.
     Reload {
         #[command(flatten)]
         file: File,
@@ -176,7 +178,8 @@ enum UserCommand {
     ///
     /// The password is asked for, or read from standard input; never given as an argument.
     Hash {
-        /// argon2id instead of SCRAM-SHA-256: harder to guess from; PostgreSQL listeners take it with `login: cleartext` only.
+        /// argon2id instead of SCRAM-SHA-256: harder to guess from; PostgreSQL listeners take it with `login: cleartext` only, those of MySQL
+        /// and SSH always.
         #[arg(long)]
         argon2: bool,
     },

@@ -11,8 +11,8 @@ use crate::settings::{self, Databases, Methods, RelayMode};
 #[derive(serde::Deserialize, JsonSchema, Default)]
 #[serde(default)]
 pub(super) struct ListenerSettings {
-    /// How users prove who they are: `scram` (SCRAM-SHA-256, with channel binding inside TLS) or `cleartext` (the password itself, inside
-    /// TLS, for users whose stored form is argon2id). Default `scram`.
+    /// How users prove who they are: `scram` (SCRAM-SHA-256, with channel binding inside TLS) or `cleartext` (the password itself, so that
+    /// the stored form may be argon2id). From another machine both are taken inside TLS only. Default `scram`.
     pub(super) login: LoginMethod,
 }
 
@@ -23,7 +23,7 @@ pub(super) enum LoginMethod {
     /// SCRAM-SHA-256 and SCRAM-SHA-256-PLUS.
     #[default]
     Scram,
-    /// The password, inside TLS or on this machine only.
+    /// The password itself.
     Cleartext,
 }
 

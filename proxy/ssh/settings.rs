@@ -33,7 +33,8 @@ pub(super) struct ListenerSettings {
     /// Keys and certificates that no longer count: a list of keys or a KRL of ssh-keygen, in a file that is read at every login by key. If it
     /// cannot be read, no key counts. Default: none.
     pub(super) revoked_keys: Option<FilePath>,
-    /// After so many bytes in one direction, keys are exchanged again with clients, as with ssh's `RekeyLimit`; at least 1MiB. Default 1GiB.
+    /// After so many bytes in one direction, keys are exchanged again with clients, as with ssh's `RekeyLimit`; at least 1MiB, and more
+    /// than 1GiB counts as 1GiB. Default 1GiB.
     pub(super) rekey_limit: Option<RekeyLimit>,
 }
 
@@ -71,7 +72,8 @@ pub(super) struct ConnectionSettings {
     pub(super) known_hosts: Option<FilePath>,
     /// Authorities of host certificates, each as in a `.pub` file; a certificate counts for the name in the address.
     pub(super) host_ca: Vec<KeyLine>,
-    /// After so many bytes in one direction, keys are exchanged again with the server; at least 1MiB. Default 1GiB.
+    /// After so many bytes in one direction, keys are exchanged again with the server; at least 1MiB, and more than 1GiB counts as 1GiB.
+    /// Default 1GiB.
     pub(super) rekey_limit: Option<RekeyLimit>,
 }
 
