@@ -207,10 +207,14 @@ impl Gate {
     }
 
     /// The server that a jump to this host and port means, among those that the user may reach as any account: by its name (a connection, or
-    /// a host of a group) with `default_port` or its own port, or by the address of a connection. Returns the name to authorise by.
+    /// a host of a group) with `default_port` or its own port, or by the address of a connection. Returns the name to authorise by; none to whoever
+    /// was proven by what the user no longer has.
     #[must_use]
     pub fn target(&self, identity: &Identity, protocol: &str, host: &str, port: u16, default_port: u16) -> Option<String> {
-        self.current.load().policy.target(identity, protocol, host, port, default_port)
+        let current = self.current.load();
+        // A certificate is signed for what this finds, long before a session is asked for.
+        let proven = current.users.still_has_proof_of(identity);
+        proven.then(|| current.policy.target(identity, protocol, host, port, default_port)).flatten()
     }
 
     /// What its protocol reads from each rule that now allows what the grant is for: the type of the `access` section of its row, one for each

@@ -278,6 +278,32 @@ async fn a_link_opens_sessions_again_until_its_key_is_taken_from_the_user() {
 }
 
 #[tokio::test]
+async fn a_jump_leads_nowhere_once_what_proved_its_user_is_no_longer_his() {
+    let (key, other) = (new_key(), new_key().public().to_line());
+    let own = key.public().clone();
+    let servers = "
+connections:
+  web-1: { protocol: ssh, address: 'web-1.internal:22', username: { literal: app }, password: { literal: hidden } }
+access:
+  - { allow: [crew], connections: [web-1] }
+";
+    let text = crew(&own) + servers;
+    let gate = open(&text);
+    let from = source("192.0.2.1");
+    let by_key = gate.public_key("alice", &by_key(key), from, &KeyTrust::default()).await.unwrap();
+    let by_password = gate.password("bob", secret("right"), from).await.unwrap();
+    let leads = || [&by_key, &by_password].map(|identity| gate.target(identity, "ssh", "web-1", 22, 22).is_some());
+    assert_eq!(leads(), [true, true]);
+    replace(&gate, &text.replace(&own.to_line(), &other)).0.unwrap();
+    assert_eq!(leads(), [false, true]);
+    // Another salt: another form of it, which is how a changed password looks from here.
+    replace(&gate, &(crew(&own) + servers)).0.unwrap();
+    assert_eq!(leads(), [true, false]);
+    replace(&gate, &text).0.unwrap();
+    assert_eq!(leads(), [true, true], "they have them again");
+}
+
+#[tokio::test]
 async fn a_password_at_a_prompt_is_checked_like_one_that_came_by_itself() {
     let gate = open(&(users() + CONNECTIONS));
     let before = gate.hashing.computations().load(Ordering::Relaxed);
