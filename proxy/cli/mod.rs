@@ -54,9 +54,9 @@ For what is in a store, with your own token:
 For SSH:
   keyward trust web-1.internal          print a server's host keys, as lines for the file
   keyward ssh-config alice --address keyward.example:2222
-                                        print what alice adds to ~/.ssh/config, before any `Host *` …
+                                        print lines for her ~/.ssh/config, before any `Host *`
   keyward ssh-config alice --address keyward.example:2222 --known-hosts
-                                        … and to ~/.ssh/known_hosts: then `ssh web-1` is enough
+                                        and for her ~/.ssh/known_hosts: then `ssh web-1` is enough
 
 Exit codes: 0 done; 1 it failed; 2 the command line or the file is wrong.";
 
