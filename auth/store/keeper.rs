@@ -24,7 +24,11 @@ const RENEW_LIMIT: Duration = Duration::from_secs(15);
 /// After the lease's end the store gets this long to have ended it by itself.
 const SLACK: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Between two renewals that fail: the end comes nearer.
+const LAST_RENEWAL_RETRY: Duration = Duration::from_secs(30);
+/// Between two tries to give a lease back (vault.md §14.6).
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
 /// The owner of one lease.
 pub(crate) struct Keeper {
     pub(crate) leases: Arc<Leases>,
@@ -52,11 +56,15 @@ impl Keeper {
     ) {
         let from = self.from.clone();
         let turn = tokio::select! {
-            turn = from.turn_to_issue() => turn,
+            turn = from.turn_to_issue(grant.connection().name()) => turn,
             // Nobody waits for it any more, and nothing was asked yet.
             () = hand_over.closed() => return,
         };
-        let issued = match self.ask(&grant, &wanted).await {
+        let issued = match turn {
+            Ok(_turn) => self.ask(&grant, &wanted).await,
+            Err(error) => Err(error),
+        };
+        let issued = match issued {
             Ok(issued) => issued,
             Err(error) => {
                 let _ = hand_over.send(Err(error));
@@ -64,9 +72,9 @@ impl Keeper {
             }
         };
         let least = grant.connection().least_session();
-        drop((grant, turn));
-        let born = Instant::from_std(issued.asked);
-        let end = born.checked_add(issued.duration);
+        drop(grant);
+        let born = Instant::now();
+        let end = Instant::from_std(issued.asked).checked_add(issued.duration);
         let until = unix_now().saturating_add(issued.duration.as_secs());
         let written = self.leases.record(self.number, Event::Issued { lease: issued.lease_id.clone(), until }, true).await;
         let Issued { document, lease_id, duration, renewable, used, token_end, .. } = issued;
@@ -185,7 +193,7 @@ impl Keeper {
                     Err(StoreErrorKind::Unavailable | StoreErrorKind::Throttled | StoreErrorKind::LoginFailed) => {
                         life.failing = true;
                         renew_at = Instant::now().checked_add(jitter(retry));
-                        retry = retry.saturating_mul(2).min(Duration::from_secs(30));
+                        retry = retry.saturating_mul(2).min(LAST_RENEWAL_RETRY);
                     }
                     Err(_) => renew_at = None,
                 }
@@ -223,31 +231,39 @@ impl Keeper {
         let given_up = returned.end.and_then(|end| end.checked_add(SLACK));
         let mut wait = FIRST_RETRY;
         let mut said = false;
-        let event = loop {
-            let Err(error) = self.revoke_once(&returned.lease).await else { break Event::Done };
-            self.from.observer.lease(&self.from.name, "revoke_failed");
-            if !said {
-                let hint = if error.kind == StoreErrorKind::Denied { "does the policy allow update on sys/leases/revoke?" } else { "" };
-                tracing::warn!(store, path, session, %error, hint, "a lease could not be given back; it is tried until its end");
+        let denied = loop {
+            let Err(error) = self.revoke_once(&returned.lease).await else { break None };
+            self.from.observer.lease(store, "revoke_failed");
+            let denied = error.kind == StoreErrorKind::Denied;
+            if denied {
+                // No try helps before somebody has changed the policy, and it is one for all leases.
+                wait = LAST_RETRY;
+                if self.from.may_not_revoke() {
+                    let hint = "does the policy allow update on sys/leases/revoke?";
+                    tracing::warn!(store, path, session, %error, hint, "the store denies to take leases back; they end at their own time");
+                }
+            } else if !said {
+                tracing::warn!(store, path, session, %error, "a lease could not be given back; it is tried until its end");
                 said = true;
             }
-            if given_up.is_some_and(|end| end <= Instant::now()) {
-                break Event::Expired;
+            let left = given_up.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break Some(denied);
             }
-            sleep(jitter(wait)).await;
+            sleep(jitter(wait).min(left.unwrap_or(wait))).await;
             wait = wait.saturating_mul(2).min(LAST_RETRY);
         };
-        if event == Event::Done {
-            self.from.observer.lease(store, "revoked");
-        } else {
-            tracing::warn!(
-                store,
-                path,
-                session,
-                "a lease was not given back; its time is over, and it is not known whether the store has ended it"
-            );
-            self.from.observer.lease(store, "expired");
+        let event = match denied {
+            None => Event::Done,
+            Some(_) => Event::Expired,
+        };
+        let over = "a lease was not given back; its time is over, and it is not known whether the store has ended it";
+        match denied {
+            None => self.from.may_revoke(),
+            Some(true) => tracing::info!(store, path, session, "{over}"),
+            Some(false) => tracing::warn!(store, path, session, "{over}"),
         }
+        self.from.observer.lease(store, if denied.is_none() { "revoked" } else { "expired" });
         let _ = self.leases.record(self.number, event, false).await;
     }
 

@@ -166,7 +166,7 @@ impl Lease {
         &self.provenance
     }
 
-    /// How long ago the store was asked for it. A database may need a moment until it knows a new account.
+    /// How long ago the store gave it, or was asked for a secret that has no lease. A database may need a moment until it knows a new account.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.born.elapsed()
@@ -226,7 +226,7 @@ impl Lease {
         }
     }
 
-    /// When the store was asked for it.
+    /// From when its age counts.
     pub(crate) const fn born(&self) -> Instant {
         self.born
     }

@@ -1,19 +1,31 @@
 //! A store as the rest of this folder uses it: with its name in the file, the one who counts, and turns at it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use keyward_config::Name;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Observer, Store, StoreError, StoreErrorKind};
 
-/// Requests of sessions under way at one time, of each sort.
-const TURNS: usize = 32;
+/// Reads of sessions under way at one time.
+const READING: usize = 32;
+/// Requests for leases under way at one time.
+const ISSUING: usize = 64;
+/// How many of them may be for accounts of one connection. A request is never called off, and one whose database hangs keeps its turn until
+/// the store gives it up: it must not keep those of other databases waiting. The store itself opens no more than four connections to a
+/// database, if its admin has not said otherwise.
+const ISSUING_FOR_ONE: usize = 8;
 /// Revocations under way at one time. What a former process left behind is paced besides (leases.rs): a store answers at once, and drops the
 /// account in its own time.
 const REVOKING: usize = 16;
 /// How long a read waits for its turn. Whoever wants the secret has given up by then.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a request for a lease waits for its turn: its client is to hear why before its own time is over.
+const LONGEST_QUEUE: Duration = Duration::from_secs(20);
 
 /// An open store. Cheap to clone.
 #[derive(Clone)]
@@ -22,6 +34,7 @@ pub(crate) struct Named {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) observer: Arc<dyn Observer>,
     turns: Arc<Turns>,
+    may_not_revoke: Arc<AtomicBool>,
 }
 
 /// Whose turn it is. Fair, and each store's own, so that one that hangs takes nothing from the others; each sort's own, so that a database
@@ -29,13 +42,25 @@ pub(crate) struct Named {
 struct Turns {
     reading: Semaphore,
     issuing: Semaphore,
+    issuing_for: Mutex<BTreeMap<Name, Weak<Semaphore>>>,
     revoking: Semaphore,
+}
+
+/// A turn to ask for a lease: one of the store's, and one of the connection's.
+pub(crate) struct TurnToIssue<'a> {
+    _of_the_store: SemaphorePermit<'a>,
+    _of_the_connection: OwnedSemaphorePermit,
 }
 
 impl Named {
     pub(crate) fn new(name: String, store: Arc<dyn Store>, observer: Arc<dyn Observer>) -> Self {
-        let turns = Turns { reading: Semaphore::new(TURNS), issuing: Semaphore::new(TURNS), revoking: Semaphore::new(REVOKING) };
-        Self { name, store, observer, turns: Arc::new(turns) }
+        let turns = Turns {
+            reading: Semaphore::new(READING),
+            issuing: Semaphore::new(ISSUING),
+            issuing_for: Mutex::default(),
+            revoking: Semaphore::new(REVOKING),
+        };
+        Self { name, store, observer, turns: Arc::new(turns), may_not_revoke: Arc::default() }
     }
 
     /// A turn to read.
@@ -43,18 +68,56 @@ impl Named {
     /// # Errors
     /// `Unavailable`: none came for a minute.
     pub(crate) async fn turn_to_read(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let turn = tokio::time::timeout(LONGEST_WAIT, self.turns.reading.acquire()).await;
+        let turn = timeout(LONGEST_WAIT, self.turns.reading.acquire()).await;
         let late = || StoreError::new(StoreErrorKind::Unavailable, "too many requests to the store wait for an answer");
         turn.ok().and_then(Result::ok).ok_or_else(late)
     }
 
-    /// A turn to ask for a lease. Waits as long as the caller does.
-    pub(crate) async fn turn_to_issue(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.issuing.acquire().await.ok()
+    /// A turn to ask for a lease for a session on this connection.
+    ///
+    /// # Errors
+    /// `Unavailable`: none came for twenty seconds.
+    pub(crate) async fn turn_to_issue(&self, connection: &Name) -> Result<TurnToIssue<'_>, StoreError> {
+        let late = |what: String| StoreError::new(StoreErrorKind::Unavailable, what);
+        let end = Instant::now().checked_add(LONGEST_QUEUE).unwrap_or_else(Instant::now);
+        let of_the_connection = timeout_at(end, self.turns.issuing_for(connection).acquire_owned()).await.ok().and_then(Result::ok);
+        let _of_the_connection = of_the_connection.ok_or_else(|| {
+            let what = "requests for accounts of this connection wait for an answer already; does its database hang?";
+            late(format!("{connection}: {ISSUING_FOR_ONE} {what}"))
+        })?;
+        let of_the_store = timeout_at(end, self.turns.issuing.acquire()).await.ok().and_then(Result::ok);
+        let _of_the_store =
+            of_the_store.ok_or_else(|| late(format!("{ISSUING} requests for leases wait for an answer of the store already")))?;
+        Ok(TurnToIssue { _of_the_store, _of_the_connection })
     }
 
     /// A turn to give a lease back. Each holds it for one try.
     pub(crate) async fn turn_to_revoke(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.revoking.acquire().await.ok()
+    }
+
+    /// Whether it is news that the store does not let us give leases back: the first time, and again once it did.
+    pub(crate) fn may_not_revoke(&self) -> bool {
+        !self.may_not_revoke.swap(true, Ordering::Relaxed)
+    }
+
+    /// The store lets us give leases back.
+    pub(crate) fn may_revoke(&self) {
+        self.may_not_revoke.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Turns {
+    /// The turns of one connection; they are there as long as somebody has one or waits for one.
+    fn issuing_for(&self, connection: &Name) -> Arc<Semaphore> {
+        // Whole after a panic too: each change is one step.
+        let mut all = self.issuing_for.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = all.get(connection).and_then(Weak::upgrade) {
+            return turns;
+        }
+        let turns = Arc::new(Semaphore::new(ISSUING_FOR_ONE));
+        all.retain(|_, turns| turns.strong_count() > 0);
+        all.insert(connection.clone(), Arc::downgrade(&turns));
+        turns
     }
 }

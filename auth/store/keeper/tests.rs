@@ -1,9 +1,11 @@
 //! The life of a lease against a store that does as it is told, on a clock that jumps.
 
 mod ends;
+mod giving_back;
 mod quota;
 mod recovery;
 mod sharing;
+mod turns;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -81,6 +83,7 @@ impl Store for Fake {
     fn issue<'a>(&'a self, _: &'a Grant, wanted: &'a Wanted) -> BoxFuture<'a, Result<Issued, StoreError>> {
         Box::pin(async move {
             self.say(format!("issue {}", wanted.path));
+            let asked = Instant::now().into_std();
             if let Some(hold) = &self.hold {
                 hold.notified().await;
             }
@@ -90,7 +93,6 @@ impl Store for Fake {
             let fields = json!({"username": "v-app", "password": "canary"});
             let document = Document::of(fields, "r");
             let token_end = self.token.subscribe();
-            let asked = Instant::now().into_std();
             Ok(Issued {
                 document,
                 lease_id: "db/creds/role/1".into(),
@@ -168,15 +170,20 @@ impl Bed {
         Self::with_keys(store, leases, "tls: verify-full")
     }
 
-    /// The same, with further keys of the connection.
-    fn with_keys(store: Fake, leases: Arc<Leases>, keys: &str) -> Self {
+    /// What the operator may use of a file with these connections, all of one store.
+    fn grants(connections: &str) -> Vec<Grant> {
         let sections = format!(
-            "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\nconnections:\n  \
-             db: {{ protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role, {keys} }}"
+            "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\nconnections:\n{connections}"
         );
         let (config, mut problems) = sample::config(&sections);
         let gate = Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}"));
-        Self { store: Arc::new(store), events: Arc::default(), leases, grant: gate.operator_grants().remove(0) }
+        gate.operator_grants()
+    }
+
+    /// The same, with further keys of the connection.
+    fn with_keys(store: Fake, leases: Arc<Leases>, keys: &str) -> Self {
+        let connection = format!("  db: {{ protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role, {keys} }}");
+        Self { store: Arc::new(store), events: Arc::default(), leases, grant: Self::grants(&connection).remove(0) }
     }
 
     fn in_memory(store: Fake) -> Self {
@@ -197,7 +204,12 @@ impl Bed {
     }
 
     fn issue_from(&self, named: Named) -> impl Future<Output = Result<Lease, StoreError>> + use<> {
-        let (leases, grant) = (Arc::clone(&self.leases), self.grant.clone());
+        self.issue_of(&named, &self.grant)
+    }
+
+    /// The same from one `Named`, on a connection of this grant.
+    fn issue_of(&self, named: &Named, grant: &Grant) -> impl Future<Output = Result<Lease, StoreError>> + use<> {
+        let (leases, grant, named) = (Arc::clone(&self.leases), grant.clone(), named.clone());
         async move {
             let crate::store::CredentialPlan::Leased(role) = &grant.account().plan else { unreachable!() };
             leases.issue(named, &grant, &wanted(&role.path)).await
@@ -257,6 +269,20 @@ async fn a_client_that_vanishes_while_the_store_makes_its_account_loses_nothing(
     bed.store.hold.as_ref().unwrap().notify_one();
     assert_eq!(bed.drained().await, 0);
     assert_eq!(bed.store.log(), ["issue db/creds/role", "revoke db/creds/role/1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_was_long_in_the_making_is_young_when_it_comes_and_its_end_counts_from_the_request() {
+    let bed = Bed::in_memory(Fake { hold: Some(Notify::new()), renewable: false, ..Fake::new(60) });
+    let client = tokio::spawn(bed.issue());
+    bed.store.called(1).await;
+    let asked = Instant::now();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    bed.store.hold.as_ref().unwrap().notify_one();
+    let lease = client.await.unwrap().unwrap();
+    assert_eq!(Instant::from_std(lease.born()).duration_since(asked).as_secs(), 6);
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
+    assert_eq!(asked.elapsed().as_secs(), 54);
 }
 
 #[tokio::test(start_paused = true)]
@@ -327,29 +353,6 @@ async fn a_store_that_does_not_answer_a_renewal_does_not_hide_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn giving_back_is_tried_until_it_succeeds() {
-    let bed = Bed::in_memory(Fake::new(3600));
-    *bed.store.revocations.lock().unwrap() = [Err(StoreErrorKind::Unavailable), Err(StoreErrorKind::Denied), Ok(())].into();
-    drop(bed.issue().await.unwrap());
-    assert_eq!(bed.drained().await, 0);
-    assert_eq!(bed.events(), ["issued", "revoke_failed", "revoke_failed", "revoked"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn giving_back_is_given_up_a_while_after_the_end_of_the_lease() {
-    let bed = Bed::in_memory(Fake::new(600));
-    *bed.store.revocations.lock().unwrap() = std::iter::repeat_with(|| Err(StoreErrorKind::Unavailable)).take(1000).collect();
-    let began = Instant::now();
-    drop(bed.issue().await.unwrap());
-    assert_eq!(bed.leases.drain(Duration::from_secs(60)).await, 1, "a drain does not wait for ever");
-    assert_eq!(bed.drained().await, 0);
-    let passed = began.elapsed().as_secs();
-    assert!((660..=690).contains(&passed), "{passed}");
-    assert!(!bed.events().contains(&"revoked"));
-    assert_eq!(bed.events().last(), Some(&"expired"), "it is counted");
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_unclear_answer_names_a_possible_orphan_and_a_clear_one_does_not() {
     let bed = Bed::in_memory(Fake::new(60));
     *bed.store.failure.lock().unwrap() = Some(StoreError::new(StoreErrorKind::Denied, "no"));
@@ -366,41 +369,4 @@ async fn without_a_journal_no_lease_is_asked_for() {
     let bed = Bed::new(Fake::new(60), Leases::with_journal(Journal::broken()));
     assert_eq!(bed.issue().await.err().map(|error| error.kind), Some(StoreErrorKind::Unavailable));
     assert!(bed.store.log().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_keeps_no_other_store_from_getting_its_leases_back() {
-    let leases = Leases::open(None).unwrap();
-    let hung = Bed::new(Fake { hangs: true, ..Fake::new(3600) }, Arc::clone(&leases));
-    let well = Bed::new(Fake::new(3600), Arc::clone(&leases));
-    let named = hung.named();
-    let mut held = Vec::new();
-    for _ in 0..40 {
-        held.push(hung.issue_from(named.clone()).await.unwrap());
-    }
-    let lease = well.issue().await.unwrap();
-    drop(held);
-    hung.store.called(40 + 16).await;
-    let began = Instant::now();
-    drop(lease);
-    well.store.called(2).await;
-    assert_eq!(began.elapsed(), Duration::ZERO);
-    assert_eq!(hung.store.log().len(), 40 + 16, "and the rest wait for their turn");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_is_asked_for_so_many_leases_at_one_time_and_nobody_asks_for_a_client_who_left() {
-    let bed = Bed::in_memory(Fake { hold: Some(Notify::new()), ..Fake::new(3600) });
-    let named = bed.named();
-    let clients: Vec<_> = (0..40).map(|_| tokio::spawn(bed.issue_from(named.clone()))).collect();
-    bed.store.called(32).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(bed.store.log().len(), 32);
-    assert_eq!(bed.leases.stats().live, 40);
-    clients.iter().for_each(tokio::task::JoinHandle::abort);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(bed.leases.stats().live, 32, "those who waited have left");
-    bed.store.hold.as_ref().unwrap().notify_waiters();
-    assert_eq!(bed.drained().await, 0);
-    assert_eq!(bed.store.log().iter().filter(|call| call.starts_with("revoke")).count(), 32);
 }
