@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crate::bed::{
-    Login, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, MysqlShell, MysqlTold, eventually, mariadb, masked, mysql9,
+    Login, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, MysqlShell, MysqlTold, eventually, free_port, mariadb, masked, mysql9,
 };
 
 const COM_QUIT: u8 = 1;
@@ -188,7 +188,7 @@ fn a_lobby_outlives_the_time_of_a_handshake() {
 
 #[test]
 fn a_server_that_is_away_keeps_nobody_out_of_the_lobby() {
-    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nowhere = format!("127.0.0.1:{}", free_port());
     let login = Login { name: "app".to_owned(), password: crate::bed::canary() };
     let scene = MysqlScene::of(login, "shop", &nowhere, "", |config| config);
     let mut raw = lobby(&scene);

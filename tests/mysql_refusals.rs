@@ -1,12 +1,10 @@
 //! Golden: each refusal that a client of MySQL can provoke, field by field as bytes, and as mysql, mariadb and PyMySQL print it.
 
-use std::net::TcpListener;
-
 use rustix::process::Signal;
 
 use crate::bed::{
     Bao, CACHING_SHA2, Config, Hello, Keyward, Login, Mysql, MysqlClient, MysqlDsn, MysqlRaw, MysqlScene, MysqlTls, MysqlTold, Plugin, bao,
-    canary, eventually, flag, mariadb, masked, mysql_servers, own_address, pymysql, ssl_request,
+    canary, eventually, flag, free_port, mariadb, masked, mysql_servers, own_address, pymysql, ssl_request,
 };
 
 /// How a refusal reads: MySQL's number, the state, the words.
@@ -328,7 +326,7 @@ fn a_record_that_cannot_be_written_is_told() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_or_verified_is_told_without_its_address() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let closed = format!("127.0.0.1:{}", free_port());
     let login = Login { name: "app".to_owned(), password: canary() };
     let gone = MysqlScene::of(login, "shop", &closed, "", |config| config);
     gone.keyward.expect_log("upstream_unreachable");

@@ -1,10 +1,8 @@
 //! Golden: each refusal that a client can provoke, field by field as bytes, and as psql prints it.
 
-use std::net::TcpListener;
-
 use rustix::process::Signal;
 
-use crate::bed::{Bao, Config, Login, Method, Postgres, Raw, Scene, Told, bao, canary, eventually, masked, postgres15, psql};
+use crate::bed::{Bao, Config, Login, Method, Postgres, Raw, Scene, Told, bao, canary, eventually, free_port, masked, postgres15, psql};
 
 const ALICE: [(&str, &str); 2] = [("user", "alice"), ("database", "orders")];
 
@@ -155,7 +153,7 @@ fn a_store_that_is_gone_is_told_the_same() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_or_verified_is_told_without_its_address() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let closed = format!("127.0.0.1:{}", free_port());
     let gone = Scene::of(Login { name: "app".to_owned(), password: canary() }, &closed, "", |config| config);
     gone.keyward.expect_log("upstream_unreachable");
     both(&gone, "08001", "the server behind this connection cannot be reached");

@@ -4,7 +4,7 @@ use crate::bed::{SshScene, Sshd, sshd};
 use crate::ssh_session::{Row, rekeying, same};
 
 /// Servers and clients of TCP and of sockets in a few lines: `echo PORT|PATH` answers each client with what it said, in upper case, and the
-/// end; `say PORT|PATH TEXT` prints the answer; `free` prints a free port. Whoever is in the background is ended at the end.
+/// end; `say PORT|PATH TEXT` prints the answer. Whoever is in the background is ended at the end.
 const NET: &str = "trap 'kill $(jobs -p) 2>/dev/null' EXIT
 cat > net.py <<'PY'
 import socket, sys, threading, time
@@ -15,12 +15,9 @@ def serve(one):
         while piece := one.recv(65536):
             one.sendall(piece.upper())
         one.sendall(b' END')
-what, where = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else '0'
+what, where = sys.argv[1], sys.argv[2]
 family, address = place(where)
-if what == 'free':
-    with socket.create_server(('127.0.0.1', 0)) as one:
-        print(one.getsockname()[1])
-elif what == 'echo':
+if what == 'echo':
     server = socket.socket(family)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind(address)
@@ -56,46 +53,41 @@ else:
         assert not said
     print((said.decode() or 'nothing') if len(said) < 200 else len(said))
 PY
-free() { python3 net.py free; }
 say() { python3 net.py say \"$@\"; }
 echo_at() { coproc python3 net.py echo \"$1\"; read -r _ <&\"${COPROC[0]}\"; }
 up() { while ! grep -q \"$1\" log 2>/dev/null; do sleep 0.05; done; }
 ";
 
 const LOCAL: &[(&str, &str, &str)] = &[
-    ("-L", "P=$(free) Q=$(free); echo_at $Q; $SSH -N -L $P:127.0.0.1:$Q $HOST & say $P hello; say $P x 0 100000", "HELLO END\n100004"),
+    ("-L", "echo_at $Q; $SSH -N -L $P:127.0.0.1:$Q $HOST & say $P hello; say $P x 0 100000", "HELLO END\n100004"),
     (
         "-L by twenty at once",
-        "P=$(free) Q=$(free); echo_at $Q; $SSH -N -L $P:localhost:$Q $HOST & say $P first
+        "echo_at $Q; $SSH -N -L $P:localhost:$Q $HOST & say $P first
 for n in $(seq 20); do say $P part 0 50000 > part-$n & W=\"$W $!\"; done; wait $W; sort part-* | uniq -c; echo all of them",
         "all of them",
     ),
-    ("-L to a port that nobody has", "P=$(free) Q=$(free); $SSH -N -L $P:127.0.0.1:$Q $HOST & say $P hello", "nothing\n"),
-    ("-D", "P=$(free) Q=$(free); echo_at $Q; $SSH -N -D $P $HOST & python3 net.py socks $P hello $Q", "HELLO END"),
-    ("-W", "Q=$(free); echo_at $Q; printf hello | $SSH -W 127.0.0.1:$Q $HOST", "HELLO END"),
+    ("-L to a port that nobody has", "$SSH -N -L $P:127.0.0.1:$Q $HOST & say $P hello", "nothing\n"),
+    ("-D", "echo_at $Q; $SSH -N -D $P $HOST & python3 net.py socks $P hello $Q", "HELLO END"),
+    ("-W", "echo_at $Q; printf hello | $SSH -W 127.0.0.1:$Q $HOST", "HELLO END"),
     (
         "-L from a socket",
-        "Q=$(free); echo_at $Q; $SSH -N -L $PWD/here:127.0.0.1:$Q $HOST & while [ ! -S here ]; do sleep 0.05; done; say ./here hello",
+        "echo_at $Q; $SSH -N -L $PWD/here:127.0.0.1:$Q $HOST & while [ ! -S here ]; do sleep 0.05; done; say ./here hello",
         "HELLO END",
     ),
-    (
-        "-L to a socket",
-        "P=$(free); chmod 777 .; echo_at $PWD/there; chmod 777 there; $SSH -N -L $P:$PWD/there $HOST & say $P hello",
-        "HELLO END",
-    ),
+    ("-L to a socket", "chmod 777 .; echo_at $PWD/there; chmod 777 there; $SSH -N -L $P:$PWD/there $HOST & say $P hello", "HELLO END"),
 ];
 
 const REMOTE: &[(&str, &str, &str)] = &[
-    ("-R", "P=$(free) Q=$(free); echo_at $Q; $SSH -N -v -R 127.0.0.1:$P:127.0.0.1:$Q $HOST 2>log & say $P hello; say $P x 0 100000", "HELLO END\n100004"),
-    ("-R with a port of the server's choice", "Q=$(free); echo_at $Q; $SSH -N -v -R 0:127.0.0.1:$Q $HOST 2>log & up 'Allocated port'
+    ("-R", "echo_at $Q; $SSH -N -v -R 127.0.0.1:$P:127.0.0.1:$Q $HOST 2>log & say $P hello; say $P x 0 100000", "HELLO END\n100004"),
+    ("-R with a port of the server's choice", "echo_at $Q; $SSH -N -v -R 0:127.0.0.1:$Q $HOST 2>log & up 'Allocated port'
 say $(grep -o 'Allocated port [0-9]*' log | grep -o '[0-9]*') hello", "HELLO END"),
-    ("-R to a place that nobody has", "P=$(free) Q=$(free); $SSH -N -v -R $P:127.0.0.1:$Q $HOST 2>log & up 'remote forward success'; say $P hello", "nothing\n"),
-    ("-R of a port that is taken", "Q=$(free); echo_at $Q; $SSH -N -o ExitOnForwardFailure=yes -R 127.0.0.1:$Q:127.0.0.1:1 $HOST 2>&1 | grep -o 'remote port forwarding failed'", "failed"),
-    ("-R of a socket", "Q=$(free); echo_at $Q; $SSH -N -R $HOME_THERE/socket:127.0.0.1:$Q $HOST & while [ ! -S $HOME_THERE/socket ]; do sleep 0.05; done
+    ("-R to a place that nobody has", "$SSH -N -v -R $P:127.0.0.1:$Q $HOST 2>log & up 'remote forward success'; say $P hello", "nothing\n"),
+    ("-R of a port that is taken", "echo_at $Q; $SSH -N -o ExitOnForwardFailure=yes -R 127.0.0.1:$Q:127.0.0.1:1 $HOST 2>&1 | grep -o 'remote port forwarding failed'", "failed"),
+    ("-R of a socket", "echo_at $Q; $SSH -N -R $HOME_THERE/socket:127.0.0.1:$Q $HOST & while [ ! -S $HOME_THERE/socket ]; do sleep 0.05; done
 say $HOME_THERE/socket hello", "HELLO END"),
-    ("-R -D", "P=$(free) Q=$(free); echo_at $Q; $SSH -N -v -R 127.0.0.1:$P $HOST 2>log & python3 net.py socks $P hello $Q", "HELLO END"),
-    ("-R that is cancelled", "P=$(free) Q=$(free); echo_at $Q; $SSH -MNf -S ./control -v $HOST 2>log; $SSH -S ./control -O forward -R 127.0.0.1:$P:127.0.0.1:$Q $HOST
-say $P hello; $SSH -S ./control -O cancel -R 127.0.0.1:$P:127.0.0.1:$Q $HOST; sleep 0.5; (exec 3<>/dev/tcp/127.0.0.1/$P) 2>/dev/null || echo gone; $SSH -S ./control -O exit $HOST 2>/dev/null", "HELLO END\ngone"),
+    ("-R -D", "echo_at $Q; $SSH -N -v -R 127.0.0.1:$P $HOST 2>log & python3 net.py socks $P hello $Q", "HELLO END"),
+    ("-R that is cancelled", "echo_at $Q; $SSH -MNf -S ./control -v $HOST 2>log; $SSH -S ./control -O forward -R 127.0.0.1:$P:127.0.0.1:$Q $HOST
+say $P hello; $SSH -S ./control -O cancel -R 127.0.0.1:$P:127.0.0.1:$Q $HOST; while (exec 3<>/dev/tcp/127.0.0.1/$P) 2>/dev/null; do sleep 0.05; done; echo gone; $SSH -S ./control -O exit $HOST 2>/dev/null", "HELLO END\ngone"),
 ];
 
 /// The agent of the client, with one key in it; the sessions there see it, and nobody has it when the session has ended.

@@ -1,6 +1,6 @@
 //! What a rule allows over SSH, and what it does not: by its channels, one at a time, and as rules change.
 
-use crate::bed::{SshAsks, SshPlan, SshScene, SshWay, SshWilful, run, sshd};
+use crate::bed::{SshAsks, SshPlan, SshScene, SshWay, SshWilful, free_port, run, sshd};
 
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -20,8 +20,7 @@ const USES: [(&str, &str, &str); 9] = [
     ),
     (
         "local-forward",
-        "P=$(python3 -c 'import socket; print(socket.create_server((\"127.0.0.1\", 0)).getsockname()[1])')
-$SSH -MNf -S ./c -o LogLevel=INFO -E log -L 127.0.0.1:$P:$HOME_THERE/none $HOST; cat < /dev/tcp/127.0.0.1/$P; $SSH -S ./c -O exit $HOST 2>/dev/null
+        "$SSH -MNf -S ./c -o LogLevel=INFO -E log -L 127.0.0.1:$P:$HOME_THERE/none $HOST; cat < /dev/tcp/127.0.0.1/$P; $SSH -S ./c -O exit $HOST 2>/dev/null
 cat log >&2; grep -q 'connect failed: open failed' log && echo works",
         "administratively prohibited: keyward: local-forward is not allowed here",
     ),
@@ -45,8 +44,8 @@ cat log >&2; grep -q 'connect failed: open failed' log && echo works",
 
 /// Which of [`USES`] work; those that do not must say why.
 fn uses(scene: &SshScene<'_>, way: SshWay, besides: &[&str]) -> Vec<&'static str> {
-    let (port, there) = (scene.sshd.port().to_string(), scene.sshd.folder_of("deploy"));
-    let variables = [("SSHD_PORT", port.as_str()), ("HOME_THERE", there.to_str().unwrap())];
+    let (port, free, there) = (scene.sshd.port().to_string(), free_port().to_string(), scene.sshd.folder_of("deploy"));
+    let variables = [("SSHD_PORT", port.as_str()), ("P", free.as_str()), ("HOME_THERE", there.to_str().unwrap())];
     let mut works = Vec::new();
     for (permission, script, words) in USES {
         // The last two need a command that runs.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::bed::{SshPlan, SshScene, SshTools, SshWay, Sshd, openssh10, run, sshd, sshd10};
+use crate::bed::{SshPlan, SshScene, SshTools, SshWay, Sshd, free_port, openssh10, run, sshd, sshd10};
 
 const LONG: Duration = Duration::from_secs(120);
 
-/// One thing that people do, as lines of bash (see [`SshTools::script`] for the variables; `$HOME_THERE` is a new folder of deploy's).
+/// One thing that people do, as lines of bash (see [`SshTools::script`] for the variables; `$HOME_THERE` is a new folder of deploy's,
+/// `$P` and `$Q` are ports that nobody has).
 pub struct Row {
     pub name: &'static str,
     pub script: &'static str,
@@ -18,7 +19,14 @@ pub struct Row {
 #[track_caller]
 pub fn said(sshd: &Sshd, tools: &SshTools, way: SshWay, row: &Row) -> String {
     let there = sshd.folder_of("deploy");
-    let variables = [("HOME_THERE", there.to_str().unwrap()), ("LC_MINE", "ünïcode and 'quotes'"), ("MINE_TWO", "two")];
+    let (p, q) = (free_port().to_string(), free_port().to_string());
+    let variables = [
+        ("HOME_THERE", there.to_str().unwrap()),
+        ("P", p.as_str()),
+        ("Q", q.as_str()),
+        ("LC_MINE", "ünïcode and 'quotes'"),
+        ("MINE_TWO", "two"),
+    ];
     let output = run(tools.script(way, row.script, &variables), "", LONG);
     let text = format!("{}{}\ncode {:?}", output.stdout, output.stderr, output.code);
     text.replace(there.to_str().unwrap(), "THERE").replace(way.host(), "HOST")
@@ -96,7 +104,7 @@ const SESSION: &[Row] = &[
     Row { name: "the size changes", script: RESIZE, says: "40 120" },
     Row {
         name: "control characters",
-        script: "{ sleep 1; printf 'sleep 1000\\r'; sleep 1; printf '\\003'; printf 'echo got-$?\\r'; printf 'exit\\r'; } | $SSH -tt $HOST 'PS1= bash --norc --noprofile' 2>&1 | grep -a -o got-130",
+        script: "{ printf 'sh -c \"echo here-$((1+1)); exec sleep 1000\"\\r'; until grep -a -s -q here-2 out; do sleep 0.05; done; printf '\\003echo got-$?\\rexit\\r'; } | $SSH -tt $HOST 'PS1= bash --norc --noprofile' > out 2>&1; grep -a -o got-130 out",
         says: "got-130",
     },
     Row {
@@ -119,12 +127,12 @@ const SESSION: &[Row] = &[
 
 /// The terminal of `script` is changed while ssh runs in it: it is told by SIGWINCH, and tells the server.
 const RESIZE: &str = "cat > resize.py <<'PY'
-import fcntl, os, pty, struct, sys, termios, time
+import fcntl, os, pty, struct, termios
 def size(fd, rows, columns):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
 pid, fd = pty.fork()
 if pid == 0:
-    words = os.environ['SSH'].split() + ['-t', os.environ['HOST'], 'echo ready; read line; stty size']
+    words = os.environ['SSH'].split() + ['-t', os.environ['HOST'], 'echo ready; until stty size | grep \"40 120\"; do sleep 0.05; done']
     os.execvp(words[0], words)
 size(fd, 24, 80)
 seen = b''
@@ -139,8 +147,6 @@ def read():
 while b'ready' not in seen and read():
     pass
 size(fd, 40, 120)
-time.sleep(1)
-os.write(fd, b'\\r')
 while read():
     pass
 print([line for line in seen.decode().split() if line.isdigit()][-2:], os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

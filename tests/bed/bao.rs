@@ -55,17 +55,18 @@ impl Bao {
     /// A server of the test's own, with its storage on disk: it may be killed and started again.
     pub fn own() -> Self {
         let storage = scratch("bao-storage");
-        let cluster = free_port();
+        // With the default it takes seconds until the only node leads.
         Self::start_with(&format!(
-            "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}\ncluster_addr = \"http://127.0.0.1:{cluster}\"\n",
+            "storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n  performance_multiplier = 1\n}}\n",
             storage.display()
         ))
     }
 
     fn start_with(storage: &str) -> Self {
-        let (folder, port) = (scratch("bao"), free_port());
+        let (folder, port, cluster) = (scratch("bao"), free_port(), free_port());
         let config = format!(
-            "{storage}listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  tls_disable = true\n}}\napi_addr = \"http://127.0.0.1:{port}\"\n"
+            "{storage}cluster_addr = \"http://127.0.0.1:{cluster}\"\napi_addr = \"http://127.0.0.1:{port}\"\n\
+             listener \"tcp\" {{\n  address = \"127.0.0.1:{port}\"\n  cluster_address = \"127.0.0.1:{cluster}\"\n  tls_disable = true\n}}\n"
         );
         fs::write(folder.join("bao.hcl"), config).unwrap();
         let mut bao = Self { port, folder, root: String::new(), unseal_key: String::new(), server: Mutex::new(None) };
