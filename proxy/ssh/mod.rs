@@ -40,7 +40,7 @@ use crate::upstream::{Preface, Security};
 use host::Host;
 use login::Who;
 use pace::Pace;
-use relay::{Leg, Relay};
+use relay::{Left, Leg, Relay, Words};
 use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit};
 use upstream::{Login, Reached};
 use visitor::Visitor;
@@ -207,7 +207,8 @@ async fn relay(link: &Link, client: &mut Stream, wire: &mut Wire, up: Up) -> Res
         traffic: session.traffic(),
         record: &mut record,
         id: link.id,
-        showing: None,
+        words: Words::default(),
+        left: Left::default(),
     };
     let outcome = relay.run(session.ends(), session.warnings(|warning| refuse::warning(warning, link.id))).await;
     Ok(Served::Session(session.finish(outcome, stream).await))

@@ -24,6 +24,7 @@ pub(super) fn channel(event: &Event) -> Use {
             details.extend([("address", json!(address.as_str())), ("port", json!(port))]);
         }
         What::LocalSocket { path } | What::RemoteSocket { path } => details.push(("path", json!(path.as_str()))),
+        What::Terminal => details.push(("name", json!("pty-req"))),
         What::Shell | What::Sftp | What::Agent | What::X11 => {}
     }
     Use { what: event.what.permission().map_or("other", Permission::name), outcome, details }

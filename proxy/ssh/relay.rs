@@ -1,35 +1,35 @@
 //! The relay: messages of the connection protocol between two transports, as the policy lets them pass, until either side ends or somebody ends
 //! the session. One task polls both ways; neither waits for the other, but for the rule in the transport's `pump`.
 
+mod words;
+
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::Stream as Words;
+use futures_util::Stream as Lines;
 use keyward_auth::SessionId;
-use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA, KEEPALIVE, Message, REQUEST_FAILURE, REQUEST_SUCCESS};
-use keyward_ssh_transport::policy::{ChannelId, Decision, Event, Policy};
+use keyward_ssh_transport::connection::message::{DATA, EXTENDED_DATA};
+use keyward_ssh_transport::policy::{Event, Policy, Tell};
 use keyward_ssh_transport::pump::{self, Broken, Gate, Pumped, Verdict, pump};
 use keyward_ssh_transport::{Fatal, Side, reason};
 use tokio::time::Sleep;
 
 use super::pace::Pace;
 use super::refuse;
-use super::wire::{Heard, Wire};
+use super::wire::Wire;
 use crate::refusal::Reason;
 use crate::registry::Traffic;
 use crate::relay::{End, Outcome};
 use crate::stream::Stream;
 use crate::told;
 use crate::woken::Woken;
+pub(super) use words::Words;
 
 /// After its upstream has gone, a client that takes nothing for this long gets nothing more.
 const LAST_WORDS: Duration = Duration::from_secs(30);
-
-/// A client has so long to show its user what we told it.
-const SHOWN: Duration = Duration::from_secs(5);
 
 /// One side: the transport and its stream.
 pub(super) struct Leg<'a> {
@@ -55,8 +55,21 @@ pub(super) struct Relay<'a> {
     pub(super) record: &'a mut (dyn FnMut(&Event) -> bool + Send),
     /// The session, for what its client is told.
     pub(super) id: SessionId,
-    /// The client was told something and asked whether it has shown it; until when it is waited for. `None` to begin with.
-    pub(super) showing: Option<Instant>,
+    /// What the client is told.
+    pub(super) words: Words,
+    /// What is known of the upstream's leaving.
+    pub(super) left: Left,
+}
+
+/// How an upstream leaves. What it said before still goes to its client.
+#[derive(Default)]
+pub(super) struct Left {
+    /// It said goodbye: the code and the words.
+    goodbye: Option<(u32, String)>,
+    /// It cannot be written any more.
+    deaf: Option<io::ErrorKind>,
+    /// It cannot be read any more.
+    mute: Option<io::ErrorKind>,
 }
 
 /// How it ended, and what the client is told.
@@ -69,7 +82,7 @@ struct Over {
 impl Relay<'_> {
     /// Relays until the end. What `words` says meanwhile the sessions inside are told on their standard error. When `ends` resolves, they are
     /// told why in the same way, and so is the client.
-    pub(super) async fn run(mut self, ends: impl Future<Output = Reason>, words: impl Words<Item = String>) -> Outcome {
+    pub(super) async fn run(mut self, ends: impl Future<Output = Reason>, words: impl Lines<Item = String>) -> Outcome {
         let (ends, words) = (pin!(ends), pin!(words));
         let (mut ends, mut words) = (Woken::new(ends), Woken::new(words));
         let mut clock = pin!(tokio::time::sleep(Duration::ZERO));
@@ -82,9 +95,11 @@ impl Relay<'_> {
                 self.say(&line);
             }
             loop {
-                match self.turn(cx) {
+                // One time for both: who is not due in the one is what the clock of the other is set for.
+                let now = Instant::now();
+                match self.turn(cx, now) {
                     Ok(true) => {}
-                    Ok(false) => match self.rest(cx, clock.as_mut(), &mut stuck) {
+                    Ok(false) => match self.rest(cx, now, clock.as_mut(), &mut stuck) {
                         Ok(true) => return Poll::Pending,
                         Ok(false) => {}
                         Err(over) => return Poll::Ready(over),
@@ -98,7 +113,7 @@ impl Relay<'_> {
         upstream.wire.conn.disconnect(reason::BY_APPLICATION, "");
         let goodbye = async {
             if matches!(over.end, End::Ended(_)) {
-                let _ = tokio::time::timeout(SHOWN, shown(&mut client)).await;
+                let _ = words::shown(&mut client).await;
             }
             if let Some((code, text)) = &over.told {
                 client.wire.conn.disconnect(*code, text);
@@ -110,29 +125,24 @@ impl Relay<'_> {
     }
 
     /// Moves what can be moved; whether anything was.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
-        let now = Instant::now();
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Over> {
         let up = self.pass(Side::Client, now)?;
         let down = self.pass(Side::Server, now)?;
         let mut moved = up || down;
         // The other side's output first: what it takes makes room for what is read.
-        for side in [Side::Server, Side::Client] {
-            let (wire, stream) = self.parts(side);
-            match wire.poll_flush(cx, stream) {
-                Poll::Ready(Ok(_)) => moved = true,
-                Poll::Ready(Err(error)) => return Err(failed(side, error.kind())),
-                Poll::Pending => {}
-            }
-        }
+        moved |= self.flush_both(cx)?;
         for side in [Side::Client, Side::Server] {
-            if self.gate(side) != Gate::Open || self.due(side, now).is_some() {
+            let over = side == Side::Server && (self.left.goodbye.is_some() || self.left.mute.is_some());
+            if over || self.gate(side) != Gate::Open || self.due(side, now).is_some() {
                 continue;
             }
             let (wire, stream) = self.parts(side);
-            match wire.poll_fill(cx, stream) {
-                Poll::Ready(Ok(())) => moved = true,
-                Poll::Ready(Err(error)) => return Err(failed(side, error.kind())),
-                Poll::Pending => {}
+            match (wire.poll_fill(cx, stream), side) {
+                (Poll::Ready(Ok(())), _) => moved = true,
+                (Poll::Ready(Err(error)), Side::Client) => return Err(failed(side, error.kind())),
+                // What came before still waits for its client.
+                (Poll::Ready(Err(error)), Side::Server) => (moved, self.left.mute) = (true, Some(error.kind())),
+                (Poll::Pending, _) => {}
             }
         }
         Ok(moved)
@@ -140,15 +150,17 @@ impl Relay<'_> {
 
     /// Passes on what one side has said.
     fn pass(&mut self, from: Side, now: Instant) -> Result<bool, Over> {
-        if self.due(from, now).is_some() {
+        let said_goodbye = from == Side::Server && self.left.goodbye.is_some();
+        if said_goodbye || self.due(from, now).is_some() {
             return Ok(false);
         }
-        let Self { client, upstream, policy, traffic, record, showing, .. } = self;
-        let mut tell: Vec<(ChannelId, &'static str)> = Vec::new();
+        let nobody_hears = from == Side::Client && self.upstream_is_gone();
+        let Self { client, upstream, policy, traffic, record, words, .. } = self;
+        let mut refused: Vec<(Tell, &'static str)> = Vec::new();
         let (mut unrecorded, mut recorded) = (false, 0_u32);
         let mut look = |message: &[u8]| {
             // Nothing passes behind what cannot be recorded.
-            if unrecorded {
+            if unrecorded || nobody_hears {
                 return Verdict::Drop;
             }
             if let Some(&(DATA | EXTENDED_DATA)) = message.first() {
@@ -157,7 +169,7 @@ impl Relay<'_> {
                     Side::Server => traffic.add_down(message.len()),
                 }
             }
-            if from == Side::Client && is_answer(message) && showing.take().is_some() {
+            if from == Side::Client && words.are_shown_by(message) {
                 return Verdict::Drop;
             }
             let looked = policy.look(from, message);
@@ -167,19 +179,13 @@ impl Relay<'_> {
                     unrecorded = true;
                     return Verdict::Drop;
                 }
-                if event.decision == Decision::Refused {
-                    tell.extend(event.tell.map(|channel| (channel, event.what.name())));
-                }
+                refused.extend(event.tell.map(|tell| (tell, event.what.name())));
             }
             looked.verdict
         };
-        let (source, target) = match from {
-            Side::Client => (&mut client.wire.conn, &mut upstream.wire.conn),
-            Side::Server => (&mut upstream.wire.conn, &mut client.wire.conn),
-        };
-        let pace = match from {
-            Side::Client => &mut client.pace,
-            Side::Server => &mut upstream.pace,
+        let (source, target, pace) = match from {
+            Side::Client => (&mut client.wire.conn, &mut upstream.wire.conn, &mut client.pace),
+            Side::Server => (&mut upstream.wire.conn, &mut client.wire.conn, &mut upstream.pace),
         };
         // Whoever asks too fast is heard by the message, not by the buffer: what is sealed in one may take half a minute.
         let pumped = pump(source, target, pace.free(now), &mut look);
@@ -187,45 +193,45 @@ impl Relay<'_> {
         if unrecorded {
             return Err(self.ended(Reason::AuditUnavailable));
         }
-        for (channel, what) in tell {
-            let line = told::sentence(&format!("{what} is not allowed here"), self.id);
-            if let Some(message) = self.policy.tell(channel, &line) {
-                self.client.wire.conn.send(&message).map_err(|fatal| broken(Side::Client, fatal))?;
-                self.let_it_show(now)?;
-            }
-        }
+        self.explain(refused, now).map_err(|fatal| broken(Side::Client, fatal))?;
         match pumped {
             Ok(Pumped::Messages(messages)) => Ok(messages > 0),
-            Ok(Pumped::Disconnect { reason, text }) => Err(match from {
-                Side::Client => Over { end: End::Client, told: None },
-                Side::Server => Over { end: End::Upstream, told: Some((reason, text)) },
-            }),
+            Ok(Pumped::Disconnect { .. }) if from == Side::Client => Err(Over { end: End::Client, told: None }),
+            Ok(Pumped::Disconnect { reason, text }) => {
+                self.left.goodbye = Some((reason, text));
+                Ok(true)
+            }
             Err(Broken::From(fatal)) => Err(broken(from, fatal)),
             Err(Broken::To(fatal)) => Err(broken(from.other(), fatal)),
         }
     }
 
     /// Nothing moves: whether to wait. `false`: the clock has set something going.
-    fn rest(&mut self, cx: &mut Context<'_>, mut clock: Pin<&mut Sleep>, stuck: &mut Option<(usize, Instant)>) -> Result<bool, Over> {
+    fn rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        mut clock: Pin<&mut Sleep>,
+        stuck: &mut Option<(usize, Instant)>,
+    ) -> Result<bool, Over> {
         if self.client.wire.eof {
             return Err(Over { end: End::Client, told: None });
         }
-        let now = Instant::now();
         let mut next: Option<Instant> = None;
-        if self.upstream.wire.eof {
+        let mut sides: &[Side] = &[Side::Client, Side::Server];
+        if self.upstream_is_gone() {
             let left = self.client.wire.conn.backlog();
-            let gone = || Over { end: End::Upstream, told: Some((reason::BY_APPLICATION, self.gone())) };
-            if left == 0 {
-                return Err(gone());
-            }
             let since = stuck.filter(|(before, _)| *before == left).map_or(now, |(_, since)| since);
             *stuck = Some((left, since));
             next = since.checked_add(LAST_WORDS);
-            if next.is_some_and(|due| due <= now) {
-                return Err(gone());
+            // What it said last may have to wait for its turn.
+            let unheard = self.left.goodbye.is_none() && self.due(Side::Server, now).is_some();
+            if !unheard && (left == 0 || next.is_some_and(|due| due <= now)) {
+                return Err(self.gone());
             }
+            sides = &[Side::Client];
         }
-        for side in [Side::Client, Side::Server] {
+        for &side in sides {
             let due = self.parts(side).0.conn.tick(now).map_err(|fatal| broken(side, fatal))?;
             next = next.into_iter().chain(due).chain(self.due(side, now)).min();
         }
@@ -234,16 +240,26 @@ impl Relay<'_> {
             clock.as_mut().reset(due);
         }
         // What `tick` began has to be written.
-        let begun = self.flush_both(cx);
+        let begun = self.flush_both(cx)?;
         Ok(clock.poll(cx).is_pending() && !begun)
     }
 
-    fn flush_both(&mut self, cx: &mut Context<'_>) -> bool {
-        let flush = |side| {
-            let (wire, stream) = self.parts(side);
-            wire.poll_flush(cx, stream).is_ready()
-        };
-        [Side::Client, Side::Server].map(flush).contains(&true)
+    /// Writes what waits, and says whether anything was.
+    fn flush_both(&mut self, cx: &mut Context<'_>) -> Result<bool, Over> {
+        let mut moved = false;
+        if !self.upstream_is_gone() {
+            match self.upstream.wire.poll_flush(cx, self.upstream.stream) {
+                Poll::Ready(Ok(_)) => moved = true,
+                // What it sent before it closed is still to be read.
+                Poll::Ready(Err(error)) => (moved, self.left.deaf) = (true, Some(error.kind())),
+                Poll::Pending => {}
+            }
+        }
+        match self.client.wire.poll_flush(cx, self.client.stream) {
+            Poll::Ready(Ok(_)) => Ok(true),
+            Poll::Ready(Err(error)) => Err(failed(Side::Client, error.kind())),
+            Poll::Pending => Ok(moved),
+        }
     }
 
     fn ended(&mut self, reason: Reason) -> Over {
@@ -252,25 +268,22 @@ impl Relay<'_> {
         Over { end: End::Ended(reason), told: Some((code, text)) }
     }
 
-    /// A line on the standard error of the sessions inside. Where it cannot be said it is not: the DISCONNECT at the end says why.
-    fn say(&mut self, line: &str) {
-        for message in self.policy.say(line) {
-            let _ = self.client.wire.conn.send(&message);
-        }
+    /// Nothing is told to it any more.
+    fn upstream_is_gone(&self) -> bool {
+        let Left { goodbye, deaf, mute } = &self.left;
+        self.upstream.wire.eof || goodbye.is_some() || deaf.is_some() || mute.is_some()
     }
 
-    /// ssh ends at the refusal of what it was started for, and what it has not written by then is lost: until it has shown why, the server is
-    /// not heard.
-    fn let_it_show(&mut self, now: Instant) -> Result<(), Over> {
-        if self.showing.is_none() {
-            self.client.wire.conn.send(&ask()).map_err(|fatal| broken(Side::Client, fatal))?;
-            self.showing = now.checked_add(SHOWN);
+    fn gone(&mut self) -> Over {
+        let Left { goodbye, deaf, mute } = std::mem::take(&mut self.left);
+        match (goodbye, mute.or(deaf)) {
+            (Some(told), _) => Over { end: End::Upstream, told: Some(told) },
+            (None, Some(kind)) if !self.upstream.wire.eof => failed(Side::Server, kind),
+            (None, _) => {
+                let text = told::sentence("the server closed the connection", self.id);
+                Over { end: End::Upstream, told: Some((reason::BY_APPLICATION, text)) }
+            }
         }
-        Ok(())
-    }
-
-    fn gone(&self) -> String {
-        told::sentence("the server closed the connection", self.id)
     }
 
     fn gate(&self, from: Side) -> Gate {
@@ -286,8 +299,8 @@ impl Relay<'_> {
         match side {
             Side::Client => self.client.pace.due(now),
             Side::Server => {
-                self.showing = self.showing.filter(|until| *until > now);
-                self.upstream.pace.due(now).max(self.showing)
+                let shown = self.words.shown_by(now);
+                self.upstream.pace.due(now).max(shown)
             }
         }
     }
@@ -299,29 +312,6 @@ impl Relay<'_> {
         };
         (leg.wire, leg.stream)
     }
-}
-
-/// Waits until the client has shown what it was told. ssh throws away what it has not written yet when it hears a DISCONNECT; a request it
-/// answers behind that.
-async fn shown(client: &mut Leg<'_>) {
-    if client.wire.conn.send(&ask()).is_err() {
-        return;
-    }
-    while let Ok(heard) = client.wire.hear(client.stream).await {
-        match heard {
-            Heard::Message(message) if is_answer(&message) => return,
-            Heard::Message(_) | Heard::Ready | Heard::HostKey(_) => {}
-        }
-    }
-}
-
-/// What tells when a client has taken in all that it was told before.
-fn ask() -> Vec<u8> {
-    Message::GlobalRequest { name: KEEPALIVE, wants_reply: true, rest: b"" }.write()
-}
-
-fn is_answer(message: &[u8]) -> bool {
-    matches!(message.first(), Some(&(REQUEST_SUCCESS | REQUEST_FAILURE)))
 }
 
 /// A stream failed.
@@ -340,3 +330,7 @@ fn broken(side: Side, fatal: Fatal) -> Over {
     tracing::info!(?side, %fatal, "the session's protocol was broken");
     failed(side, io::ErrorKind::InvalidData)
 }
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests;

@@ -17,8 +17,19 @@ pub struct Event {
     pub what: What,
     /// How it was decided. Whether the server then did it is its own matter.
     pub decision: Decision,
-    /// The channel of a client that waits for an answer and gets a refusal: [`super::Policy::tell`] can say why.
-    pub tell: Option<ChannelId>,
+    /// Who can be told of a refusal that has no words of its own.
+    pub tell: Option<Tell>,
+}
+
+/// Whom the client shows it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// Who looks at this session, by [`super::Policy::tell`]. The client waits for an answer, and may end when it has it.
+    Waiting(ChannelId),
+    /// The same, where it does not.
+    Session(ChannelId),
+    /// Whoever looks at any, by [`super::Policy::say`]. There may be none yet: OpenSSH asks for its forwards before it opens one.
+    Anybody,
 }
 
 /// How.
@@ -75,6 +86,8 @@ pub enum What {
     Agent,
     /// The client's display.
     X11,
+    /// A terminal. It is on record only where a certificate forbids it.
+    Terminal,
     /// A type of channel that no rule knows.
     Other {
         /// Its name.
@@ -94,7 +107,7 @@ impl What {
             Self::RemoteForward { .. } | Self::RemoteSocket { .. } => Some(Permission::RemoteForward),
             Self::Agent => Some(Permission::Agent),
             Self::X11 => Some(Permission::X11),
-            Self::Subsystem { .. } | Self::Other { .. } => None,
+            Self::Terminal | Self::Subsystem { .. } | Self::Other { .. } => None,
         }
     }
 
@@ -103,6 +116,7 @@ impl What {
     pub fn name(&self) -> &'static str {
         match (self, self.permission()) {
             (_, Some(permission)) => permission.name(),
+            (Self::Terminal, None) => "a terminal",
             (Self::Subsystem { .. }, None) => "this subsystem",
             (_, None) => "this type of channel",
         }

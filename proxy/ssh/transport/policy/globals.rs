@@ -1,6 +1,6 @@
 //! What may be asked of the connection (RFC 4254 sections 4 and 7.1; OpenSSH PROTOCOL sections 2.2 to 2.5), and by whom.
 
-use super::event::{Decision, Event};
+use super::event::{Decision, Event, Tell};
 use super::forwards::{Place, Reply};
 use super::opens::{has_control_bytes, shown};
 use super::permission::Permission;
@@ -56,8 +56,11 @@ impl Policy {
         } else {
             self.forwards.other(reply)?;
         }
-        let (verdict, decision) = if allowed { (Verdict::Pass, Decision::Allowed) } else { (denied(reply), Decision::Refused) };
-        Ok(Looked { verdict, event: Some(Event { by: Side::Client, what, decision, tell: None }) })
+        let (verdict, decision, tell) = match allowed {
+            true => (Verdict::Pass, Decision::Allowed, None),
+            false => (denied(reply), Decision::Refused, Some(Tell::Anybody)),
+        };
+        Ok(Looked { verdict, event: Some(Event { by: Side::Client, what, decision, tell }) })
     }
 
     /// A server's host keys (`hostkeys-00@openssh.com`) are not among what passes: their proof is bound to another session than the client's,

@@ -27,7 +27,7 @@ use crate::negotiate::Side;
 use crate::pump::Verdict;
 use crate::wire::{Malformed, Reader};
 
-pub use event::{ChannelId, Decision, Event, What};
+pub use event::{ChannelId, Decision, Event, Tell, What};
 pub use permission::{Channels, Permission};
 
 use forwards::Forwards;

@@ -1,6 +1,6 @@
 //! What may be asked of a channel (RFC 4254 sections 6.2 to 6.10; RFC 4335; OpenSSH PROTOCOL section 2), and by whom.
 
-use super::event::{Decision, Event, What};
+use super::event::{Decision, Event, Tell, What};
 use super::forwards::Reply;
 use super::table::{Kind, Terminal};
 use super::{Broken, DENIED, EOW, Invited, KEEPALIVE, Looked, Policy};
@@ -56,10 +56,11 @@ impl Policy {
             (false, Reply::None) => Verdict::Drop,
             (false, Reply::Wanted) => Verdict::Replace(Message::Request { recipient, name: DENIED, wants_reply: true, rest: b"" }.write()),
         };
-        let tell = (!allowed && reply == Reply::Wanted).then_some(id);
+        let tell = (!allowed).then_some(if reply == Reply::Wanted { Tell::Waiting(id) } else { Tell::Session(id) });
         let decision = if allowed { Decision::Allowed } else { Decision::Refused };
         let event = match asked {
             Asked::Ruled(what) => Some(Event { by, what, decision, tell }),
+            Asked::Terminal if !allowed => Some(Event { by, what: What::Terminal, decision, tell }),
             Asked::Harmless | Asked::Terminal | Asked::Unknown => None,
         };
         Ok(Looked { verdict, event })

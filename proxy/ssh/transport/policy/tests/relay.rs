@@ -28,7 +28,9 @@ impl Relay {
         let (policy, mut refused) = (&mut self.bed.policy, Vec::new());
         let pumped = pump::pump(&mut self.user, &mut self.upstream, usize::MAX, &mut |message| {
             let Looked { verdict, event } = policy.look(Side::Client, message);
-            refused.extend(event.and_then(|event| event.tell.map(|channel| (channel, event.what))));
+            if let Some(Event { tell: Some(Tell::Waiting(channel)), what, .. }) = event {
+                refused.push((channel, what));
+            }
             verdict
         });
         assert_eq!(pumped, Ok(Pumped::Messages(messages.len())));

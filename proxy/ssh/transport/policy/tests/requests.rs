@@ -19,10 +19,10 @@ fn what_a_session_is_used_for_needs_its_own_permission_and_is_recorded() {
         let mut bed = Bed::session(&others);
         let looked = bed.asks(name, true, rest);
         assert_eq!((&looked.verdict, decided(&looked)), (&denied(7), Some((&what, Decision::Refused))));
-        assert!(looked.event.is_some_and(|event| event.tell.is_some()));
+        assert!(matches!(looked.event.and_then(|event| event.tell), Some(Tell::Waiting(_))));
         let looked = bed.asks(name, false, rest);
         assert_eq!((&looked.verdict, decided(&looked)), (&Verdict::Drop, Some((&what, Decision::Refused))));
-        assert!(looked.event.is_some_and(|event| event.tell.is_none()));
+        assert!(matches!(looked.event.and_then(|event| event.tell), Some(Tell::Session(_))));
         bed.allow(&[permission]);
         let looked = bed.asks(name, true, rest);
         assert_eq!((&looked.verdict, decided(&looked)), (&Verdict::Pass, Some((&what, Decision::Allowed))));
@@ -45,7 +45,9 @@ fn a_terminal_is_refused_if_the_certificate_does_not_permit_it() {
     for (channels, verdict) in [(all, Verdict::Pass), (all.within(&[Permit::Pty]), Verdict::Pass), (all.within(&[]), denied(7))] {
         let mut bed = Bed::with(channels);
         bed.opened(b"session", b"", [3, 7]);
-        assert_eq!(bed.asks(b"pty-req", true, b"xterm").verdict, verdict);
+        let looked = bed.asks(b"pty-req", true, b"xterm");
+        assert_eq!(decided(&looked), (verdict != Verdict::Pass).then_some((&What::Terminal, Decision::Refused)));
+        assert_eq!(looked.verdict, verdict);
         assert_eq!(bed.asks(b"shell", true, b"").verdict, Verdict::Pass);
     }
 }

@@ -93,7 +93,7 @@ fn all_sessions_hear_it_and_a_refusal_only_the_one_that_asked() {
     bed.opened(b"session", b"", [2, 6]);
     bed.opened(b"session", b"", [3, 7]);
     assert_eq!(bed.policy.say("hello").len(), 2);
-    let channel = bed.asks(b"shell", true, b"").event.and_then(|event| event.tell).unwrap();
+    let Some(Tell::Waiting(channel)) = bed.asks(b"shell", true, b"").event.and_then(|event| event.tell) else { panic!() };
     assert_eq!(bed.policy.tell(channel, "no").map(|message| words(&message)), Some("no\n".to_owned()));
     bed.client(Message::Close { recipient: 7 });
     bed.server(Message::Close { recipient: 3 });
