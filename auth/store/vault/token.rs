@@ -16,7 +16,7 @@ use self::renewal::keep_alive;
 use super::answer::{Failure, Refused};
 use super::client::{Call, Client, Retry, Space};
 use super::errors::{TokenHint, explain, token_hint};
-use super::login::{Granted, Login};
+use super::login::{Granted, Login, Rejected};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A token that is told dead is replaced at most once in this time, or a mistake in a policy becomes a storm of logins.
@@ -51,7 +51,8 @@ pub(super) struct Tokens {
 #[derive(Default)]
 struct History {
     generation: u64,
-    refused: Option<(Instant, [u8; 32], StoreError)>,
+    /// The proof that was refused last, why, and until when it is not sent again.
+    refused: Option<([u8; 32], Rejected)>,
     /// The last login, if it failed: all who began to wait before share it, instead of one after the other trying again.
     failed: Option<(Instant, StoreError)>,
     /// When a token that was told dead was last replaced.
@@ -172,18 +173,19 @@ impl Tokens {
     async fn try_log_in(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
         let ready = self.login.prepare(&self.client).await?;
         let fingerprint = ready.fingerprint();
-        if let Some((at, refused, error)) = &history.refused
+        if let Some((refused, Rejected { error, until })) = &history.refused
             && *refused == fingerprint
-            && at.elapsed() < self.login.pause()
+            && tokio::time::Instant::now() < *until
         {
             return Err(error.clone());
         }
         let granted = match self.login.perform(&self.client, &ready).await {
             Ok(granted) => granted,
-            Err(error) => {
+            Err(rejected) => {
+                let error = rejected.error.clone();
                 if error.kind == StoreErrorKind::LoginFailed {
                     tracing::error!(store = self.client.name, %error, "the store refused our login");
-                    history.refused = Some((Instant::now(), fingerprint, error.clone()));
+                    history.refused = Some((fingerprint, rejected));
                 }
                 return Err(error);
             }

@@ -11,7 +11,7 @@ use super::mount::{Mount, is_segment};
 use super::post::{Post, is_no};
 use super::settings::AppRoleKeys;
 use super::wrapping::{SecretId, Trouble, Wrapping};
-use super::{Granted, granted};
+use super::{Granted, Rejected, granted};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::Client;
 use crate::store::{Input, Outer, Stay, StoreError, StoreErrorKind};
@@ -95,7 +95,7 @@ impl AppRole {
         Ok(post(&self.mount, &role_id, secret_id.as_deref().map(String::as_str)))
     }
 
-    pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
+    pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, Rejected> {
         let result = post.send(client).await;
         if let Source::Wrapped(wrapped) = &self.secret_id {
             wrapped.used(&result).await;
@@ -111,7 +111,7 @@ pub(super) fn post(mount: &Mount, role_id: &str, secret_id: Option<&str>) -> Pos
         map.insert("secret_id".to_owned(), secret_id.into());
     }
     let proves = [role_id.as_bytes(), secret_id.unwrap_or_default().as_bytes()];
-    Post::new(mount, &["login"], body, &proves, HINTS)
+    Post::new(mount, &["login"], body, &proves, HINTS).locking()
 }
 
 impl Wrapped {

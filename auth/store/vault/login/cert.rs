@@ -10,7 +10,7 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::json;
 
-use super::Granted;
+use super::{Granted, Rejected};
 use super::mount::Mount;
 use super::post::Post;
 use super::settings::CertKeys;
@@ -83,14 +83,14 @@ impl Cert {
         *taken
     }
 
-    pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
-        let result = post.log_in(client).await;
-        match (result, self.warning().await) {
-            (Err(error), Some(warning)) if error.kind == StoreErrorKind::LoginFailed => {
-                Err(StoreError::new(error.kind, format!("{}; {warning}", error.detail)))
-            }
-            (result, _) => result,
+    pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, Rejected> {
+        let mut result = post.log_in(client).await;
+        if let (Err(Rejected { error, .. }), Some(warning)) = (&mut result, self.warning().await)
+            && error.kind == StoreErrorKind::LoginFailed
+        {
+            *error = StoreError::new(error.kind, format!("{}; {warning}", error.detail));
         }
+        result
     }
 
     /// That the certificate ends soon.

@@ -19,10 +19,11 @@ mod wrapping;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::header::HeaderValue;
 use serde_json::Value;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use self::post::Post;
@@ -32,10 +33,14 @@ use super::client::Client;
 use super::settings::Settings;
 use crate::store::{Outer, Stay, StoreError, StoreErrorKind};
 
-/// A proof that was refused is not sent again for this long where the fifth wrong one in 15 minutes locks the role, also for the right one.
-const LOCKED_OUT: Duration = Duration::from_secs(300);
-/// And for this long where nothing locks.
+/// A proof that the store counted as wrong is not sent again for this long. By default the fifth one locks the role for 15 minutes, for the
+/// right one and for others who log in as it, too; and the count begins anew only when 15 minutes have passed since the last wrong one (OpenBao,
+/// vault/request_handling.go; `user_lockout_config` of the mount). Longer by enough that not even four processes that share a wrong proof lock it.
+const COUNTED: Duration = Duration::from_secs(3600);
+/// And for this long what it refused without counting: for what is no lock's matter, and while a lock lasts, which no further try prolongs.
 const REFUSED: Duration = Duration::from_secs(30);
+/// And for this long what it gave a token for that is of no use: each try makes another one.
+const USELESS: Duration = Duration::from_secs(300);
 
 /// A way to prove who we are, ready to be used again and again.
 pub(super) enum Login {
@@ -55,6 +60,15 @@ pub(super) enum Ready {
     Worker(worker::Proof),
 }
 
+/// A login that gave no token.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    /// `LoginFailed`: the store refused it. Anything else: it could not be asked.
+    pub(super) error: StoreError,
+    /// When the same proof may be sent again, where it was refused.
+    pub(super) until: Instant,
+}
+
 /// A token that the store accepted.
 pub(super) struct Granted {
     pub(super) text: HeaderValue,
@@ -62,7 +76,7 @@ pub(super) struct Granted {
     pub(super) accessor: String,
     pub(super) policies: Vec<String>,
     /// When it dies; `None`: never.
-    pub(super) end: Option<Instant>,
+    pub(super) end: Option<std::time::Instant>,
     pub(super) renewable: bool,
     /// What to ask for at a renewal.
     pub(super) increment: Duration,
@@ -116,15 +130,15 @@ impl Login {
     /// Proves it.
     ///
     /// # Errors
-    /// `LoginFailed`: the store refused it. Anything else: it could not be asked.
-    pub(super) async fn perform(&self, client: &Client, ready: &Ready) -> Result<Granted, StoreError> {
+    /// Why not, and for how long it would be no use to prove it again.
+    pub(super) async fn perform(&self, client: &Client, ready: &Ready) -> Result<Granted, Rejected> {
         match (self, ready) {
-            (Self::Token(_), Ready::Token(text)) => token::look_up(client, text).await,
+            (Self::Token(_), Ready::Token(text)) => Ok(token::look_up(client, text).await?),
             (Self::AppRole(login), Ready::Post(post)) => login.perform(client, post).await,
             (Self::Worker(login), Ready::Worker(proof)) => login.perform(client, proof).await,
             (Self::Cert(login), Ready::Post(post)) => login.perform(client, post).await,
             (_, Ready::Post(post)) => post.log_in(client).await,
-            _ => Err(StoreError::new(StoreErrorKind::LoginFailed, "the proof is of another method")),
+            _ => Err(StoreError::new(StoreErrorKind::LoginFailed, "the proof is of another method").into()),
         }
     }
 
@@ -133,14 +147,6 @@ impl Login {
         match self {
             Self::Cert(login) => login.warning().await,
             Self::Token(_) | Self::AppRole(_) | Self::Worker(_) | Self::Jwt(_) | Self::Password(_) | Self::Aws(_) => None,
-        }
-    }
-
-    /// How long a proof is not sent again that was refused.
-    pub(super) fn pause(&self) -> Duration {
-        match self {
-            Self::AppRole(_) | Self::Worker(_) | Self::Password(_) => LOCKED_OUT,
-            Self::Token(_) | Self::Jwt(_) | Self::Cert(_) | Self::Aws(_) => REFUSED,
         }
     }
 
@@ -161,6 +167,19 @@ impl Login {
             Self::Cert(login) => login.files(),
             Self::Worker(_) | Self::Jwt(_) | Self::Password(_) | Self::Aws(_) => Vec::new(),
         }
+    }
+}
+
+impl Rejected {
+    fn new(error: StoreError, held_back: Duration) -> Self {
+        let now = Instant::now();
+        Self { error, until: now.checked_add(held_back).unwrap_or(now) }
+    }
+}
+
+impl From<StoreError> for Rejected {
+    fn from(error: StoreError) -> Self {
+        Self::new(error, REFUSED)
     }
 }
 
@@ -196,7 +215,11 @@ fn header(text: &str) -> Result<HeaderValue, StoreError> {
 }
 
 /// Reads the `auth` of a login's answer.
-pub(super) fn granted(answer: &Answer) -> Result<Granted, StoreError> {
+fn granted(answer: &Answer) -> Result<Granted, Rejected> {
+    token_of(answer).map_err(|error| Rejected::new(error, USELESS))
+}
+
+fn token_of(answer: &Answer) -> Result<Granted, StoreError> {
     let refuse = |why: &str| StoreError::new(StoreErrorKind::LoginFailed, why);
     let auth = answer.body.get("auth").filter(|auth| auth.is_object()).ok_or_else(|| refuse("the answer to the login has no token"))?;
     let number = |key: &str| auth.get(key).and_then(Value::as_i64).unwrap_or_default();

@@ -34,6 +34,6 @@ impl Password {
     pub(super) async fn prepare(&self) -> Result<Post, StoreError> {
         let password = self.password.read().await?;
         let proves = [self.username.as_bytes(), password.as_bytes()];
-        Ok(Post::new(&self.mount, &["login", &self.username], json!({ "password": password.as_str() }), &proves, HINTS))
+        Ok(Post::new(&self.mount, &["login", &self.username], json!({ "password": password.as_str() }), &proves, HINTS).locking())
     }
 }

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::mount::Mount;
-use super::{Granted, fingerprint, granted};
+use super::{COUNTED, Granted, REFUSED, Rejected, fingerprint, granted};
 use crate::store::credential::wipe;
 use crate::store::vault::answer::{Answer, Failure, Refused};
 use crate::store::vault::client::{Call, Client, Retry, Space};
@@ -26,13 +26,25 @@ pub(in crate::store::vault) struct Post {
     pub(super) fingerprint: [u8; 32],
     /// What a refusal with this status mostly means.
     hints: &'static [(u16, &'static str)],
+    /// Whether wrong ones lock the role.
+    locks: bool,
 }
+
+/// What the refusal of a proof that counts towards a lock says beside its reason.
+const HELD_BACK: &str =
+    "it is not sent again for an hour, unless it changes or Keyward is started anew: wrong ones lock the role, also for the right one";
 
 impl Post {
     /// `rest` is the path below the mount; `proves` what is not to be sent again where it was refused.
     pub(super) fn new(mount: &Mount, rest: &[&str], body: Value, proves: &[&[u8]], hints: &'static [(u16, &'static str)]) -> Self {
         let path = mount.path(rest.iter().copied());
-        Self { path, mount: mount.shown(), body, fingerprint: fingerprint(proves), hints }
+        Self { path, mount: mount.shown(), body, fingerprint: fingerprint(proves), hints, locks: false }
+    }
+
+    /// The same, where the store counts wrong ones and locks the role: that of AppRole, userpass and LDAP.
+    pub(super) fn locking(mut self) -> Self {
+        self.locks = true;
+        self
     }
 
     /// Sends it. Never again once it may have run: it may use up what it proves with, and each makes a token.
@@ -48,19 +60,23 @@ impl Post {
     }
 
     /// Sends it and reads the token.
-    pub(super) async fn log_in(&self, client: &Client) -> Result<Granted, StoreError> {
+    pub(super) async fn log_in(&self, client: &Client) -> Result<Granted, Rejected> {
         granted(&self.send(client).await.map_err(|failure| self.explain(failure))?)
     }
 
     /// `LoginFailed`, where the store said no.
-    pub(super) fn explain(&self, failure: Failure) -> StoreError {
+    pub(super) fn explain(&self, failure: Failure) -> Rejected {
         let status = match &failure {
             Failure::Refused(refused) if is_no(refused) => refused.status,
-            _ => return explain(&format!("login at {}", self.mount), failure),
+            _ => return explain(&format!("login at {}", self.mount), failure).into(),
         };
         let error = explain(&format!("login at {}", self.mount), failure);
-        let hint = self.hints.iter().find(|(of, _)| *of == status).map(|(_, hint)| format!(" ({hint})"));
-        StoreError::new(StoreErrorKind::LoginFailed, format!("{}{}", error.detail, hint.unwrap_or_default()))
+        // The store counts what it answers with 400, and a lock is a 403.
+        let counted = self.locks && status == 400;
+        let hint = if counted { Some(HELD_BACK) } else { self.hints.iter().find(|(of, _)| *of == status).map(|(_, hint)| *hint) };
+        let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let error = StoreError::new(StoreErrorKind::LoginFailed, format!("{}{hint}", error.detail));
+        Rejected::new(error, if counted { COUNTED } else { REFUSED })
     }
 }
 

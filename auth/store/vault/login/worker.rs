@@ -4,11 +4,11 @@
 //! runner takes a new one, which is good for that login. Its token is given back at once.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use keyward_config::Name;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::approle;
@@ -16,7 +16,7 @@ use super::mount::{Mount, is_segment};
 use super::post::{LOGIN, Post};
 use super::settings::{AppRoleKeys, RunnerKeys};
 use super::wrapping::{SecretId, Trouble, Wrapping};
-use super::{Granted, LOCKED_OUT, fingerprint};
+use super::{Granted, Rejected, fingerprint};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::{Call, Client, Retry, Space};
 use crate::store::vault::errors::explain;
@@ -34,9 +34,10 @@ pub(in crate::store::vault) struct Worker {
     runner: Runner,
 }
 
-/// The login of a worker that was refused last. Its runners share it: each trying for itself, five of them would lock the worker at once.
+/// The login of a worker that was refused last, until when. Its runners share it: each trying for itself, five of them would lock the worker
+/// at once.
 #[derive(Default)]
-pub(super) struct Refused(tokio::sync::Mutex<Option<(Instant, [u8; 32], StoreError)>>);
+pub(super) struct Refused(tokio::sync::Mutex<Option<([u8; 32], StoreError, Instant)>>);
 
 struct Runner {
     mount: Mount,
@@ -81,7 +82,7 @@ impl Worker {
         Ok(Proof { worker, runner_id: self.runner.role_id.read().await? })
     }
 
-    pub(super) async fn perform(&self, client: &Client, proof: &Proof) -> Result<Granted, StoreError> {
+    pub(super) async fn perform(&self, client: &Client, proof: &Proof) -> Result<Granted, Rejected> {
         let worker = self.refused.unless(client, &proof.worker).await.map_err(step("worker_login_failed"))?;
         let secret_id = self.fetch(client, &worker.text).await;
         give_back(client, &worker.text).await;
@@ -115,17 +116,17 @@ impl Worker {
 
 impl Refused {
     /// Logs the worker in, one at a time, unless this very login was refused lately.
-    async fn unless(&self, client: &Client, post: &Post) -> Result<Granted, StoreError> {
+    async fn unless(&self, client: &Client, post: &Post) -> Result<Granted, Rejected> {
         let mut refused = self.0.lock().await;
-        if let Some((at, fingerprint, error)) = &*refused
+        if let Some((fingerprint, error, until)) = &*refused
             && *fingerprint == post.fingerprint
-            && at.elapsed() < LOCKED_OUT
+            && Instant::now() < *until
         {
-            return Err(error.clone());
+            return Err(Rejected { error: error.clone(), until: *until });
         }
         let result = post.log_in(client).await;
         *refused = match &result {
-            Err(error) if error.kind == StoreErrorKind::LoginFailed => Some((Instant::now(), post.fingerprint, error.clone())),
+            Err(Rejected { error, until }) if error.kind == StoreErrorKind::LoginFailed => Some((post.fingerprint, error.clone(), *until)),
             Ok(_) | Err(_) => None,
         };
         result
@@ -164,9 +165,9 @@ fn denied(origin: &str, failure: Failure) -> StoreError {
     StoreError::new(StoreErrorKind::LoginFailed, format!("{} ({hint})", error.detail))
 }
 
-/// The same error, of this step.
-fn step(name: &'static str) -> impl FnOnce(StoreError) -> StoreError {
-    move |error| StoreError::new(error.kind, format!("{name}: {}", error.detail))
+/// The same, of this step.
+fn step(name: &'static str) -> impl FnOnce(Rejected) -> Rejected {
+    move |Rejected { error, until }| Rejected { error: StoreError::new(error.kind, format!("{name}: {}", error.detail)), until }
 }
 
 impl Proof {

@@ -161,3 +161,68 @@ async fn recorded_form_an_unwrap_whose_answer_is_lost_is_not_tried_again() {
     assert_eq!(server.requests().len(), 2);
     assert!(server.requests()[1].contains("x-vault-token: s.w"));
 }
+
+/// So long passes for what waits.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// What somebody who asks every minute has sent in each of so many hours.
+async fn sent_in_hours(server: &Server, tokens: &Arc<Tokens>, hours: usize) -> Vec<usize> {
+    let mut sent = Vec::new();
+    for _ in 0..hours {
+        let before = server.requests().len();
+        for _ in 0..60 {
+            assert_eq!(tokens.get().await.err().unwrap().kind, StoreErrorKind::LoginFailed);
+            pass(Duration::from_secs(60)).await;
+        }
+        sent.push(server.requests().len() - before);
+    }
+    sent
+}
+
+#[tokio::test]
+async fn a_proof_that_counts_towards_a_lock_is_sent_once_an_hour_whoever_asks() {
+    let worker = json!({"method": "approle", "worker": {"role_id": "w", "secret_id": "s"}, "runners": {"reader": {"role_id": "r"}}});
+    for auth in [
+        json!({"method": "approle", "role_id": "r", "secret_id": "wrong-canary"}),
+        json!({"method": "userpass", "username": "u", "password": "wrong-canary"}),
+        json!({"method": "ldap", "username": "u", "password": "wrong-canary"}),
+        worker,
+    ] {
+        let (server, tokens) = tokens_by(auth.clone(), &[refusal("400 Bad Request", "invalid role or secret ID")]).await;
+        assert_eq!(sent_in_hours(&server, &tokens, 3).await, [1, 1, 1], "{auth}");
+        let error = tokens.get().await.err().unwrap();
+        assert!(error.detail.contains("for an hour") && !error.detail.contains("canary"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_proof_in_the_place_of_a_wrong_one_is_sent_at_once_and_again_soon_while_a_lock_lasts() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "wrong").unwrap();
+    let auth = json!({"method": "approle", "role_id": "r", "secret_id": {"file": file.path()}});
+    let locked = || refusal("403 Forbidden", "permission denied");
+    let answers = [refusal("400 Bad Request", "invalid role or secret ID"), locked(), locked(), login("s.1", 60)];
+    let (server, tokens) = tokens_by(auth, &answers).await;
+    assert_eq!(sent_in_hours(&server, &tokens, 1).await, [1]);
+    std::fs::write(file.path(), "right").unwrap();
+    for sent in [2, 2] {
+        let error = tokens.get().await.err().unwrap();
+        assert!(error.detail.contains("locked for 15 minutes"), "{error}");
+        assert_eq!(server.requests().len(), sent);
+    }
+    pass(Duration::from_secs(31)).await;
+    assert!(tokens.get().await.is_err());
+    pass(Duration::from_secs(31)).await;
+    assert_eq!(tokens.get().await.unwrap().text, "s.1", "half a minute after the lock ends it is known again");
+}
+
+#[tokio::test]
+async fn a_token_of_no_use_is_not_asked_for_again_soon() {
+    let auth = json!({"client_token": "s.1", "lease_duration": 60, "num_uses": 3});
+    let (server, tokens) = tokens(&[answer("200 OK", "", &json!({ "auth": auth }).to_string())]).await;
+    assert_eq!(sent_in_hours(&server, &tokens, 1).await, [12], "each makes another one");
+}
