@@ -1,7 +1,9 @@
 //! What is counted. Handles are passed in; there is no global. Labels are fixed words and names that the file declares, never text
 //! from a peer.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -112,6 +114,8 @@ pub struct Metrics {
     token_left: Family<ByStore, Gauge<f64, AtomicU64>>,
     cache: Family<ByStoreEvent, Counter>,
     away: Family<ByStore, Gauge>,
+    /// How many of a name are away: the one of the file, and after a reload the former one while it has leases to give back.
+    away_now: Mutex<BTreeMap<String, u32>>,
     leases: Family<ByStoreEvent, Counter>,
     security: Family<ByStoreEvent, Counter>,
     unverified: Family<ByStore, Gauge>,
@@ -144,6 +148,7 @@ impl Default for Metrics {
             token_left: Family::default(),
             cache: Family::default(),
             away: Family::default(),
+            away_now: Mutex::default(),
             leases: Family::default(),
             security: Family::default(),
             unverified: Family::default(),
@@ -298,7 +303,13 @@ impl keyward_auth::Observer for Metrics {
     }
 
     fn store_away(&self, store: &str, away: bool) {
-        self.away.get_or_create(&ByStore { store: store.to_owned() }).set(i64::from(away));
+        let mut all = self.away_now.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = all.remove(store).unwrap_or_default();
+        let now = if away { now.saturating_add(1) } else { now.saturating_sub(1) };
+        if now > 0 {
+            all.insert(store.to_owned(), now);
+        }
+        self.away.get_or_create(&ByStore { store: store.to_owned() }).set(i64::from(now > 0));
     }
 
     fn lease(&self, store: &str, event: &'static str) {
@@ -316,5 +327,22 @@ impl keyward_auth::Observer for Metrics {
 
     fn security(&self, store: &str, event: &'static str) {
         self.security.get_or_create(&ByStoreEvent { store: store.to_owned(), event }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_auth::Observer;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_away_while_any_of_its_name_is() {
+        let metrics = Metrics::default();
+        for (away, shown) in [(true, 1), (true, 1), (false, 1), (false, 0), (true, 1), (false, 0)] {
+            metrics.store_away("corp", away);
+            let text = metrics.render(keyward_auth::LeaseStats::default());
+            assert!(text.contains(&format!("keyward_store_away{{store=\"corp\"}} {shown}\n")), "{text}");
+        }
     }
 }

@@ -195,6 +195,15 @@ impl Client {
     }
 }
 
+/// Whoever counts would hear nothing more of a store that is let go while it counts as away: a reload has put another one in its place.
+impl Drop for Client {
+    fn drop(&mut self) {
+        if self.breaker.is_open() {
+            self.observer.store_away(&self.name, false);
+        }
+    }
+}
+
 /// The segments of a path, each percent-encoded.
 pub(super) fn encode<'a>(segments: impl IntoIterator<Item = &'a str>) -> String {
     let mut path = String::new();

@@ -36,7 +36,7 @@ use keyward_config::{Section, StoreSettings};
 
 use self::answer::{Answer, Failure};
 use self::client::{Call, Client, Retry};
-use self::errors::{explain, is_forbidden};
+use self::errors::{TokenHint, explain, is_forbidden, token_hint};
 use self::mount::Mounts;
 use self::settings::Settings;
 use self::token::{Token, Tokens};
@@ -96,7 +96,8 @@ fn files(store: &keyward_config::Store) -> Vec<PathBuf> {
 }
 
 impl Vault {
-    /// Sends a call with our token. A token that turns out to be dead is replaced once and the call repeated.
+    /// Sends a call with our token. A token that turns out to be dead is replaced once and the call repeated. Whether it is dead is not asked
+    /// where a lease could not be given back and the words are a policy's: where the right is missing, that would be a question for every lease.
     async fn request(&self, call: &Call<'_>, retry: Retry) -> Result<(Answer, Arc<Token>), Failure> {
         let token = self.tokens.get().await.map_err(Failure::Store)?;
         let refused = match self.client.call(call, Some(&token.text), retry).await {
@@ -104,6 +105,9 @@ impl Vault {
             Err(Failure::Refused(refused)) if is_forbidden(&refused) => refused,
             Err(failure) => return Err(failure),
         };
+        if call.operation == lease::REVOKE && token_hint(&refused.errors) == TokenHint::Policy {
+            return Err(Failure::Refused(refused));
+        }
         match self.tokens.rejected(&token, &refused).await.map_err(Failure::Store)? {
             None => Err(Failure::Refused(refused)),
             Some(token) => self.client.call(call, Some(&token.text), retry).await.map(|answer| (answer, token)),

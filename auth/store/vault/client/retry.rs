@@ -89,7 +89,7 @@ impl Tries {
     pub(super) fn after(&mut self, failure: &Failure, elapsed: Duration, next: Next) -> Option<Duration> {
         let pause = match cure(failure) {
             Cure::None => None,
-            Cure::Wait(_) | Cure::OtherNode if next == Next::Other => return Some(Duration::ZERO),
+            Cure::Wait(_) | Cure::OtherNode | Cure::Election if next == Next::Other => return Some(Duration::ZERO),
             Cure::OtherNode => None,
             Cure::Wait(Some(after)) => {
                 // Rounded down, it may say none at all for the last second.
@@ -158,6 +158,8 @@ pub(super) fn leaves_the_node(failure: &Failure, handed_on: bool) -> bool {
         // A database that hangs behind the store hangs behind its other nodes, too.
         Failure::Unanswered(_) => !handed_on,
         Failure::Store(_) | Failure::TooLong => false,
+        // A standby sent us to where we do not go: another one may lead, also one to which the same name leads.
+        Failure::Refused(refused) if refused.status == 307 => refused.location.is_some(),
         Failure::Refused(refused) => matches!(refused.status, 472 | 501 | 503) && !without_a_leader(refused),
     }
 }

@@ -10,8 +10,9 @@ use futures_util::future::BoxFuture;
 use reqwest::Url;
 use rustls::ClientConfig;
 use rustls::client::{ResolvesClientCert, Resumption};
+use serde_json::Value;
 
-use super::super::answer::Failure;
+use super::super::answer::{Failure, Refused};
 use super::super::settings::Settings;
 use super::super::tls;
 use crate::store::{StoreError, StoreErrorKind};
@@ -96,7 +97,8 @@ impl Route {
     /// another address of the store, the same host, or from loopback to loopback; never by another scheme.
     ///
     /// # Errors
-    /// It is none of these; or no address at all, which the server answers to a path that is not in its canonical form.
+    /// It is none of these: nothing ran, as far as the standby says, and while there is a leader that it reaches it mostly hands calls on by
+    /// itself. Or it is no address at all, which the server answers to a path that is not in its canonical form.
     pub(super) fn redirect<'a>(&'a self, from: &'a Node, location: &str) -> Result<(&'a Node, Url), Failure> {
         let Ok(target) = Url::parse(location) else {
             let what = "the server knows the path in another form; Keyward should have sent it in that one";
@@ -108,7 +110,8 @@ impl Route {
         let url = node.and_then(|node| Some((node, node.rewritten(target.clone())?)));
         url.ok_or_else(|| {
             let origin = target.origin().ascii_serialization();
-            Failure::Unreached(format!("a standby sent us to {origin}, which is no address of the store; add it, if it is one"))
+            let why = format!("a standby sent us to {origin}, which is no address of the store; add it, if it is one");
+            Failure::Refused(Refused { status: 307, errors: vec![why], body: Value::Null, retry_after: None, location: Some(origin) })
         })
     }
 }
@@ -278,7 +281,7 @@ mod tests {
             ["http://a.internal:8200/v1/x", "https://b.internal:8200/v1/x", "https://10.0.0.2:8300/v1/x", "https://127.0.0.1/v1/x"]
         {
             let failure = nodes.redirect(nodes.current().1, location).err();
-            assert!(matches!(failure, Some(Failure::Unreached(why)) if why.contains("no address of the store")), "{location}");
+            assert!(matches!(failure, Some(Failure::Refused(refused)) if refused.says("no address of the store")), "{location}");
         }
         let local = route(&["http://localhost:8200"], None);
         assert!(led(&local, "http://127.0.0.1:8202/v1/x").is_some());

@@ -205,7 +205,10 @@ async fn a_redirect_is_followed_to_the_leader_and_to_nobody_else() {
     assert!(leader.requests().remove(0).contains("s.canary"));
     for elsewhere in ["http://192.0.2.1/v1/kv/data/x", "https://127.0.0.1:1/v1/x", "ftp://127.0.0.1/x"] {
         let server = Server::answering(&[to(elsewhere)]).await;
-        assert!(matches!(server.call(Retry::Unsent).await, Err(Failure::Unreached(_))), "{elsewhere}");
+        let (client, call) = (server.client(), Call::get("kv_read", "kv/data/x"));
+        let failure = client.once(client.route.current().1, &call, None, Instant::now()).await.err().unwrap();
+        assert!(matches!(&failure, Failure::Refused(refused) if refused.says("no address of the store")), "{elsewhere}");
+        assert!(!may_have_issued(&failure) && explain("x", failure).kind == StoreErrorKind::Unavailable);
     }
     // Our path was not in its canonical form: no other try would be any better.
     let relative = Server::answering(&[to("/v1/other")]).await;

@@ -53,6 +53,58 @@ async fn a_store_that_is_away_is_not_asked_at_every_call_but_for_those_that_must
     assert_eq!(server.requests().len(), 6, "sent, and once");
 }
 
+/// How often a store was said to be away, less how often to be back.
+#[derive(Default)]
+struct AwayNow(std::sync::atomic::AtomicI64);
+
+impl Observer for AwayNow {
+    fn store_call(&self, _: &str, _: &'static str, _: &'static str, _: Duration) {}
+    fn token_life(&self, _: &str, _: Option<Duration>) {}
+    fn cache(&self, _: &str, _: &'static str) {}
+    fn lease(&self, _: &str, _: &'static str) {}
+    fn security(&self, _: &str, _: &'static str) {}
+    fn store_away(&self, _: &str, away: bool) {
+        self.0.fetch_add(if away { 1 } else { -1 }, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_let_go_while_it_is_away_does_not_stay_away() {
+    let (server, seen) = (Server::answering(&[sealed()]).await, Arc::new(AwayNow::default()));
+    let settings = json!({"address": server.address, "auth": {"method": "approle"}});
+    let observer: Arc<AwayNow> = Arc::clone(&seen);
+    let client = Client::new("corp", &serde_json::from_value(settings).unwrap(), observer).unwrap();
+    for _ in 0..2 {
+        assert!(read(&client, false).await.is_err());
+    }
+    assert_eq!(seen.0.load(Ordering::Relaxed), 1);
+    drop(client);
+    assert_eq!(seen.0.load(Ordering::Relaxed), 0);
+}
+
+/// A name that leads to a cluster without a leader: its nodes call themselves otherwise.
+#[tokio::test]
+async fn a_change_of_leader_behind_a_balancer_is_waited_for_and_keeps_no_standby_from_answering_reads() {
+    let elsewhere = answer("307 Temporary Redirect", "location: http://vault-0.internal:8200/v1/x\r\n", "");
+    let server = Server::answering(&[vec![elsewhere.clone(); 8], vec![fine()]].concat()).await;
+    let client = server.client();
+    let issue = Call { limit: Some(Duration::from_secs(95)), ..Call::get("issue", "db/creds/r") };
+    let renew = Call { method: Method::POST, paced: true, ..Call::get("renew", "sys/leases/renew") };
+    let began = Instant::now();
+    let (issued, renewed) = tokio::join!(client.call(&issue, None, Retry::Issue), client.call(&renew, None, Retry::Idempotent));
+    assert!(issued.is_err() && renewed.is_err() && began.elapsed() > Duration::from_secs(3), "some seconds, and not without end");
+    assert_eq!(server.requests().len(), 8);
+    assert!(!client.breaker.is_open());
+    assert!(read(&client, false).await.is_ok());
+    // Of several addresses the next one may be the leader's.
+    let (standby, leader) = (Server::answering(&[elsewhere]).await, Server::answering(&[fine()]).await);
+    let client = Server::client_of(&[&standby, &leader]);
+    for _ in 0..2 {
+        assert!(client.call(&issue, None, Retry::Issue).await.is_ok());
+    }
+    assert_eq!((standby.requests().len(), leader.requests().len()), (1, 2));
+}
+
 #[tokio::test]
 async fn a_header_that_a_server_does_not_want_is_left_away_from_then_on() {
     let no = |text: &str| answer("400 Bad Request", "x-vault-index: abc\r\n", &json!({ "errors": [text] }).to_string());
