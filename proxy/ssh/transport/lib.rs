@@ -14,24 +14,40 @@
 //! One [`Conn`] is either end. A relay has two, a server's towards the user and a client's towards the upstream, and between them nothing
 //! but [`pump::pump`], and a [`policy::Policy`] that looks at the messages in passing: no windows, no queues.
 //!
-//! # Where each security rule is kept
-//! The numbers are those of the design (`reference/ssh.md` section 5); every rule is named at the tests that fail without it.
+//! # The security rules, and where each is kept
+//! Code and tests name them by these numbers.
 //!
 //! | rule | what | where |
 //! |---|---|---|
 //! | 1 | the identification: version 2, printable, 255 bytes; earlier lines of servers only, bounded | `ident` |
-//! | 2 | the first of the client's names; pseudo-names never; one wrong guess thrown away | `negotiate`, `conn/receive` |
-//! | 3, 4 | only ciphers that authenticate, no compression, no SHA-1, RSA from 2048 bits | the enums [`Cipher`], [`Method`]; `key` |
-//! | 5, 6 | strict key exchange; without it too, next to nothing before the first keys | `conn/receive` (`allow`), `conn/exchange` |
-//! | 7, 8 | the exchange hash over all that was said; exact lengths; nothing that is all zeros; the session is the first hash | `kex`, `conn/exchange` |
-//! | 9 | the host key: known first, then proven, of the type agreed on, the same for good | `conn/exchange` |
-//! | 10 | everything of an exchange is fresh and forgotten | `kex`, `cipher` |
-//! | 11, 12 | lengths before bytes, the tag before the rest; a nonce once | `cipher`, `conn/inbound`, `conn/outbound` |
-//! | 13, 14 | when keys are exchanged again, and that nothing else goes out or comes meanwhile; it has to end | `conn/renew`, `conn/exchange`, `conn/held` |
-//! | 15 | what a peer can make us keep or do | `conn/held`, `conn/extensions`, `conn/exchange`, `pump` |
-//! | 16 to 26 | who the user is, and who we are to the upstream | `auth`, `key`, `certificate`, `conn/receive` |
-//! | 27, 28 | what a relay lets pass, and which channels it knows of | `policy` |
-//! | 29 | channels that end with us | `connection/served` |
+//! | 2 | the first of the client's names that both have; pseudo-names never; one packet of a wrong guess thrown away | `negotiate`, `conn/receive` |
+//! | 3 | only ciphers that authenticate, with no MAC beside them; no compression | [`Cipher`], `negotiate` |
+//! | 4 | nothing weak: no SHA-1, no DSA, RSA from 2048 bits | [`Method`], `key` |
+//! | 5 | strict key exchange if the peer knows it: it comes first and alone, and numbers begin anew | `conn/receive`, `conn/exchange` |
+//! | 6 | without it too, next to nothing before the first keys, and no extensions | `conn/receive` (`allow`) |
+//! | 7 | the exchange hash over all that was said; exact lengths; no secret of zeros | `kex`, `conn/exchange` |
+//! | 8 | the session is the first hash, for good | `kex`, `conn/exchange` |
+//! | 9 | the host key: known first, then proven, by the algorithm agreed on, the same at every exchange | `conn/exchange`, `known_hosts` |
+//! | 10 | everything of an exchange is fresh, and forgotten after it | `kex`, `cipher` |
+//! | 11 | a packet's length is judged before its bytes are kept, its tag before the rest is looked at | `cipher`, `conn/inbound` |
+//! | 12 | a nonce once | `cipher`, `conn/inbound`, `conn/outbound` |
+//! | 13 | new keys after so many bytes and packets and so much time; no number wraps under one key | `conn/renew` |
+//! | 14 | between its beginning and its new keys an exchange is alone on the wire; it has to end | `conn/held`, `conn/receive` |
+//! | 15 | what a peer can make us keep or do is bounded | `conn/held`, `conn/extensions`, `conn/exchange`, `pump` |
+//! | 16 | a login's messages in their order, nothing of a session before; none of a server's from a client | `conn/receive`, `auth/server` |
+//! | 17 | one login, one user, one service | `auth/server` |
+//! | 18 | a signature is over this session and very request; a question grants nothing; who signed counts | `auth/message`, `auth/server` |
+//! | 19 | the algorithms of request, signature and key are one, and one that was announced; no bytes left over | `auth/question`, `key/verify` |
+//! | 20 | a request that is bound to a host key is bound to ours | `auth/question`, `auth/server` |
+//! | 21 | a security key signed for ssh; it was touched, and asked for its PIN, as its line says | `key/verify`, `auth/question` |
+//! | 22 | a certificate: role, authority, signature, time, principals, every critical option known; not revoked | `certificate`, `revocation` |
+//! | 23 | failures and requests of one login are counted | `auth/server` |
+//! | 24 | once the user is in, what is left of the login is ignored | `conn/receive`, `auth/server` |
+//! | 25 | upstream: no proof before the host key is known, no password unasked, each answer in its state | `auth/client`, `conn/exchange` |
+//! | 26 | upstream: RSA by what the server announced; its extensions end here | `auth/client`, `conn/extensions` |
+//! | 27 | a relay passes names that it knows and a rule allows, byte for byte, in both directions | `policy` |
+//! | 28 | it knows every channel by the numbers of both sides, and of how many | `policy/table` |
+//! | 29 | channels that end with us: windows kept both ways, nothing after an end, bounded in number and memory | `connection/served` |
 
 pub mod auth;
 pub mod certificate;
