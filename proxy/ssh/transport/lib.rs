@@ -46,7 +46,7 @@
 //! | 25 | upstream: no proof before the host key is known, no password unasked, each answer in its state | `auth/client`, `conn/exchange` |
 //! | 26 | upstream: RSA by what the server announced; its extensions end here | `auth/client`, `conn/extensions` |
 //! | 27 | a relay passes names that it knows and a rule allows, byte for byte, in both directions | `policy` |
-//! | 28 | it knows every channel by the numbers of both sides, and of how many | `policy/table` |
+//! | 28 | it knows each channel by the numbers of both sides, and bounds how many there are | `policy/table` |
 //! | 29 | channels that end with us: windows kept both ways, nothing after an end, bounded in number and memory | `connection/served` |
 
 pub mod auth;
