@@ -9,7 +9,8 @@ use super::until;
 use crate::store::LeaseEnd;
 use crate::store::lease::Standing;
 
-/// A session is ended this long before its lease, or a tenth of the lease's time before it, whichever is shorter.
+/// A session is ended this long before its lease, or a tenth of the lease's time before it, whichever is shorter. A last renewal that gives
+/// only what is left does not shorten it: the session needs as long to end as ever.
 const MARGIN: Duration = Duration::from_secs(10);
 /// Renewals that follow each other sooner are not worth it.
 const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
@@ -55,7 +56,7 @@ impl Life {
 
     /// When its sessions have to hear of its end, as it is now.
     pub(super) fn told(&self) -> Option<Instant> {
-        self.end.map(|end| before(end, self.granted))
+        self.end.map(|end| before(end, self.granted.max(self.wanted)))
     }
 
     /// Two thirds of the time that it was given, if it can be renewed at all.
@@ -104,8 +105,8 @@ impl TokenEnd {
     }
 }
 
-/// A little before an end that is, or was, `time` away.
-fn before(end: Instant, time: Duration) -> Instant {
+/// A little before an end that is, or was, `time` away: when the sessions have to hear of it.
+pub(in crate::store) fn before(end: Instant, time: Duration) -> Instant {
     let margin = MARGIN.min(time.checked_div(10).unwrap_or_default());
     end.checked_sub(margin).unwrap_or(end)
 }

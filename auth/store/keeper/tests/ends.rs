@@ -39,6 +39,18 @@ async fn a_lease_that_is_renewed_has_no_end_in_sight_until_a_renewal_gives_less_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_renewal_that_gives_little_leaves_a_session_as_long_to_end_as_its_lease_did() {
+    let bed = Bed::in_memory(Fake::new(30));
+    *bed.store.renewals.lock().unwrap() = [Ok(30), Ok(6)].into();
+    let began = Instant::now();
+    let lease = bed.issue().await.unwrap();
+    // The second renewal is at 40 s; told a tenth of 30 s before those 6 s are over.
+    assert_eq!(in_sight(&mut lease.outlook(), began).await, (40, 3));
+    assert_eq!(lease.ended().await, LeaseEnd::Expired);
+    assert_eq!(began.elapsed().as_secs(), 43);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_is_in_sight_from_the_first_if_nothing_can_be_renewed() {
     let bed = Bed::in_memory(Fake { renewable: false, ..Fake::new(600) });
     let lease = bed.issue().await.unwrap();
