@@ -1,6 +1,9 @@
 //! The audit record: no session without it, and none left open in it.
 
+use std::collections::BTreeSet;
+
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::bed::{Config, Keyward, Psql, bao, canary, eventually, postgres15, psql};
 
@@ -52,6 +55,29 @@ fn a_record_that_was_moved_away_is_opened_anew_on_sighup() {
 }
 
 #[test]
+fn a_session_that_was_opened_before_the_record_was_moved_away_is_not_lost_in_a_crash() {
+    let (keyward, dsn) = start("");
+    let (_ended, live) = (Psql::open(&dsn).end(), Psql::open(&dsn));
+    let [_, opened] = <[_; 2]>::try_from(keyward.until_audit("opened", 2)).unwrap();
+    keyward.until_audit("closed", 1);
+    let record = keyward.state().join("audit.jsonl");
+    std::fs::rename(&record, keyward.state().join("audit.jsonl.1")).unwrap();
+    keyward.signal(Signal::HUP);
+    let continued = keyward.until_audit("continued", 1);
+    assert_eq!(continued[0]["session"], opened["session"], "only the one that is open");
+    // One more turn, without a new file.
+    keyward.signal(Signal::HUP);
+    let reloads = || keyward.log().iter().filter(|line| line.to_string().contains("reloaded")).count();
+    eventually("the second turn", || (reloads() == 2).then_some(()));
+    keyward.kill9();
+    drop(live);
+    let next = keyward.start_again();
+    let closed = next.until_audit("closed", 1);
+    assert_eq!((&closed[0]["session"], closed[0]["outcome"].as_str()), (&opened["session"], Some("crashed")));
+    assert_eq!(next.until_audit("continued", 1).len(), 1, "said once");
+}
+
+#[test]
 fn a_record_says_who_what_and_with_which_secret_and_never_the_secret() {
     let (keyward, dsn) = start("");
     assert_eq!(psql(&dsn, "SELECT 1").ok(), "1");
@@ -73,4 +99,18 @@ fn a_record_says_who_what_and_with_which_secret_and_never_the_secret() {
     let closed = keyward.until_audit("closed", 1).remove(0);
     assert_eq!((&closed["session"], closed["outcome"].as_str()), (&opened["session"], Some("client")));
     assert!(closed["bytes_down"].as_u64().unwrap() > 0);
+    is_shown_in_the_readme(&[opened, closed]);
+}
+
+/// The README has two such lines, and names every field.
+fn is_shown_in_the_readme(lines: &[Value]) {
+    let readme = include_str!("../README.md");
+    let block = readme.split("\n```").filter_map(|block| block.strip_prefix("json\n")).find(|block| block.contains("\"event\""));
+    let shown: Vec<Value> = serde_json::Deserializer::from_str(block.unwrap()).into_iter().map(Result::unwrap).collect();
+    let fields = |line: &Value| line.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(shown.iter().map(fields).collect::<Vec<_>>(), lines.iter().map(fields).collect::<Vec<_>>());
+    assert_eq!(fields(&shown[0]["stages_ms"]), fields(&lines[0]["stages_ms"]));
+    for field in lines.iter().chain([&lines[0]["stages_ms"]]).flat_map(fields) {
+        assert!(readme.contains(&format!("`{field}`")), "the README does not name {field}");
+    }
 }
