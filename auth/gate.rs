@@ -41,7 +41,7 @@ struct State {
     entries: BTreeMap<Name, Node>,
 }
 
-/// What a reload did: `connection orders`, `store corp`, `user alice`, each list sorted.
+/// What a reload did: `connection orders`, `store corp`, `user alice`, each kind sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replaced {
     /// New in the file.
@@ -380,8 +380,8 @@ impl Replaced {
         replaced
     }
 
-    /// Sorts the names of one kind of entry into the lists.
-    fn compare<'a, N: std::fmt::Display + Ord + 'a>(
+    /// Sorts the names of one kind of entry into the lists, behind those of other kinds.
+    pub fn compare<'a, N: std::fmt::Display + Ord + 'a>(
         &mut self,
         kind: &str,
         old: impl Iterator<Item = &'a N>,

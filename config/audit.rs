@@ -35,7 +35,8 @@ pub enum OnFailure {
 pub struct Log {
     /// For people or for programs.
     pub format: LogFormat,
-    /// A tracing filter such as `info` or `keyward=debug`. Default: `info`.
+    /// What is logged: levels (`error` to `trace`, `off`) and `target=level`, with commas between: `info`, `warn,keyward=debug`. Default:
+    /// `info`.
     pub level: Option<String>,
 }
 

@@ -96,11 +96,15 @@ impl Link {
         }
     }
 
-    /// The deadline passed: whose fault that is depends on what was waited for.
+    /// A handshake that was ended from outside ended at the stage that was under way. If its deadline passed, whose fault that is depends on
+    /// what was waited for.
     #[must_use]
     pub fn blame(&self, mut error: SessionError) -> SessionError {
-        if error.refusal == Refusal::TooSlow {
+        let crowded_out = error.refusal == Refusal::Busy && error.stage == Stage::Open;
+        if crowded_out || matches!(error.refusal, Refusal::TooSlow | Refusal::ShuttingDown) {
             error.stage = self.stages.now();
+        }
+        if error.refusal == Refusal::TooSlow {
             (error.refusal, error.party) = match error.stage {
                 Stage::Lease => (Refusal::CredentialsUnavailable, Party::Store),
                 Stage::Connect | Stage::Inject => (Refusal::UpstreamUnreachable, Party::Upstream),
@@ -128,13 +132,15 @@ impl Bounds {
     /// # Errors
     /// `TooSlow`, `Busy` when a newcomer needed the place, `ShuttingDown`, or what the handshake itself says.
     pub async fn run<T>(&self, handshake: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
-        let client = |refusal, text: &'static str| Err(SessionError::new(refusal, Party::Client, Stage::Open, text));
+        let ended = |refusal, party, text: &'static str| Err(SessionError::new(refusal, party, Stage::Open, text));
         tokio::select! {
             biased;
             done = handshake => done,
-            () = self.draining.cancelled() => client(Refusal::ShuttingDown, "draining"),
-            () = self.crowded_out.cancelled() => client(Refusal::Busy, "a newcomer needed the place of this handshake"),
-            () = tokio::time::sleep_until(self.deadline.into()) => client(Refusal::TooSlow, "the handshake's deadline passed"),
+            () = self.draining.cancelled() => ended(Refusal::ShuttingDown, Party::Proxy, "draining"),
+            () = self.crowded_out.cancelled() => ended(Refusal::Busy, Party::Client, "a newcomer needed the place of this handshake"),
+            () = tokio::time::sleep_until(self.deadline.into()) => {
+                ended(Refusal::TooSlow, Party::Client, "the handshake's deadline passed")
+            }
         }
     }
 }
@@ -183,5 +189,10 @@ impl Stages {
     #[must_use]
     pub fn taken(&self) -> &[(Stage, Duration)] {
         &self.taken
+    }
+
+    /// The same, and forgets it.
+    pub fn take(&mut self) -> Vec<(Stage, Duration)> {
+        std::mem::take(&mut self.taken)
     }
 }

@@ -6,14 +6,21 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt, registry};
 
-/// Starts the log. Once per process; a second call changes nothing.
+/// What is logged: by target and level alone. A filter that may look into spans would be asked each time a session moves a byte.
 ///
 /// # Errors
 /// A text for the operator: `log.level` is no filter.
+pub fn filter(log: &Log) -> Result<Targets, String> {
+    let filter = targets(log.level.as_deref().unwrap_or("info"));
+    filter.ok_or_else(|| "levels and `target=level`, with commas between: `info`, `keyward=debug`, `warn,keyward=debug`".to_owned())
+}
+
+/// Starts the log. Once per process; a second call changes nothing.
+///
+/// # Errors
+/// [`filter`]'s.
 pub fn start(log: &Log) -> Result<(), String> {
-    let filter = log.level.as_deref().unwrap_or("info");
-    // By target and level alone: a filter that may look into spans would be asked each time a session moves a byte.
-    let filter = targets(filter).ok_or("log.level: a filter such as `info`, `keyward=debug` or `warn,keyward=debug`")?;
+    let filter = filter(log).map_err(|text| format!("log.level: {text}"))?;
     let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     // Text from peers is escaped where it enters an error (`error::escaped`); no colours: logs are files.
     let layer = match log.format {

@@ -262,8 +262,12 @@ impl Metrics {
         self.refusals.get_or_create(&labels).inc();
     }
 
-    /// A stage of a login took this long.
-    pub fn stage(&self, protocol: &'static str, stage: Stage, took: Duration) {
+    /// The stages of a login took this long.
+    pub fn stages(&self, protocol: &'static str, taken: Vec<(Stage, Duration)>) {
+        taken.into_iter().for_each(|(stage, took)| self.stage(protocol, stage, took));
+    }
+
+    fn stage(&self, protocol: &'static str, stage: Stage, took: Duration) {
         self.stages.get_or_create(&ByStage { protocol, stage: stage.word() }).observe(took.as_secs_f64());
     }
 

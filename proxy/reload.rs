@@ -1,6 +1,6 @@
 //! Reading the file, whole and checked, at the start and again while sessions live: all of it is taken over, or nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, Observer};
-use keyward_config::{Config, Connection, Kinds, Loaded, Problems, ProtocolSettings, Stamp, StoreSettings, TlsMode, UpstreamAddress};
+use keyward_config::{Config, Connection, Kinds, Loaded, Node, Problems, ProtocolSettings, Stamp, StoreSettings, TlsMode, UpstreamAddress};
 
 use crate::ca::LocalCa;
+use crate::logging;
 use crate::metrics::Metrics;
 use crate::protocol::{self, KINDS};
 use crate::refusal::Reason;
@@ -40,6 +41,9 @@ pub fn read(path: &Path) -> Loaded {
 pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     let mut loaded = read(path);
     let Some(config) = &loaded.config else { return (loaded, None) };
+    if let Err(text) = logging::filter(&config.log) {
+        loaded.problems.error(None, "log.level", text);
+    }
     for (number, listener) in config.listeners.iter().enumerate() {
         if let Some(tls) = &listener.tls
             && let Err(text) = ServerIdentity::check(tls)
@@ -68,6 +72,11 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
         }
     }
     (loaded, gate)
+}
+
+/// What the file says of each listener, by its address.
+fn listeners(config: &Config) -> BTreeMap<String, Node> {
+    config.listeners.iter().map(|listener| (listener.address.value.to_string(), listener.node.clone())).collect()
 }
 
 /// Says where a server is not verified: a secret goes there only if the connection says `insecure`, or never.
@@ -135,7 +144,7 @@ impl Reloader {
         }
         let prepared = self.server.prepare(&config, &self.ca)?;
         self.proxy.forget_roots();
-        let Some(replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
+        let Some(mut replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
         self.server.commit(prepared);
         self.proxy.set_limits(config.limits.clone());
         self.proxy.opened();
@@ -144,6 +153,11 @@ impl Reloader {
         let list = |names: &[String]| if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         for problem in problems.iter() {
             tracing::info!(%problem, "configuration");
+        }
+        let (before, after) = (listeners(current), listeners(&config));
+        replaced.compare("listener", before.keys(), after.keys(), |address| before.get(address) == after.get(address));
+        if config.limits != current.limits {
+            replaced.changed.push("limits".to_owned());
         }
         *current = config;
         Ok(format!(
@@ -176,6 +190,22 @@ impl Reloader {
                 // Reading files blocks. Refusals are logged by `reload`; the next change is taken again.
                 let _ = tokio::task::spawn_blocking(move || this.reload()).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_level_of_the_log_that_the_start_would_not_take_is_a_problem_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, state) = (folder.path().join("keyward.yaml"), folder.path().join("state"));
+        for (level, fine) in [("warn,keyward=debug", true), ("info,[link]=debug", false)] {
+            std::fs::write(&file, format!("state: {}\nlog: {{ level: \"{level}\" }}\n", state.display())).unwrap();
+            let problems = load(&file).0.problems.to_string();
+            assert_eq!(!problems.contains("log.level"), fine, "{problems}");
         }
     }
 }

@@ -314,9 +314,8 @@ where
             // Dropped where it is: its guards close the record and give the lease back.
             () = Woken::new(cut) => return,
         };
-        for (stage, took) in link.stages.taken() {
-            proxy.metrics.stage(protocol, *stage, *took);
-        }
+        // Those of a login that succeeded were counted when it did.
+        proxy.metrics.stages(protocol, link.stages.take());
         match served {
             Ok(Ok(Served::Probe)) => proxy.metrics.probe(protocol),
             Ok(Ok(Served::Request)) => {}
@@ -395,7 +394,8 @@ fn turned_away(proxy: &Proxy, protocol: &'static str) {
 /// wrong is logged as often as it is recorded: one of them can ask for more than a disk holds.
 pub(crate) fn refused(link: &Link, claimed: &Claimed, error: &SessionError) {
     link.proxy.metrics.refusal(link.door.protocol, error);
-    if error.party == Party::Client && claimed.user.is_none() {
+    let by_drain = error.refusal == Refusal::ShuttingDown;
+    if claimed.user.is_none() && (by_drain || error.party == Party::Client) {
         return tracing::debug!(%error, "refused");
     }
     let recorded = link.proxy.audit.denied(&Denied {
@@ -410,6 +410,7 @@ pub(crate) fn refused(link: &Link, claimed: &Claimed, error: &SessionError) {
     match error.party {
         Party::Client if recorded => tracing::info!(%error, "refused"),
         Party::Client => tracing::debug!(%error, "refused"),
+        Party::Proxy if by_drain => tracing::info!(%error, "refused"),
         Party::Upstream | Party::Store => tracing::warn!(%error, "refused"),
         Party::Proxy => tracing::error!(%error, "refused"),
     }

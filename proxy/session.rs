@@ -83,7 +83,10 @@ pub struct LoggedIn<L: Login> {
 }
 
 /// The rules allow it.
-pub struct Authorised;
+pub struct Authorised {
+    /// How long a store was asked where it leads.
+    asked: Duration,
+}
 
 /// The store gave the credential.
 pub struct Leased {
@@ -155,9 +158,11 @@ impl Session<Authorised> {
 
     /// Where it leads, which a store may know.
     async fn at(proxy: Arc<Proxy>, grant: Grant, place: Place, preface: &Preface) -> Result<Self, SessionError> {
+        let began = Instant::now();
         let grant = proxy.gate.fill(grant).await.map_err(unavailable)?;
+        let asked = began.elapsed();
         let endpoint = Endpoint::of(&grant, preface, &proxy.roots())?;
-        Ok(Self { proxy, grant, endpoint, place, stage: Authorised })
+        Ok(Self { proxy, grant, endpoint, place, stage: Authorised { asked } })
     }
 
     /// A session of `keyward check`: its grant comes from the operator's gate.
@@ -220,7 +225,7 @@ impl Session<Authorised> {
             reached
         };
         let (lease, reached) = tokio::try_join!(asked, dialled)?;
-        stages.beside(Stage::Lease, times.0);
+        stages.beside(Stage::Lease, times.0.saturating_add(self.stage.asked));
         stages.beside(Stage::Connect, times.1);
         let Self { proxy, grant, endpoint, place, .. } = self;
         Ok((Session { proxy, grant, endpoint, place, stage: Leased { lease, retried: false } }, reached))
@@ -302,6 +307,7 @@ impl Session<Leased> {
         proxy.metrics.session_opened(protocol, grant.connection().name().as_str(), verified_by.word());
         let closing = Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, outcome: "aborted" };
         link.stages.end(Stage::Audit);
+        proxy.metrics.stages(protocol, link.stages.take());
         lease.forget_credential();
         let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), handle);
         // Entered first, asked second: a reload that took the permission away while we logged in finds the session, or is found here.

@@ -131,7 +131,7 @@ fn every_metric_in_the_readme_exists_and_none_is_left_out() {
     counted.session_closed("p", "c", "client");
     let _ = counted.bytes("p");
     counted.refusal("p", &SessionError::malformed(Stage::Open, "x"));
-    counted.stage("p", Stage::Open, Duration::ZERO);
+    counted.stages("p", vec![(Stage::Open, Duration::ZERO)]);
     counted.cancel("p", true);
     counted.used("p", "exec", "allowed");
     counted.store_call("s", "kv_read", "ok", Duration::ZERO);

@@ -67,6 +67,39 @@ fn a_reload_of_a_broken_file_keeps_everything_as_it_was() {
 }
 
 #[test]
+fn a_reload_says_what_it_changed_beside_connections() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    let changes = |config: &Config| {
+        scene.keyward.rewrite(config);
+        scene.keyward.cli(&["reload"]).ok().to_owned()
+    };
+    assert!(changes(&scene.config).contains("added nothing; changed nothing; removed nothing"));
+    let fewer = scene.config.clone().line("limits: { sessions_per_user: 7 }");
+    assert!(changes(&fewer).contains("added nothing; changed limits; removed nothing"));
+    let socket = scene.keyward.state().join("other");
+    let listener = |more: &str| fewer.clone().listener(&format!("protocol: postgres, address: {}, {more}", socket.display()));
+    let shown = format!("listener {}", socket.display());
+    assert!(changes(&listener("proxy_protocol: []")).contains(&format!("added {shown}; changed nothing")));
+    assert!(changes(&listener("connection: orders")).contains(&format!("changed {shown}; removed nothing")));
+    assert!(changes(&fewer).contains(&format!("removed {shown};")));
+}
+
+#[test]
+fn what_a_login_took_is_counted_when_it_is_in() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    let client = Psql::open(&scene.dsn("orders"));
+    let metrics = scene.keyward.http("/metrics").body;
+    for stage in ["open", "login", "authorise", "lease", "connect", "inject", "audit"] {
+        let counted = format!("keyward_stage_seconds_count{{protocol=\"postgres\",stage=\"{stage}\"}} 1\n");
+        assert!(metrics.contains(&counted), "{counted}: {metrics}");
+    }
+    assert_eq!(client.end(), "");
+    let again = || scene.keyward.http("/metrics").body.contains("keyward_stage_seconds_count{protocol=\"postgres\",stage=\"audit\"} 1\n");
+    scene.keyward.until_audit("closed", 1);
+    assert!(again(), "and once");
+}
+
+#[test]
 fn sessions_lists_a_session_and_kill_ends_it() {
     let scene = Scene::new(|config| config.allow("alice", "*"));
     assert_eq!(scene.sessions(), Vec::<Value>::new());

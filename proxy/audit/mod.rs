@@ -70,7 +70,7 @@ impl Audit {
         let mut open = OpenRecord { id, opened: Instant::now(), traffic, place: None };
         let written = async {
             open.place = Some(self.writer.reserve().await?);
-            self.writer.append(record.line()).await
+            self.writer.opened(id, record.line()).await
         };
         let outcome = tokio::time::timeout(PATIENCE, written).await.unwrap_or_else(|_| Err("too slow".to_owned()));
         if let Err(error) = outcome {
@@ -121,7 +121,7 @@ impl Audit {
         }
     }
 
-    /// Opens the file anew, after it was moved away.
+    /// Opens the file anew, after it was moved away. A new one begins with a `continued` line for each session that is open.
     pub fn reopen(&self) {
         self.writer.reopen();
     }
@@ -140,7 +140,8 @@ impl OpenRecord {
     /// Writes `closed`, if that has not been done.
     pub fn close(&mut self, outcome: &'static str) {
         if let Some(place) = self.place.take() {
-            place.send(Entry::line(record::closed(self.id, outcome, self.opened.elapsed(), self.traffic.bytes())));
+            let line = record::closed(self.id, outcome, self.opened.elapsed(), self.traffic.bytes());
+            place.send(Entry::closed(self.id, line));
         }
     }
 }

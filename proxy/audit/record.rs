@@ -156,6 +156,11 @@ pub(super) fn left_out(count: u64) -> Vec<u8> {
     line(&json!({ "time": now(), "event": "denied", "left_out": count }))
 }
 
+/// A session that was opened in an earlier file.
+pub(super) fn continued(session: SessionId) -> Vec<u8> {
+    line(&json!({ "time": now(), "event": "continued", "session": session.as_str() }))
+}
+
 /// A session that an earlier process left open.
 pub(super) fn crashed(session: &str) -> Vec<u8> {
     line(&json!({ "time": now(), "event": "closed", "session": session, "outcome": "crashed" }))

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use keyward_auth::SessionId;
 use serde_json::Value;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::oneshot;
@@ -30,12 +31,23 @@ const LATE: Duration = Duration::from_secs(1);
 pub(super) struct Entry {
     line: Vec<u8>,
     done: Option<oneshot::Sender<Result<(), String>>>,
-    reopen: bool,
+    means: Means,
+}
+
+/// What a line means to the writer.
+enum Means {
+    Nothing,
+    /// A session is open from here on.
+    Opened(SessionId),
+    Closed(SessionId),
+    /// The file is to be opened anew.
+    Reopen,
 }
 
 impl Entry {
-    pub(super) fn line(line: Vec<u8>) -> Self {
-        Self { line, done: None, reopen: false }
+    /// A `closed` line.
+    pub(super) fn closed(session: SessionId, line: Vec<u8>) -> Self {
+        Self { line, done: None, means: Means::Closed(session) }
     }
 }
 
@@ -69,16 +81,16 @@ impl Writer {
         self.queue.clone().reserve_owned().await.map_err(|_| STOPPED.to_owned())
     }
 
-    /// Appends a line and waits until it is on disk.
-    pub(super) async fn append(&self, line: Vec<u8>) -> Result<(), String> {
+    /// Appends an `opened` line and waits until it is on disk.
+    pub(super) async fn opened(&self, session: SessionId, line: Vec<u8>) -> Result<(), String> {
         let (done, wrote) = oneshot::channel();
-        self.queue.send(Entry { line, done: Some(done), reopen: false }).await.map_err(|_| STOPPED)?;
+        self.queue.send(Entry { line, done: Some(done), means: Means::Opened(session) }).await.map_err(|_| STOPPED)?;
         wrote.await.map_err(|_| STOPPED)?
     }
 
     /// Appends a line if there is room.
     pub(super) fn offer(&self, line: Vec<u8>) -> bool {
-        self.queue.try_send(Entry::line(line)).is_ok()
+        self.queue.try_send(Entry { line, done: None, means: Means::Nothing }).is_ok()
     }
 
     /// Whether what was written last could be written.
@@ -87,19 +99,19 @@ impl Writer {
     }
 
     pub(super) fn reopen(&self) {
-        let _ = self.queue.try_send(Entry { line: Vec::new(), done: None, reopen: true });
+        let _ = self.queue.try_send(Entry { line: Vec::new(), done: None, means: Means::Reopen });
     }
 
     pub(super) async fn finish(&self) {
         let (done, wrote) = oneshot::channel();
-        if self.queue.send(Entry { line: Vec::new(), done: Some(done), reopen: false }).await.is_ok() {
+        if self.queue.send(Entry { line: Vec::new(), done: Some(done), means: Means::Nothing }).await.is_ok() {
             let _ = wrote.await;
         }
     }
 }
 
 async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
-    let mut writing = Writing { record, torn: false, late: None, metrics, well };
+    let mut writing = Writing { record, open: HashSet::new(), torn: false, late: None, metrics, well };
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let more = entries.recv_many(&mut batch, BATCH);
@@ -116,13 +128,10 @@ async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entr
         if count == 0 {
             break;
         }
-        if batch.iter().any(|entry| entry.reopen) {
+        if batch.iter().any(|entry| matches!(entry.means, Means::Reopen)) {
             match Record::append(path) {
-                Ok(fresh) => {
-                    // What is late is in the old one.
-                    let _ = writing.sync();
-                    writing.record = fresh;
-                }
+                // Before what they did since.
+                Ok(fresh) => writing.go_on_in(fresh).into_iter().for_each(|entry| batch.insert(0, entry)),
                 Err(error) => tracing::error!(%error, "the audit record cannot be opened anew; the old file is kept"),
             }
         }
@@ -134,6 +143,8 @@ async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entr
 /// The file, and what of it is not on disk.
 struct Writing<'a> {
     record: Record,
+    /// Sessions with an `opened` line and no `closed` one.
+    open: HashSet<SessionId>,
     /// A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
     torn: bool,
     late: Option<Late>,
@@ -148,8 +159,26 @@ struct Late {
 }
 
 impl Writing<'_> {
+    /// Writes to this file from now on. A new one begins with the sessions that are open: the next process looks for them there, should this
+    /// one not live to close them.
+    fn go_on_in(&mut self, fresh: Record) -> Option<Entry> {
+        // What is late is in the old one.
+        let _ = self.sync();
+        self.record = fresh;
+        let is_new = self.record.on_disk && self.record.file.metadata().is_ok_and(|file| file.len() == 0);
+        let line: Vec<u8> = self.open.iter().filter(|_| is_new).flat_map(|session| record::continued(*session)).collect();
+        Some(Entry { line, done: None, means: Means::Nothing }).filter(|entry| !entry.line.is_empty())
+    }
+
     /// Writes these, and tells those who wait.
     fn take(&mut self, batch: &mut Vec<Entry>) {
+        for entry in batch.iter() {
+            match entry.means {
+                Means::Opened(session) => drop(self.open.insert(session)),
+                Means::Closed(session) => drop(self.open.remove(&session)),
+                Means::Nothing | Means::Reopen => {}
+            }
+        }
         let mut bytes = if self.torn { b"\n".to_vec() } else { Vec::new() };
         bytes.extend(batch.iter().flat_map(|entry| entry.line.iter().copied()));
         let mut wrote = self.record.file.write_all(&bytes).map_err(|error| error.to_string());
@@ -207,7 +236,7 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// The sessions with an `opened` line and no `closed` one. A last line without its end, as a crash leaves it, is no record; a newline
+/// The sessions with an `opened` or `continued` line and no `closed` one. A last line without its end, as a crash leaves it, is no record; a newline
 /// is put behind it so that it spoils no other.
 fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
     let file = match File::open(path) {
@@ -229,7 +258,7 @@ fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
         if let Ok(value) = serde_json::from_slice::<Value>(&line) {
             let session = value.get("session").and_then(Value::as_str).unwrap_or_default().to_owned();
             match value.get("event").and_then(Value::as_str) {
-                Some("opened") => drop(open.insert(session)),
+                Some("opened" | "continued") => drop(open.insert(session)),
                 Some("closed") => drop(open.remove(&session)),
                 _ => {}
             }
