@@ -1,11 +1,13 @@
 //! One call to the HTTP API, tried as often as that is safe, at whichever of the store's servers answers (vault.md §1, §11, §14.1, §14.2).
 //!
 //! client/exchange.rs sends one request and bounds it; client/route.rs knows the servers; client/retry.rs says which failures are tried
-//! again, client/breaker.rs when a store counts as away; client/consistency.rs keeps reads from lagging behind what was written.
+//! again, client/breaker.rs when a store counts as away; client/consistency.rs keeps reads from lagging behind what was written;
+//! client/heard.rs says once what a server warns of.
 
 mod breaker;
 mod consistency;
 mod exchange;
+mod heard;
 mod retry;
 mod route;
 
@@ -21,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use self::breaker::{Breaker, Change};
 use self::consistency::Seen;
 use self::exchange::late;
+use self::heard::Heard;
 use self::retry::{Allowance, Next, Tries};
 use self::route::Route;
 use super::answer::{Answer, Failure};
@@ -45,6 +48,7 @@ pub(super) struct Client {
     seen: Seen,
     allowance: Allowance,
     breaker: Breaker,
+    heard: Heard,
 }
 
 /// What is sent. The path is encoded already and begins after `/v1/`.
@@ -111,6 +115,7 @@ impl Client {
             seen: Seen::default(),
             allowance: Allowance::new(Instant::now()),
             breaker: Breaker::default(),
+            heard: Heard::default(),
         })
     }
 
@@ -149,7 +154,10 @@ impl Client {
             self.observer.store_call(&self.name, call.operation, outcome(&result), asked.elapsed());
             self.judge(&result, call);
             let failure = match result {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.tell_warnings(&answer, call.operation);
+                    return Ok(answer);
+                }
                 Err(failure) => failure,
             };
             let mut next = Next::Same;

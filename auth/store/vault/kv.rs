@@ -27,12 +27,9 @@ impl Vault {
     pub(super) async fn read_kv(&self, session: SessionId, path: &SecretPath, fresh: bool) -> Result<Document, StoreError> {
         let mount = self.mount_of(session, path).await?;
         let place = place(path, mount.as_ref())?;
-        if place.completed {
-            tracing::debug!(
-                store = self.client.name,
-                path = path.as_str(),
-                "this mount is KV version 2; the path is read with data/ in it"
-            );
+        if place.completed && self.client.is_news(&place.path) {
+            let (store, path, read) = (&self.client.name, path.as_str(), &place.path);
+            tracing::info!(store, path, read, "this mount is KV version 2, whose paths have data/ after the mount: it is put in");
         }
         let api = encode(place.path.split('/'));
         let query = path.version().filter(|_| place.version_2).map(|version| ("version", version.to_string()));
