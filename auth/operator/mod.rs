@@ -137,7 +137,8 @@ pub fn make_key() -> Result<Secret, String> {
 fn open_writer(config: &Config, store: &str, token: Option<&Secret>, outer: Arc<dyn Outer>) -> Result<Box<dyn Writer>, StoreError> {
     let (store, writing) = find(config, store).map_err(|message| StoreError::new(StoreErrorKind::Disabled, message))?;
     let label = store.name.value.as_str();
-    (writing.open)(&Opening { store, label, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Unobserved), outer }, token)
+    let (observer, stay) = (Arc::new(Unobserved), crate::store::Stay::Looks);
+    (writing.open)(&Opening { store, label, runner: None, stay, observer, outer, former: None }, token)
 }
 
 fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a keyward_config::Store, &'static Writing), String> {

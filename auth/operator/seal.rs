@@ -37,8 +37,8 @@ impl Seal {
         Self::wants(config, store).map_err(wrong)?;
         let (entry, kind) = of_name(config, store).map_err(wrong)?;
         let outer = Arc::new(OfOperator { config: Arc::clone(config), token: token.map(Arc::new) });
-        let opening =
-            Opening { store: entry, label: store, runner: None, stay: crate::store::Stay::Looks, observer: Arc::new(Unobserved), outer };
+        let (observer, stay) = (Arc::new(Unobserved), crate::store::Stay::Looks);
+        let opening = Opening { store: entry, label: store, runner: None, stay, observer, outer, former: None };
         let key = kind.seal.as_ref().map(|sealing| (sealing.key)(&opening)).transpose().map_err(wrong)?;
         key.map(Self).ok_or_else(|| wrong("it reads nothing that is sealed by itself".to_owned()))
     }

@@ -42,12 +42,13 @@ mod text;
 mod vault;
 mod writer;
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, ready};
-use keyward_config::StoreSettings;
+use keyward_config::{Node, StoreSettings};
 use tokio::sync::watch;
 
 use crate::{Grant, SessionId};
@@ -79,7 +80,8 @@ pub struct Kind {
     pub settings: StoreSettings,
     /// Whether it has mounts, and roles that make credentials, beside secrets; else its paths are names of secrets and nothing more.
     pub(crate) roles: bool,
-    /// Opens a store of this kind. Does no I/O: the first request logs in.
+    /// Opens a store of this kind. Does no I/O, and takes nothing away from the one that was open before: [`Store::begin`] says whether the
+    /// file is taken over. The first request logs in.
     pub(crate) open: Open,
     /// The logins that it has beside its own, each with rights of its own: connections name them as their `runner`.
     pub(crate) runners: fn(&keyward_config::Store) -> Vec<String>,
@@ -112,6 +114,18 @@ pub(crate) struct Opening<'a> {
     pub(crate) observer: Arc<dyn Observer>,
     /// The stores that its own credentials may be in.
     pub(crate) outer: Arc<dyn Outer>,
+    /// The store that a reload found open under the same name.
+    pub(crate) former: Option<Former<'a>>,
+}
+
+/// What the store had that a reload opens anew.
+pub(crate) struct Former<'a> {
+    /// What the file said of it.
+    pub(crate) node: &'a Node,
+    /// Whether the stores that its own credentials are in are the same.
+    pub(crate) same_outer: bool,
+    /// See [`Store::login`].
+    pub(crate) login: Arc<dyn Any + Send + Sync>,
 }
 
 /// Whether the process that opens a store stays.
@@ -192,6 +206,15 @@ pub(crate) trait Store: Send + Sync {
 
     /// Itself, where what it lets a login do is told by policies.
     fn policies(&self) -> Option<&dyn Policies> {
+        None
+    }
+
+    /// The file that names it is in force from now on, or still is; called where it serves sessions. What may not wait for the first request
+    /// begins now, in tasks of its own.
+    fn begin(&self) {}
+
+    /// Its login, with which another one of its kind may go on that a reload opens under its name. `None`: that one logs in anew.
+    fn login(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         None
     }
 

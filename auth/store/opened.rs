@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::cache::{Cache, From, Read};
 use super::named::Named;
 use super::sharing::Sharing;
-use super::{Kind, Observer, Opening, Outer, Reference, Scope, SecretPath, Stay, StoreError, StoreErrorKind};
+use super::{Former, Kind, Observer, Opening, Outer, Reference, Scope, SecretPath, Stay, StoreError, StoreErrorKind};
 use crate::SessionId;
 use crate::policy::Connection;
 
@@ -84,8 +84,11 @@ impl Opened {
 
 impl MadeOf {
     fn same_as(&self, other: &Self) -> bool {
-        let same_outer = self.outer.len() == other.outer.len() && self.outer.iter().zip(&other.outer).all(|(a, b)| Arc::ptr_eq(a, b));
-        self.kind == other.kind && self.node == other.node && self.files == other.files && same_outer
+        self.kind == other.kind && self.node == other.node && self.files == other.files && self.same_outer(other)
+    }
+
+    fn same_outer(&self, other: &Self) -> bool {
+        self.outer.len() == other.outer.len() && self.outer.iter().zip(&other.outer).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
 
@@ -135,10 +138,10 @@ impl Opens<'_> {
         for runner in logins {
             let label = label(name, runner.as_ref());
             let made_of = MadeOf { kind: kind.settings.name, node: store.node.clone(), files: stamps(kind, store), outer: chain.all() };
-            let carried = self.carried.and_then(|carried| carried.get(label.as_ref())).filter(|old| old.made_of.same_as(&made_of));
-            let opened = match carried {
+            let former = self.carried.and_then(|carried| carried.get(label.as_ref()));
+            let opened = match former.filter(|old| old.made_of.same_as(&made_of)) {
                 Some(old) => Ok(Arc::clone(old)),
-                None => self.open(kind, store, (label.as_ref(), runner.as_ref()), &chain, made_of),
+                None => self.open(kind, store, (label.as_ref(), runner.as_ref()), &chain, made_of, former),
             };
             match opened {
                 Ok(opened) => drop(run.open.insert(label.into_owned(), opened)),
@@ -154,10 +157,15 @@ impl Opens<'_> {
         (label, runner): (&str, Option<&Name>),
         chain: &Arc<Chain>,
         made_of: MadeOf,
+        former: Option<&Arc<Opened>>,
     ) -> Result<Arc<Opened>, String> {
         let outer = Arc::clone(chain) as Arc<dyn Outer>;
-        let opening =
-            Opening { store, label, runner: runner.map(Name::as_str), stay: self.stay, observer: Arc::clone(self.observer), outer };
+        let former = former.and_then(|old| {
+            let login = old.named.store.login()?;
+            Some(Former { node: &old.made_of.node, same_outer: old.made_of.same_outer(&made_of), login })
+        });
+        let (observer, runner) = (Arc::clone(self.observer), runner.map(Name::as_str));
+        let opening = Opening { store, label, runner, stay: self.stay, observer, outer, former };
         let named = Named::new(label.to_owned(), (kind.open)(&opening)?, Arc::clone(self.observer));
         let cache = Cache::new(store.cache_ttl.get(), store.max_stale.get());
         Ok(Arc::new(Opened { named, cache, sharing: Arc::default(), made_of }))

@@ -33,8 +33,9 @@ pub(crate) struct Stores {
 }
 
 impl Stores {
-    /// Opens every store of the file that is switched on; no I/O to them. Equal stores of `previous` are carried over with their
-    /// token and cache. Leases of a former process are given back.
+    /// Opens every store of the file that is switched on; no I/O to them. Equal stores of `previous` are carried over with their token and
+    /// cache, and others go on with its login, where that is the same. Leases of a former process are given back. Where there is a problem,
+    /// `previous` has lost nothing.
     pub(crate) fn open(
         config: &Config,
         connections: &BTreeMap<Name, Arc<Connection>>,
@@ -50,6 +51,9 @@ impl Stores {
             leases.adopt(open.values().map(|opened: &Arc<Opened>| &opened.named));
             if previous.is_none() {
                 leases.name_unclaimed(observer);
+            }
+            if stay == Stay::Serves {
+                open.values().for_each(|opened| opened.named.store.begin());
             }
         }
         Self { open, connections: connections.clone(), leases: Arc::clone(leases) }

@@ -98,6 +98,7 @@ fn with_opening<T>(kind: &str, keys: &str, then: impl FnOnce(&Opening<'_>) -> T)
         stay: crate::store::Stay::Serves,
         observer: sample::nobody(),
         outer: sample::nowhere(),
+        former: None,
     })
 }
 

@@ -103,7 +103,7 @@ mod tests {
     use super::super::client::tests::{Server, answer};
     use super::super::login::Login;
     use super::super::mount::Mounts;
-    use super::super::token::Tokens;
+    use super::super::token::Access;
     use super::*;
     use crate::store::Reference;
 
@@ -112,10 +112,8 @@ mod tests {
         let server = Server::answering(answers).await;
         let client = Arc::new(server.client());
         let settings = serde_json::from_value(json!({"auth": {"method": "approle", "role_id": "r"}})).unwrap();
-        let tokens = Tokens::new(
-            Arc::clone(&client),
-            Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap(),
-        );
+        let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap();
+        let tokens = Access::new(Arc::clone(&client), login);
         let vault = Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new() };
         let path = "db/creds/role".parse::<Reference>().unwrap().path;
         let error = vault.issue_lease(SessionId::random(), &path).await.err().unwrap();

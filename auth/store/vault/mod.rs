@@ -27,6 +27,7 @@ mod tls;
 mod token;
 mod write;
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,9 +40,9 @@ use self::client::{Call, Client, Retry};
 use self::errors::{TokenHint, explain, is_forbidden, token_hint};
 use self::mount::Mounts;
 use self::settings::Settings;
-use self::token::{Token, Tokens};
+use self::token::{Access, Token};
 use super::reference::Form;
-use super::{Document, Issued, Kind, Opening, Policies, SecretPath, Signed, Stay, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
+use super::{Document, Issued, Kind, Opening, Policies, SecretPath, Signed, Store, StoreError, StoreErrorKind, StoreStatus, Wanted};
 use crate::{Grant, SessionId};
 
 /// The row of this kind.
@@ -58,14 +59,14 @@ pub(super) const KIND: Kind = Kind {
 /// One Vault or OpenBao, in one namespace, under one login.
 struct Vault {
     client: Arc<Client>,
-    tokens: Arc<Tokens>,
+    tokens: Arc<Access>,
     mounts: Mounts,
     /// By each of its addresses, in the order of the file.
     identities: Vec<String>,
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
-    let Opening { store, label, runner, stay, observer, outer } = opening;
+    let Opening { store, label, runner, stay, observer, outer, former } = opening;
     let settings = store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
     settings.are_whole()?;
     let name = *label;
@@ -76,10 +77,7 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
     let identities = client.origins().map(|origin| format!("vault {origin} {}", settings.namespace())).collect();
-    let tokens = Tokens::new(Arc::clone(&client), login);
-    if *stay == Stay::Serves {
-        tokens.begin();
-    }
+    let tokens = Access::open(Arc::clone(&client), login, &store.node, former.as_ref());
     Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities }))
 }
 
@@ -167,6 +165,15 @@ impl Store for Vault {
 
     fn policies(&self) -> Option<&dyn Policies> {
         Some(self)
+    }
+
+    fn begin(&self) {
+        self.tokens.begin();
+    }
+
+    fn login(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        let tokens: Arc<Access> = Arc::clone(&self.tokens);
+        Some(tokens)
     }
 
     fn identity(&self) -> &str {

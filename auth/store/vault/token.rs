@@ -1,23 +1,26 @@
 //! Our token: got when first needed, replaced when it is dead or near an end that no renewal moves (vault.md §2.3, §3, §9). What keeps it
-//! alive meanwhile is in token/renewal.rs.
+//! alive meanwhile is in token/renewal.rs; how a reload goes on with it, in token/access.rs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use self::renewal::keep_alive;
+use self::access::Way;
+use self::renewal::{Watched, keep_alive};
 use super::answer::{Failure, Refused};
 use super::client::{Call, Client, Retry, Space};
 use super::errors::{TokenHint, explain, token_hint};
-use super::login::{Granted, Login, Rejected};
+use super::login::{Granted, Rejected};
 use crate::store::{StoreError, StoreErrorKind};
+
+pub(super) use self::access::Access;
 
 /// A token that is told dead is replaced at most once in this time, or a mistake in a policy becomes a storm of logins.
 const REPLACE_PAUSE: Duration = Duration::from_secs(30);
@@ -38,14 +41,21 @@ pub(super) struct Token {
     end: watch::Sender<Option<Instant>>,
 }
 
-/// The token of one store.
+/// The token of one store. A reload may lead to it by another way.
 pub(super) struct Tokens {
-    client: Arc<Client>,
-    login: Login,
+    way: ArcSwap<Way>,
     current: ArcSwapOption<Token>,
     /// One login at a time.
     history: tokio::sync::Mutex<History>,
-    renewers: Mutex<JoinSet<()>>,
+    renewers: Mutex<Renewers>,
+}
+
+/// What sees to it that there is a token.
+#[derive(Default)]
+struct Renewers {
+    all: JoinSet<()>,
+    /// The one that sees to the first.
+    first: Option<AbortHandle>,
 }
 
 #[derive(Default)]
@@ -105,8 +115,9 @@ impl Token {
 }
 
 impl Tokens {
-    pub(super) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
-        Arc::new(Self { client, login, current: ArcSwapOption::empty(), history: <_>::default(), renewers: <_>::default() })
+    fn new(way: Arc<Way>) -> Arc<Self> {
+        let (way, current) = (ArcSwap::new(way), ArcSwapOption::empty());
+        Arc::new(Self { way, current, history: <_>::default(), renewers: <_>::default() })
     }
 
     /// The token; logs in if there is none.
@@ -117,11 +128,17 @@ impl Tokens {
         }
     }
 
-    /// Logs in before anybody asks, where what proves us would end meanwhile.
-    pub(super) fn begin(self: &Arc<Self>) {
-        if self.login.ends_unused() {
-            tokio::spawn(renewal::begin(Arc::downgrade(self)));
+    /// From now on this is the way; by it a first token is got at once, where what proves us would end meanwhile.
+    fn go_by(self: &Arc<Self>, way: &Arc<Way>) {
+        self.way.store(Arc::clone(way));
+        let Ok(mut renewers) = self.renewers.lock() else { return };
+        if way.login.ends_unused() && renewers.first.as_ref().is_none_or(AbortHandle::is_finished) {
+            renewers.first = Some(renewers.all.spawn(renewal::begin(Arc::downgrade(self))));
         }
+    }
+
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.way.load().client)
     }
 
     /// A call with this token was answered 403. A living token: `None`. A dead one: its successor.
@@ -171,7 +188,11 @@ impl Tokens {
     }
 
     async fn try_log_in(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
-        let ready = self.login.prepare(&self.client).await?;
+        let way = self.way.load_full();
+        let Way { client, login } = &*way;
+        // Looked at before it is read: what comes in between is seen later.
+        let file = Watched::of(login).await;
+        let ready = login.prepare(client).await?;
         let fingerprint = ready.fingerprint();
         if let Some((refused, Rejected { error, until })) = &history.refused
             && *refused == fingerprint
@@ -179,12 +200,12 @@ impl Tokens {
         {
             return Err(error.clone());
         }
-        let granted = match self.login.perform(&self.client, &ready).await {
+        let granted = match login.perform(client, &ready).await {
             Ok(granted) => granted,
             Err(rejected) => {
                 let error = rejected.error.clone();
                 if error.kind == StoreErrorKind::LoginFailed {
-                    tracing::error!(store = self.client.name, %error, "the store refused our login");
+                    tracing::error!(store = client.name, %error, "the store refused our login");
                     history.refused = Some((fingerprint, rejected));
                 }
                 return Err(error);
@@ -193,26 +214,26 @@ impl Tokens {
         history.refused = None;
         if let Some(current) = self.current.load_full().filter(|current| current.is_alive() && current.text == granted.text) {
             current.end.send_replace(granted.end);
-            self.client.observer.token_life(&self.client.name, current.left());
+            client.observer.token_life(&client.name, current.left());
             return Ok(current);
         }
         history.generation = history.generation.saturating_add(1);
-        Ok(self.install(granted, history.generation))
+        Ok(self.install(client, granted, history.generation, file))
     }
 
-    fn install(self: &Arc<Self>, granted: Granted, generation: u64) -> Arc<Token> {
+    fn install(self: &Arc<Self>, client: &Client, granted: Granted, generation: u64, file: Option<Watched>) -> Arc<Token> {
         let Granted { text, accessor, policies, end, renewable, increment, warnings } = granted;
         for warning in &warnings {
-            tracing::warn!(store = self.client.name, warning, "the store's token");
+            tracing::warn!(store = client.name, warning, "the store's token");
         }
         let (found_dead, note, end) = (AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
         let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, found_dead, end });
-        tracing::info!(store = self.client.name, accessor, ?policies, left = ?token.left(), renewable, "logged in to the store");
+        tracing::info!(store = client.name, accessor, ?policies, left = ?token.left(), renewable, "logged in to the store");
         self.current.store(Some(Arc::clone(&token)));
-        self.client.observer.token_life(&self.client.name, token.left());
-        if let Ok(mut renewers) = self.renewers.lock() {
-            while renewers.try_join_next().is_some() {}
-            renewers.spawn(keep_alive(Arc::downgrade(self), Arc::clone(&token)));
+        client.observer.token_life(&client.name, token.left());
+        if let Ok(Renewers { all, .. }) = self.renewers.lock().as_deref_mut() {
+            while all.try_join_next().is_some() {}
+            all.spawn(keep_alive(Arc::downgrade(self), Arc::clone(&token), file));
         }
         token
     }
@@ -224,7 +245,8 @@ impl Tokens {
     fn bury(&self, token: &Token) {
         token.bury();
         if !self.is_former(token) {
-            self.client.observer.token_life(&self.client.name, token.left());
+            let client = self.client();
+            client.observer.token_life(&client.name, token.left());
         }
     }
 
@@ -239,7 +261,7 @@ impl Tokens {
         }
         // A standby that lags behind may not know a token that lives.
         let call = Call { fresh: true, space: Space::Login, ..Call::get("token_lookup", "auth/token/lookup-self") };
-        match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
+        match self.client().call(&call, Some(&token.text), Retry::Idempotent).await {
             Ok(_) => Ok(Verdict::Alive),
             Err(Failure::Refused(refused)) if refused.status == 403 => {
                 Ok(if token_hint(&refused.errors) == TokenHint::Policy { Verdict::Alive } else { Verdict::Dead })
@@ -255,7 +277,8 @@ impl Tokens {
             let body = json!({ "increment": token.increment.as_secs() });
             let path = "auth/token/renew-self";
             let call = Call { method: Method::POST, body: Some(&body), paced: true, space: Space::Login, ..Call::get("token_renew", path) };
-            match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
+            let client = self.client();
+            match client.call(&call, Some(&token.text), Retry::Idempotent).await {
                 Ok(answer) => {
                     let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);
                     let granted = Duration::from_secs(granted.unwrap_or_default());
@@ -263,7 +286,7 @@ impl Tokens {
                     if self.is_former(token) {
                         return Ok(token.is_held());
                     }
-                    self.client.observer.token_life(&self.client.name, token.left());
+                    client.observer.token_life(&client.name, token.left());
                     // Less than was asked: its last end is near, and no renewal moves it.
                     if granted.saturating_add(Duration::from_secs(1)) >= token.increment {
                         return Ok(true);
@@ -307,6 +330,7 @@ impl Tokens {
     }
 }
 
+mod access;
 mod renewal;
 #[cfg(test)]
 mod tests;

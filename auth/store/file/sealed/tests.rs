@@ -63,6 +63,7 @@ impl Bed {
             stay: crate::store::Stay::Serves,
             observer: sample::nobody(),
             outer: sample::nowhere(),
+            former: None,
         };
         let path = SecretPath::of_name(path, None).unwrap();
         open(&opening).unwrap().read(SessionId::random(), &path, false).await.map(|mut document| document.fields.take())

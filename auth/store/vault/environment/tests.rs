@@ -38,6 +38,7 @@ pub(in crate::store::vault) fn open(config: &Config, store: &str) -> Result<(), 
         stay: crate::store::Stay::Serves,
         observer: crate::sample::nobody(),
         outer: std::sync::Arc::new(crate::store::Nowhere),
+        former: None,
     };
     (super::super::KIND.open)(&opening).map(drop)
 }

@@ -40,7 +40,7 @@ struct Wrapped {
     origin: String,
     stay: Stay,
     /// What came of the wrapping token that was read last.
-    held: tokio::sync::Mutex<Option<Held>>,
+    held: Arc<tokio::sync::Mutex<Option<Held>>>,
 }
 
 struct Held {
@@ -62,7 +62,7 @@ impl AppRole {
                 input: Input::new("auth.wrapped_secret_id", input, outer),
                 origin: mount.secret_id_path(role),
                 stay,
-                held: tokio::sync::Mutex::default(),
+                held: Arc::default(),
             }),
             (None, Some(_), Some(_)) => return Err("auth.role_name: a name without /".to_owned()),
             (None, Some(_), None) => {
@@ -82,6 +82,15 @@ impl AppRole {
         match &self.secret_id {
             Source::Wrapped(wrapped) => wrapped.input.file(),
             Source::None | Source::Plain(_) => None,
+        }
+    }
+
+    /// What a wrapping token hid is ours wherever our role's tokens come from the same place.
+    pub(super) fn go_on_from(&mut self, former: &Self) {
+        if let (Source::Wrapped(wrapped), Source::Wrapped(former)) = (&mut self.secret_id, &former.secret_id)
+            && wrapped.origin == former.origin
+        {
+            wrapped.held = Arc::clone(&former.held);
         }
     }
 

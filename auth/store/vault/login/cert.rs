@@ -10,10 +10,10 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::json;
 
-use super::{Granted, Rejected};
 use super::mount::Mount;
 use super::post::Post;
 use super::settings::CertKeys;
+use super::{Granted, Rejected};
 use crate::store::vault::client::Client;
 use crate::store::vault::settings::Settings;
 use crate::store::{StoreError, StoreErrorKind};

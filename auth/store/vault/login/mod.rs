@@ -150,11 +150,23 @@ impl Login {
         }
     }
 
-    /// Whether what it proves with ends by itself while nobody uses it, and would then look as if somebody had.
+    /// Whether what it proves with ends by itself while nobody uses it: a wrapping token, which would then look as if somebody else had opened
+    /// it, and a token that nobody renews.
     pub(super) fn ends_unused(&self) -> bool {
         match self {
+            Self::Token(_) => true,
             Self::AppRole(login) => login.is_wrapped(),
-            Self::Token(_) | Self::Worker(_) | Self::Jwt(_) | Self::Cert(_) | Self::Password(_) | Self::Aws(_) => false,
+            Self::Worker(_) | Self::Jwt(_) | Self::Cert(_) | Self::Password(_) | Self::Aws(_) => false,
+        }
+    }
+
+    /// Goes on with what the login of the same store knew that was open before it: what was in a wrapping token can be had once, and a refusal
+    /// of one is one of the other.
+    pub(super) fn go_on_from(&mut self, former: &Self) {
+        match (self, former) {
+            (Self::AppRole(login), Self::AppRole(former)) => login.go_on_from(former),
+            (Self::Worker(login), Self::Worker(former)) => login.go_on_from(former),
+            _ => {}
         }
     }
 

@@ -76,6 +76,10 @@ impl Worker {
         })
     }
 
+    pub(super) fn go_on_from(&mut self, former: &Self) {
+        self.refused = Arc::clone(&former.refused);
+    }
+
     pub(super) async fn prepare(&self) -> Result<Proof, StoreError> {
         let (role_id, secret_id) = (self.role_id.read().await?, self.secret_id.read().await?);
         let worker = approle::post(&self.mount, &role_id, Some(&secret_id));

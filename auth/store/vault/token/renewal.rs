@@ -8,6 +8,7 @@ use keyward_config::Stamp;
 
 use super::{Token, Tokens};
 use crate::store::keeper::jitter;
+use crate::store::vault::login::Login;
 use crate::store::{StoreError, StoreErrorKind};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -19,9 +20,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const TOLD: [u32; 3] = [20, 10, 5];
 
 /// Wakes at two thirds of what the token has left, and when its file changes, until it is dead, nobody needs it, or it has no owner.
-pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
+/// `file` is as it was before the token was got.
+pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>, mut file: Option<Watched>) {
     let (mut failures, mut told, mut reminded) = (0_u32, 0, None);
-    let mut file = Watched::of(&tokens);
     if let Some(tokens) = tokens.upgrade() {
         token.noted(remind(&tokens, &mut reminded).await);
     }
@@ -51,7 +52,7 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>) {
             }
             Ok(false) => return,
             Err(error) if former => {
-                tracing::info!(store = tokens.client.name, %error, "a former token of the store could not be kept alive");
+                tracing::info!(store = tokens.client().name, %error, "a former token of the store could not be kept alive");
                 failures = failures.saturating_add(1);
             }
             Err(error) => {
@@ -108,13 +109,17 @@ async fn wake(wait: Option<Duration>, file: Option<&mut Watched>, is_former: imp
 }
 
 /// Files that somebody else replaces, each as it was last.
-struct Watched(Vec<(PathBuf, Option<Stamp>)>);
+pub(super) struct Watched(Vec<(PathBuf, Option<Stamp>)>);
 
 impl Watched {
-    fn of(tokens: &Weak<Tokens>) -> Option<Self> {
-        let tokens = tokens.upgrade()?;
-        let files: Vec<_> = tokens.login.watched().into_iter().map(|path| (path.to_path_buf(), Stamp::of(path))).collect();
-        (!files.is_empty()).then_some(Self(files))
+    /// Those of this login, if it has any.
+    pub(super) async fn of(login: &Login) -> Option<Self> {
+        let mut watched = Self(login.watched().into_iter().map(|path| (path.to_path_buf(), None)).collect());
+        if watched.0.is_empty() {
+            return None;
+        }
+        watched.changed().await;
+        Some(watched)
     }
 
     /// Whether one is another one now. That it is gone is no change: whoever writes it may remove it before.
@@ -132,17 +137,32 @@ impl Watched {
     }
 }
 
-/// The first login, until the store has answered it.
+/// The first login, until there is a token. What the store refuses waits for its file: what comes there ends, if nobody takes it.
 pub(super) async fn begin(tokens: Weak<Tokens>) {
     let mut wait = FIRST_RETRY;
-    while let Some(tokens) = tokens.upgrade() {
-        match tokens.get().await {
-            Err(error) if matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Throttled) => {}
-            Ok(_) | Err(_) => return,
+    let mut file = None;
+    while let Some(known) = tokens.upgrade() {
+        let way = known.way.load_full();
+        // As it was before it is read.
+        if file.is_none() {
+            file = Watched::of(&way.login).await;
         }
-        drop(tokens);
-        tokio::time::sleep(jitter(wait)).await;
-        wait = wait.saturating_mul(2).min(LAST_RETRY);
+        let Err(error) = known.get().await else { return };
+        drop(known);
+        if matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Throttled) {
+            drop(way);
+            tokio::time::sleep(jitter(wait)).await;
+            wait = wait.saturating_mul(2).min(LAST_RETRY);
+            continue;
+        }
+        let Some(file) = file.as_mut() else { return };
+        tracing::info!(store = way.client.name, %error, "the login to the store waits for another file");
+        drop(way);
+        let has_one = |tokens: Arc<Tokens>| tokens.current.load().is_some();
+        if wake(None, Some(file), || tokens.upgrade().is_none_or(has_one)).await == Woke::Former {
+            return;
+        }
+        wait = FIRST_RETRY;
     }
 }
 
@@ -154,23 +174,25 @@ fn told_at(token: &Token) -> usize {
 
 /// What is about to end that the next login needs; in the log once a day.
 async fn remind(tokens: &Tokens, reminded: &mut Option<Instant>) -> Option<String> {
-    let warning = tokens.login.warning().await?;
+    let way = tokens.way.load_full();
+    let warning = way.login.warning().await?;
     if reminded.is_none_or(|at| at.elapsed() >= A_DAY) {
         *reminded = Some(Instant::now());
-        tracing::warn!(store = tokens.client.name, warning, "the store's login");
+        tracing::warn!(store = way.client.name, warning, "the store's login");
     }
     Some(warning)
 }
 
 /// Warned about once at each mark, not at each try.
 fn tell(tokens: &Tokens, token: &Token, error: &StoreError, news: bool) {
-    let (store, left) = (&tokens.client.name, token.left());
+    let client = tokens.client();
+    let (store, left) = (&client.name, token.left());
     if news {
         tracing::warn!(store, ?left, %error, "the store's token could not be kept alive");
     } else {
         tracing::debug!(store, ?left, %error, "the store's token could not be kept alive");
     }
-    tokens.client.observer.token_life(store, left);
+    client.observer.token_life(store, left);
     if let Some(left) = left {
         token.noted(Some(format!("its token ends in {} s, and nothing replaces it so far: {}", left.as_secs(), error.detail)));
     }

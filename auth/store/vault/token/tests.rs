@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::store::vault::client::tests::{Server, answer};
+use crate::store::vault::login::Login;
 use crate::store::vault::settings::Settings;
 
 fn login(token: &str, seconds: u64) -> String {
@@ -15,17 +16,15 @@ fn refusal(status: &str, error: &str) -> String {
     answer(status, "", &json!({ "errors": [error] }).to_string())
 }
 
-async fn tokens(answers: &[String]) -> (Server, Arc<Tokens>) {
+async fn tokens(answers: &[String]) -> (Server, Arc<Access>) {
     tokens_by(json!({"method": "approle", "role_id": "r", "secret_id": "s"}), answers).await
 }
 
-async fn tokens_by(auth: Value, answers: &[String]) -> (Server, Arc<Tokens>) {
+async fn tokens_by(auth: Value, answers: &[String]) -> (Server, Arc<Access>) {
     let server = Server::answering(answers).await;
     let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
-    let tokens = Tokens::new(
-        Arc::new(server.client()),
-        Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap(),
-    );
+    let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap();
+    let tokens = Access::new(Arc::new(server.client()), login);
     (server, tokens)
 }
 
@@ -170,7 +169,7 @@ async fn pass(time: Duration) {
 }
 
 /// What somebody who asks every minute has sent in each of so many hours.
-async fn sent_in_hours(server: &Server, tokens: &Arc<Tokens>, hours: usize) -> Vec<usize> {
+async fn sent_in_hours(server: &Server, tokens: &Arc<Access>, hours: usize) -> Vec<usize> {
     let mut sent = Vec::new();
     for _ in 0..hours {
         let before = server.requests().len();

@@ -1,0 +1,72 @@
+//! The way to a token; and how a store that a reload opens anew goes on with the token that it had.
+//!
+//! What an admin changes of a store is mostly not its login. A token that is dropped for that may be one that nothing replaces: what its
+//! login needed could be had once.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use keyward_config::Node;
+
+use super::Tokens;
+use crate::store::Former;
+use crate::store::vault::client::Client;
+use crate::store::vault::login::Login;
+
+/// How a store is reached and logged in to, as one state of the file says.
+pub(super) struct Way {
+    pub(super) client: Arc<Client>,
+    pub(super) login: Login,
+}
+
+/// The tokens of an open store, and the way to them.
+pub(in crate::store::vault) struct Access {
+    way: Arc<Way>,
+    tokens: Arc<Tokens>,
+}
+
+impl Access {
+    /// One of which nothing is known.
+    pub(in crate::store::vault) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
+        let way = Arc::new(Way { client, login });
+        Arc::new(Self { tokens: Tokens::new(Arc::clone(&way)), way })
+    }
+
+    /// That of a store which the file describes by `node`. Where it is the one that was open before, it goes on with what that one's login
+    /// knew; where its login is the same, too, with its token.
+    pub(in crate::store::vault) fn open(client: Arc<Client>, mut login: Login, node: &Node, former: Option<&Former<'_>>) -> Arc<Self> {
+        let known = former.and_then(|former| Some((former, former.login.downcast_ref::<Self>()?)));
+        let Some((former, access)) = known.filter(|(former, access)| {
+            let there: Vec<&str> = access.way.client.origins().collect();
+            // The nodes of one cluster know the same tokens.
+            client.origins().any(|origin| there.contains(&origin)) && namespace(former.node) == namespace(node)
+        }) else {
+            return Self::new(client, login);
+        };
+        login.go_on_from(&access.way.login);
+        let shown: &[&str] = if matches!(login, Login::Cert(_)) { &["client_cert", "client_key"] } else { &[] };
+        let mut keys = ["auth"].iter().chain(shown);
+        if !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key)) {
+            return Self::new(client, login);
+        }
+        Arc::new(Self { way: Arc::new(Way { client, login }), tokens: Arc::clone(&access.tokens) })
+    }
+
+    /// From now on this is the way. Logs in before anybody asks, where what proves us would end meanwhile.
+    pub(in crate::store::vault) fn begin(&self) {
+        self.tokens.go_by(&self.way);
+    }
+}
+
+impl Deref for Access {
+    type Target = Arc<Tokens>;
+
+    fn deref(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+}
+
+/// The namespace of the login, as the file has it.
+fn namespace(node: &Node) -> Option<&Node> {
+    node.get("auth").and_then(|auth| auth.get("namespace")).or_else(|| node.get("namespace"))
+}
