@@ -1,5 +1,6 @@
 //! The lines by which two sides say who they are (RFC 4253 section 4.2). Rule 1.
 
+use crate::conn::READ_BEFORE_LOGIN;
 use crate::error::Fatal;
 
 #[cfg(test)]
@@ -11,6 +12,8 @@ pub(crate) const IDENT_MAX: usize = 255;
 /// Bytes and number of the lines that a server may send before its own. OpenSSH takes more of both; what sends any is an old gateway.
 const EARLIER_BYTES: usize = 8192;
 const EARLIER_LINES: usize = 64;
+/// Bytes of one of them, its end included: no more is kept of who is not logged in, so that a longer one would never be whole.
+const EARLIER_LINE: usize = READ_BEFORE_LOGIN;
 
 /// Reads the peer's line.
 #[derive(Debug)]
@@ -51,9 +54,9 @@ impl Reading {
     /// # Errors
     /// This is no SSH of version 2, or too long.
     pub(crate) fn next(&mut self, input: &[u8]) -> Result<Line, Fatal> {
-        let Some(end) = input.iter().take(EARLIER_BYTES).position(|byte| *byte == b'\n') else {
+        let Some(end) = input.iter().take(EARLIER_LINE).position(|byte| *byte == b'\n') else {
             // Told as soon as it can be: who speaks something else gets no further byte kept.
-            let longest = if self.earlier == Earlier::Refused || is_ident(input) { IDENT_MAX } else { EARLIER_BYTES };
+            let longest = if self.earlier == Earlier::Refused || is_ident(input) { IDENT_MAX } else { EARLIER_LINE };
             let other = self.earlier == Earlier::Refused && !b"SSH-".iter().zip(input).all(|(ours, theirs)| ours == theirs);
             return match () {
                 () if other => Err(Fatal::Protocol("the client does not speak SSH")),

@@ -8,7 +8,7 @@ use crate::cipher::{BEFORE, LENGTH, Opening};
 use crate::error::Fatal;
 
 /// Bytes that the caller may put in at once, before a login and after it: in bulk, half as many system calls and wake-ups as with 64 KiB.
-const READ_BEFORE_LOGIN: usize = 4096;
+pub(crate) const READ_BEFORE_LOGIN: usize = 4096;
 const READ: usize = 256 * 1024;
 
 /// A packet at the beginning of the buffer, opened.

@@ -36,6 +36,7 @@ pub use extensions::Extensions;
 use exchange::Exchange;
 use held::{Answers, Held};
 use inbound::Inbound;
+pub(crate) use inbound::READ_BEFORE_LOGIN;
 use outbound::Outbound;
 use receive::Step;
 

@@ -73,10 +73,13 @@ fn the_lines_before_it_are_bounded_in_number_and_in_bytes() {
     let taken = (0..10 * EARLIER_LINES).take_while(|_| many.next(b"\n").is_ok()).count();
     assert_eq!(taken, EARLIER_LINES);
     let mut long = Reading::new(Earlier::Allowed);
-    let wide = [vec![b'x'; EARLIER_BYTES / 2], b"\n".to_vec()].concat();
-    assert!(long.next(&wide).is_ok());
+    let wide = [vec![b'x'; EARLIER_LINE - 1], b"\n".to_vec()].concat();
+    assert!((0..EARLIER_BYTES / EARLIER_LINE).all(|_| long.next(&wide).is_ok()));
     assert!(long.next(&wide).is_err());
-    assert!(Reading::new(Earlier::Allowed).next(&[b'x'; EARLIER_BYTES]).is_err(), "a line that never ends");
+    let mut longer = Reading::new(Earlier::Allowed);
+    assert_eq!(longer.next(&vec![b'x'; EARLIER_LINE - 1]), Ok(Line::Incomplete));
+    assert!(longer.next(&vec![b'x'; EARLIER_LINE]).is_err(), "no room for its end");
+    assert!(longer.next(&[vec![b'x'; EARLIER_LINE], b"\n".to_vec()].concat()).is_err(), "also where its end is there");
 }
 
 proptest! {
