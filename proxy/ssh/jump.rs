@@ -2,7 +2,9 @@
 //! `direct-tcpip` channel that its client opens is a link of its own, inside: with our certificate for the name that was asked for, on its own
 //! task, under the same identity, with a session of its own. A `session` channel is told what there is to reach.
 
-use std::collections::BTreeMap;
+mod inside;
+
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +15,6 @@ use keyward_ssh_transport::connection::message::reason;
 use keyward_ssh_transport::connection::served::{Action, ChannelId, Channels, Terminal};
 use keyward_ssh_transport::pump::{self, Gate};
 use keyward_ssh_transport::{Event, Fatal};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 
 use super::login::Who;
 use super::visitor::visit;
@@ -25,9 +26,8 @@ use crate::protocol::Served;
 use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
 use crate::told;
-
-/// Bytes that are read of an inner link at once; no message of data is longer.
-const CHUNK: usize = 32 * 1024;
+use crate::woken::Woken;
+use inside::{Inside, UNTAKEN};
 
 /// Serves the channels until the client leaves, or there is nothing left to serve.
 pub(super) async fn serve(link: &mut Link, client: &mut Stream, wire: &mut Wire, who: Arc<Who>) -> Result<Served, SessionError> {
@@ -38,8 +38,7 @@ pub(super) async fn serve(link: &mut Link, client: &mut Stream, wire: &mut Wire,
     link.handshake = None;
     let lifetime = limits.max_lifetime.get();
     let until = if lifetime.is_zero() { None } else { Instant::now().checked_add(lifetime) };
-    let (channels, inner, chunk) = (Channels::new(), BTreeMap::new(), vec![0; CHUNK]);
-    let mut jump = Jump { link, client, wire, who, until, channels, inner, chunk };
+    let mut jump = Jump { link, client, wire, who, until, untaken: UNTAKEN, inside: Inside::new() };
     let ended = jump.run(limits.idle_timeout.get()).await;
     match ended {
         Ended::Left => {}
@@ -64,35 +63,9 @@ struct Jump<'a> {
     who: Arc<Who>,
     /// Then no more links begin inside, and when none is left it ends. `None`: it may grow as old as it likes.
     until: Option<Instant>,
-    channels: Channels,
-    inner: BTreeMap<ChannelId, Inner>,
-    chunk: Vec<u8>,
-}
-
-/// Our end of a link inside a channel.
-struct Inner {
-    pipe: DuplexStream,
-    /// The client sends nothing more; and the inner link has heard so.
-    ended: Told,
-    /// The client is through with the channel.
-    closed: bool,
-    /// Since when the inner link has sent nothing more.
-    finished: Option<Instant>,
-}
-
-impl Inner {
-    /// When the channel ends though its client is not through with it; `None`: not yet. ssh does not read why its link is over if it cannot
-    /// write to it any more, and `ssh -W` takes nothing more from it once the channel has an end.
-    fn due(&self) -> Option<Instant> {
-        self.finished.and_then(|since| since.checked_add(told::PATIENCE))
-    }
-}
-
-#[derive(PartialEq, Eq)]
-enum Told {
-    Open,
-    Due,
-    Done,
+    /// What an inner link has said waits so long for the client, once it has ended.
+    untaken: Duration,
+    inside: Inside,
 }
 
 enum Ended {
@@ -114,43 +87,30 @@ enum Reply {
 impl Jump<'_> {
     async fn run(&mut self, idle: Duration) -> Ended {
         let draining = self.link.proxy.draining.clone();
-        let mut drained = pin!(draining.cancelled());
+        let drained = pin!(draining.cancelled());
+        let mut drained = Woken::new(drained);
         let mut clock = pin!(tokio::time::sleep(Duration::ZERO));
         let mut idle_since = Instant::now();
         std::future::poll_fn(|cx| {
             loop {
-                let moved = match self.turn(cx) {
-                    Ok(moved) => moved,
-                    Err(ended) => return Poll::Ready(ended),
-                };
-                if moved {
-                    continue;
-                }
-                if self.wire.eof {
-                    return Poll::Ready(Ended::Left);
+                if Pin::new(&mut drained).poll(cx).is_ready() {
+                    self.untaken = told::PATIENCE;
                 }
                 let now = Instant::now();
+                match self.turn(cx, now) {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(ended) => return Poll::Ready(ended),
+                }
                 // What counts are the links inside: a session that asks for nothing would keep us for good.
-                if !self.inner.is_empty() {
+                if !self.inside.is_empty() {
                     idle_since = now;
-                } else if drained.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Ended::Drained);
-                } else if self.is_too_old(now) {
-                    return Poll::Ready(Ended::TooOld);
                 }
-                let mut next = match self.wire.conn.tick(now) {
+                let over = if idle.is_zero() { None } else { idle_since.checked_add(idle) };
+                let next = match self.next(now, over) {
                     Ok(next) => next,
-                    Err(fatal) => return Poll::Ready(Ended::Broken(Silent::Fatal(fatal))),
+                    Err(ended) => return Poll::Ready(ended),
                 };
-                if !idle.is_zero() && self.inner.is_empty() {
-                    let due = idle_since.checked_add(idle);
-                    if due.is_some_and(|due| due <= now) {
-                        return Poll::Ready(Ended::Idle);
-                    }
-                    next = next.into_iter().chain(due).min();
-                }
-                let finished = self.inner.values().filter_map(Inner::due);
-                next = next.into_iter().chain(self.until.filter(|until| *until > now)).chain(finished).min();
                 // What `tick` began has to be written.
                 if !self.wire.conn.output().is_empty() && self.wire.poll_flush(cx, self.client).is_ready() {
                     continue;
@@ -165,14 +125,33 @@ impl Jump<'_> {
         .await
     }
 
+    /// Nothing moves: what is waited for, if there is anything. `idle`: when a link with none inside has been so for too long.
+    fn next(&mut self, now: Instant, idle: Option<Instant>) -> Result<Option<Instant>, Ended> {
+        if self.wire.eof {
+            return Err(Ended::Left);
+        }
+        let idle = idle.filter(|_| self.inside.is_empty());
+        if self.inside.is_empty() {
+            if self.link.proxy.draining.is_cancelled() {
+                return Err(Ended::Drained);
+            }
+            if self.is_too_old(now) {
+                return Err(Ended::TooOld);
+            }
+            if idle.is_some_and(|due| due <= now) {
+                return Err(Ended::Idle);
+            }
+        }
+        let tick = self.wire.conn.tick(now).map_err(|fatal| Ended::Broken(Silent::Fatal(fatal)))?;
+        let until = self.until.filter(|until| *until > now);
+        Ok([tick, idle, until, self.inside.due(self.untaken)].into_iter().flatten().min())
+    }
+
     /// Moves what can be moved; whether anything was.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Ended> {
         let broken = |fatal| Ended::Broken(Silent::Fatal(fatal));
         let mut moved = self.hear().map_err(|fatal| fatal.map_or(Ended::Left, broken))?;
-        let ids: Vec<ChannelId> = self.inner.keys().copied().collect();
-        for id in ids {
-            moved |= self.step(id, cx).map_err(broken)?;
-        }
+        moved |= self.inside.turn(&mut self.wire.conn, cx, now, self.untaken).map_err(broken)?;
         match self.wire.poll_flush(cx, self.client) {
             Poll::Ready(Ok(_)) => moved = true,
             Poll::Ready(Err(error)) => return Err(Ended::Broken(Silent::Io(error))),
@@ -207,7 +186,7 @@ impl Jump<'_> {
                 None => return Ok(heard),
                 Some(Event::Disconnect { .. }) => return Err(None),
                 Some(Event::Ready | Event::HostKey { .. }) => continue,
-                Some(Event::Message(message)) => self.channels.receive(message)?,
+                Some(Event::Message(message)) => self.inside.channels.receive(message)?,
             };
             heard = true;
             let reply = match action {
@@ -216,36 +195,25 @@ impl Jump<'_> {
                 Action::Unknown => Reply::Unknown,
                 Action::Open { id, .. } if too_old => {
                     let text = told::sentence("this link has reached its longest lifetime; connect again", self.link.id);
-                    let refused = self.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
+                    let refused = self.inside.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
                     refused.map_or(Reply::Nothing, Reply::Answer)
                 }
                 Action::Open { id, target } => match visit(self.link, &self.who, &target) {
-                    Ok(pipe) => {
-                        self.inner.insert(id, Inner { pipe, ended: Told::Open, closed: false, finished: None });
-                        Reply::Send(self.channels.confirm(id).into_iter().collect())
-                    }
+                    Ok(begun) => Reply::Send(self.inside.begin(id, begun).into_iter().collect()),
                     Err(text) => {
                         let text = told::sentence(text, self.link.id);
-                        let refused = self.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
+                        let refused = self.inside.channels.refuse(id, reason::ADMINISTRATIVELY_PROHIBITED, &text);
                         refused.map_or(Reply::Nothing, Reply::Answer)
                     }
                 },
                 Action::Eof(id) => {
-                    if let Some(inner) = self.inner.get_mut(&id).filter(|inner| inner.ended == Told::Open) {
-                        inner.ended = Told::Due;
-                    }
+                    self.inside.ended(id);
                     Reply::Nothing
                 }
-                Action::Close(id) => match self.inner.get_mut(&id) {
-                    Some(inner) => {
-                        inner.closed = true;
-                        Reply::Nothing
-                    }
-                    None => Reply::Send(self.channels.close(id).into_iter().collect()),
-                },
+                Action::Close(id) => Reply::Send(self.inside.closed(id).into_iter().collect()),
                 Action::Wants { id, terminal, answer, .. } => {
                     let text = what_there_is(self.link, &self.who.identity, terminal);
-                    Reply::Send(say(&mut self.channels, id, answer, &text))
+                    Reply::Send(say(&mut self.inside.channels, id, answer, &text))
                 }
             };
             match reply {
@@ -263,59 +231,6 @@ impl Jump<'_> {
 
     fn is_too_old(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now)
-    }
-
-    /// Moves bytes between a channel and the link inside it.
-    fn step(&mut self, id: ChannelId, cx: &mut Context<'_>) -> Result<bool, Fatal> {
-        let Some(inner) = self.inner.get_mut(&id) else { return Ok(false) };
-        let conn = &mut self.wire.conn;
-        let mut moved = false;
-        // What the inner link does not take any more is thrown away, so that its window comes back and its end is reached.
-        loop {
-            let unread = self.channels.unread(id);
-            if unread.is_empty() {
-                break;
-            }
-            let taken = match Pin::new(&mut inner.pipe).poll_write(cx, unread) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(taken)) if taken > 0 => taken,
-                Poll::Ready(_) => unread.len(),
-            };
-            moved = true;
-            if let Some(adjust) = self.channels.consumed(id, taken) {
-                conn.send(&adjust)?;
-            }
-        }
-        let read_all = self.channels.unread(id).is_empty();
-        if read_all && (inner.ended == Told::Due || inner.closed && inner.ended == Told::Open) {
-            let _ = Pin::new(&mut inner.pipe).poll_shutdown(cx);
-            inner.ended = Told::Done;
-            moved = true;
-        }
-        while inner.finished.is_none() && pump::gate(false, conn.backlog()) == Gate::Open {
-            let room = self.channels.room(id).min(self.chunk.len());
-            let Some(chunk) = self.chunk.get_mut(..room).filter(|chunk| !chunk.is_empty()) else { break };
-            let mut buffer = ReadBuf::new(chunk);
-            let Poll::Ready(read) = Pin::new(&mut inner.pipe).poll_read(cx, &mut buffer) else { break };
-            moved = true;
-            if read.is_err() || buffer.filled().is_empty() {
-                inner.finished = Some(Instant::now());
-                break;
-            }
-            let mut message = Vec::with_capacity(buffer.filled().len().saturating_add(16));
-            let _all = self.channels.data(id, buffer.filled(), &mut message);
-            conn.send(&message)?;
-        }
-        let over = inner.finished.is_some() && inner.ended == Told::Done || inner.due().is_some_and(|due| due <= Instant::now());
-        if over || inner.closed && read_all {
-            // The inner link is over, or nobody listens to it: dropping our end of the pipe tells it.
-            self.inner.remove(&id);
-            for message in [self.channels.eof(id), self.channels.close(id)].into_iter().flatten() {
-                conn.send(&message)?;
-            }
-            moved = true;
-        }
-        Ok(moved)
     }
 
     async fn goodbye(&mut self, refusal: Refusal) {

@@ -1,5 +1,6 @@
 //! Who comes in through a jump, and to what: the beginning of a link inside another one.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use keyward_auth::SessionId;
 use keyward_ssh_transport::ServerConfig;
 use keyward_ssh_transport::connection::served::Target;
 use tokio::io::DuplexStream;
+use tokio::sync::oneshot;
 
 use super::login::Who;
 use super::settings::{AccessSettings, JumpLogin, ListenerSettings, RekeyLimit};
@@ -33,6 +35,16 @@ pub(super) struct Visitor {
     /// The outer link.
     outer: SessionId,
     origin: Origin,
+    /// Dropped with the rest when the inner link has ended, which tells the outer one.
+    _over: oneshot::Sender<Infallible>,
+}
+
+/// What the outer link has of an inner one.
+pub(super) struct Begun {
+    /// Its bytes.
+    pub(super) pipe: DuplexStream,
+    /// Closed once it has ended, whatever of its bytes is still unread.
+    pub(super) over: oneshot::Receiver<Infallible>,
 }
 
 /// Where an inner link begins, as its client says.
@@ -76,7 +88,7 @@ impl Visitor {
 }
 
 /// Begins a link inside, if the user may reach that: unknown and forbidden are the same, and nothing is signed for either.
-pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result<DuplexStream, &'static str> {
+pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result<Begun, &'static str> {
     let (host, port) = (target.host, target.port);
     let (gate, identity) = (&outer.proxy.gate, &who.identity);
     let Some(name) = gate.target(identity, NAME, host, port, PREFACE.default_port) else {
@@ -95,6 +107,7 @@ pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result
     };
     // What `-J` and `-W` say, and a listening port of the client's own that only it can reach.
     let local = target.originator.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    let (ends, over) = oneshot::channel();
     let visitor = Arc::new(Visitor {
         who: Arc::clone(who),
         target: name,
@@ -102,10 +115,11 @@ pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result
         certified: (host.to_owned(), acting.serial),
         outer: outer.id,
         origin: if local { Origin::Client } else { Origin::Elsewhere },
+        _over: ends,
     });
-    let (ours, theirs) = tokio::io::duplex(PIPE);
+    let (pipe, theirs) = tokio::io::duplex(PIPE);
     if server::inside(outer, Stream::Inner(theirs), serve_inside(visitor)) {
-        Ok(ours)
+        Ok(Begun { pipe, over })
     } else {
         Err("too many connections; try again later")
     }
