@@ -118,17 +118,17 @@ async fn a_wrong_secret_id_is_sent_once_and_a_right_one_in_the_file_is_taken_up(
 
 #[tokio::test]
 async fn a_periodic_token_is_renewed_and_never_replaced() {
-    let bed = Role::with(json!({"token_period": 3})).await.bed();
+    let bed = Role::with(json!({"token_period": 9})).await.bed();
     bed.credential("db").await;
     bed.seen.wait_for("token_renew ok", 2).await;
-    // More than its three seconds have passed by now.
+    // More than its nine seconds have passed by now.
     assert_eq!(bed.credential("again").await.username(), "app");
     assert_eq!(bed.seen.count("login ok"), 1);
 }
 
 #[tokio::test]
 async fn a_token_that_cannot_be_renewed_further_is_replaced_before_it_dies() {
-    let bed = Role::with(json!({"token_ttl": 3, "token_max_ttl": 4})).await.bed();
+    let bed = Role::with(json!({"token_ttl": 12, "token_max_ttl": 18})).await.bed();
     bed.credential("db").await;
     bed.seen.wait_for("login ok", 2).await;
     assert_eq!(bed.credential("again").await.username(), "app");

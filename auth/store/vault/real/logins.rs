@@ -1,6 +1,7 @@
 //! Every way to log in, each as the server answers it: vault.md §3.2, §4.1, §4.5, §6.
 
 mod certificate;
+mod given;
 mod jwt;
 mod runners;
 mod wrapped;
@@ -114,7 +115,7 @@ async fn a_user_logs_in_with_his_password_and_a_wrong_one_does_not_lock_him() {
 
 #[tokio::test]
 async fn a_batch_token_is_replaced_before_its_end() {
-    let bed = Role::with(json!({"token_type": "batch", "token_ttl": 3})).await.bed();
+    let bed = Role::with(json!({"token_type": "batch", "token_ttl": 9})).await.bed();
     bed.credential("db").await;
     bed.seen.wait_for("login ok", 3).await;
     assert_eq!(bed.credential("again").await.username(), "app");
@@ -123,18 +124,18 @@ async fn a_batch_token_is_replaced_before_its_end() {
 
 #[tokio::test]
 async fn a_token_is_renewed_although_the_secret_id_that_got_it_is_gone() {
-    let role = Role::with(json!({"token_period": 3})).await;
+    let role = Role::with(json!({"token_period": 9})).await;
     let bed = role.bed();
     bed.credential("db").await;
     post(&format!("auth/{}/role/keyward/secret-id/destroy", role.mount), json!({"secret_id": role.secret_id})).await;
-    bed.seen.wait_for("token_renew ok", 3).await;
+    bed.seen.wait_for("token_renew ok", 2).await;
     assert_eq!(bed.credential("again").await.username(), "app");
     assert_eq!(bed.seen.count("login ok"), 1);
 }
 
 #[tokio::test]
 async fn a_token_whose_role_is_gone_is_used_to_its_end_and_its_end_is_told() {
-    let role = Role::with(json!({"token_ttl": 8})).await;
+    let role = Role::with(json!({"token_ttl": 12})).await;
     let bed = role.bed();
     bed.credential("db").await;
     admin(Method::DELETE, &format!("auth/{}/role/keyward", role.mount), json!({})).await;
@@ -195,10 +196,10 @@ async fn a_token_that_somebody_made_is_renewed_as_far_as_it_goes_and_said_to_be_
     let connections = [("db", credential(&secrets))];
     let open =
         |token: &str| Bed::open(&format!("{{ method: token, token: {token} }}"), &connections.each_ref().map(|(n, c)| (*n, c.as_str())));
-    let periodic = open(&token(&policy, json!({"period": "3s"})).await);
+    let periodic = open(&token(&policy, json!({"period": "9s"})).await);
     periodic.credential("db").await;
     periodic.seen.wait_for("token_renew ok", 2).await;
-    let fixed = open(&token(&policy, json!({"ttl": "4s", "renewable": false})).await);
+    let fixed = open(&token(&policy, json!({"ttl": "6s", "renewable": false})).await);
     fixed.credential("db").await;
     let status = fixed.gate.store_status("corp").await.unwrap();
     assert!(!status.renewable && status.token_left.is_some(), "{status:?}");
@@ -221,7 +222,7 @@ async fn a_login_may_be_in_another_namespace_than_the_secrets() {
     post(&format!("{namespace}/kv/data/p"), json!({"data": {"username": "app", "password": "of-the-team"}})).await;
     let rules = format!("path \"{namespace}/kv/data/p\" {{ capabilities = [\"read\"] }}");
     post(&format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
-    let role = Role::with(json!({ "token_policies": policy, "token_period": 3 })).await;
+    let role = Role::with(json!({ "token_policies": policy, "token_period": 9 })).await;
     let ids = format!("role_id: {}, secret_id: {}", role.role_id, role.secret_id);
     let auth = |own: &str| format!("{{ method: approle, mount: {}, {ids}{own} }}, namespace: {namespace}", role.mount);
     let bed = Bed::open(&auth(", namespace: ''"), &[("db", &credential("kv"))]);

@@ -53,7 +53,7 @@ async fn an_older_openbao_is_read_logged_in_to_and_told_from_one_that_is_sealed(
 async fn leases_of_an_older_openbao_are_renewed_and_given_back() {
     let Some(program) = older() else { return };
     let (store, keys) = Own::alone(&program, "").await;
-    let mount = store.database(&keys, postgres(), "", 3).await;
+    let mount = store.database(&keys, postgres(), "", 9).await;
     let bed = store.bed(&keys, "", &[("role", &format!("credential: {mount}/creds/r"))]);
     let lease = bed.lease("role").await.unwrap();
     let user = lease.credential().unwrap().username().to_owned();

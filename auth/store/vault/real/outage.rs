@@ -48,7 +48,7 @@ async fn a_revocation_is_sent_while_the_store_counts_as_away() {
 #[tokio::test]
 async fn a_frozen_store_is_waited_for_no_longer_than_a_call_may_take() {
     let (store, keys) = Own::alone(&binary(), "").await;
-    let bed = store.bed(&keys, ", timeout: 1s", &[("db", &secret(&store.kv(&keys).await))]);
+    let bed = store.bed(&keys, ", timeout: 3s", &[("db", &secret(&store.kv(&keys).await))]);
     bed.credential("db").await;
     store.freeze();
     let error = tokio::time::timeout(Duration::from_secs(30), bed.error("db")).await.expect("an end");
@@ -62,12 +62,12 @@ async fn a_frozen_store_is_waited_for_no_longer_than_a_call_may_take() {
 async fn a_lease_that_a_frozen_store_gives_late_to_a_client_that_is_gone_is_given_back() {
     let (store, keys) = Own::alone(&binary(), "").await;
     let mount = store.database(&keys, postgres(), "", 3600).await;
-    let bed = store.bed(&keys, ", timeout: 1s", &[("role", &format!("credential: {mount}/creds/r"))]);
+    let bed = store.bed(&keys, ", timeout: 3s", &[("role", &format!("credential: {mount}/creds/r"))]);
     drop(bed.lease("role").await.unwrap());
     assert_eq!(bed.gate.drain(Duration::from_secs(30)).await, 0);
     store.freeze();
     let grant = bed.grant("role");
-    let waited = tokio::time::timeout(Duration::from_secs(3), bed.gate.lease(&grant)).await;
+    let waited = tokio::time::timeout(Duration::from_secs(8), bed.gate.lease(&grant)).await;
     assert!(waited.is_err(), "longer than the store's own time: cut off, the request might have made an account");
     store.thaw();
     bed.seen.wait_for("revoked", 2).await;
@@ -107,15 +107,57 @@ async fn a_database_that_hangs_is_asked_for_one_account_and_that_one_is_given_ba
     let (store, keys) = Own::alone(&binary(), "").await;
     let mount = store.database(&keys, postgres(), &format!("SELECT pg_advisory_xact_lock({NUMBER});"), 3600).await;
     let kv = store.kv(&keys).await;
-    let bed = store.bed(&keys, ", timeout: 1s", &[("role", &format!("credential: {mount}/creds/r")), ("db", &secret(&kv))]);
+    let bed = store.bed(&keys, ", timeout: 3s", &[("role", &format!("credential: {mount}/creds/r")), ("db", &secret(&kv))]);
     let holder = Holder::of(NUMBER).await;
     let grant = bed.grant("role");
-    assert!(tokio::time::timeout(Duration::from_secs(3), bed.gate.lease(&grant)).await.is_err());
+    assert!(tokio::time::timeout(Duration::from_secs(8), bed.gate.lease(&grant)).await.is_err());
     assert_eq!(password(&*bed.credential("db").await), "x", "nobody else waits for it");
     drop(holder);
     bed.seen.wait_for("revoked", 1).await;
     assert_eq!((bed.seen.count("issue ok"), bed.seen.count("issued"), bed.seen.count("possible_orphan")), (1, 1, 0));
     gone(&mount).await;
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_under_many_logins_keeps_nobody_from_another_one() {
+    const NUMBER: usize = 41_003;
+    let (store, keys) = Own::alone(&binary(), "").await;
+    let hung = store.database(&keys, postgres(), &format!("SELECT pg_advisory_xact_lock({NUMBER});"), 3600).await;
+    let well = store.database(&keys, postgres(), "", 3600).await;
+    let (hung_keys, well_keys) = (format!("credential: {hung}/creds/r"), format!("credential: {well}/creds/r"));
+    let bed = store.bed(&keys, "", &[("hung", &hung_keys), ("well", &well_keys)]);
+    let holder = Holder::of(NUMBER).await;
+    let waiting: Vec<_> = (0..40)
+        .map(|_| {
+            let (gate, grant) = (Arc::clone(&bed.gate), bed.grant("hung"));
+            tokio::spawn(async move { gate.lease(&grant).await.map(drop) })
+        })
+        .collect();
+    while bed.gate.lease_stats().live < 40 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..3 {
+        drop(bed.lease("well").await.unwrap());
+    }
+    for client in waiting.iter().filter(|client| !client.is_finished()) {
+        client.abort();
+    }
+    drop(holder);
+    assert_eq!(bed.gate.drain(Duration::from_secs(60)).await, 0);
+    assert!(bed.seen.count("issue ok") <= 3 + 8, "{}", bed.seen.count("issue ok"));
+    gone(&hung).await;
+    gone(&well).await;
+}
+
+#[tokio::test]
+async fn a_token_that_somebody_revoked_is_no_readiness() {
+    let mount = kv("2", "p", json!({"username": "app", "password": "x"})).await;
+    let made = post("auth/token/create", json!({"policies": ["default"], "ttl": "1h"})).await;
+    let token = made["auth"]["client_token"].as_str().unwrap();
+    let bed = Bed::open(&format!("{{ method: token, token: {token} }}"), &[("db", &secret(&mount))]);
+    assert!(bed.gate.store_status("corp").await.unwrap().has_token);
+    post("auth/token/revoke", json!({ "token": token })).await;
+    assert_eq!(bed.gate.store_status("corp").await.err().map(|error| error.kind), Some(StoreErrorKind::LoginFailed));
 }
 
 #[tokio::test]

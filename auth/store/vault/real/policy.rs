@@ -299,7 +299,7 @@ async fn database_in(namespace: &str) -> String {
     let create = "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
     post(&format!("{namespace}/sys/mounts/{mount}"), json!({"type": "database"})).await;
     post(&format!("{namespace}/{mount}/config/pg"), config).await;
-    let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": 3, "max_ttl": 60});
+    let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": 9, "max_ttl": 60});
     post(&format!("{namespace}/{mount}/roles/r"), role).await;
     mount
 }

@@ -1,5 +1,7 @@
 //! Secret ids that come wrapped: vault.md §5.2, §16.3.
 
+mod reload;
+
 use super::*;
 
 struct Scene {
@@ -27,11 +29,18 @@ impl Scene {
         std::fs::rename(new, self.file()).unwrap();
     }
 
-    fn bed(&self) -> Bed {
+    fn auth(&self) -> String {
         let (mount, role_id, file) = (&self.role.mount, &self.role.role_id, self.file());
         let wrapped = format!("wrapped_secret_id: {{ file: '{}' }}, role_name: keyward", file.display());
-        let auth = format!("{{ method: approle, mount: {mount}, role_id: {role_id}, {wrapped} }}");
-        Bed::open(&auth, &[("db", &self.role.keys("p")), ("again", &credential(&self.role.secrets)), ("forbidden", &self.role.keys("q"))])
+        format!("{{ method: approle, mount: {mount}, role_id: {role_id}, {wrapped} }}")
+    }
+
+    fn connections(&self) -> [(&'static str, String); 3] {
+        [("db", self.role.keys("p")), ("again", credential(&self.role.secrets)), ("forbidden", self.role.keys("q"))]
+    }
+
+    fn bed(&self) -> Bed {
+        Bed::open(&self.auth(), &self.connections().each_ref().map(|(name, keys)| (*name, keys.as_str())))
     }
 
     /// That this is refused, with this event, however often it is tried; and what was said.
@@ -83,7 +92,7 @@ async fn a_wrapped_secret_id_is_opened_once_and_kept_for_as_many_logins_as_it_is
 
 #[tokio::test]
 async fn a_secret_id_that_is_used_up_is_waited_for_and_a_new_one_in_the_file_is_taken_up() {
-    let scene = Scene::with(json!({"secret_id_num_uses": 1, "token_ttl": 4, "token_max_ttl": 6})).await;
+    let scene = Scene::with(json!({"secret_id_num_uses": 1, "token_ttl": 12, "token_max_ttl": 18})).await;
     scene.write(token_of(&scene.wrap("60s").await));
     let bed = scene.bed();
     bed.credential("db").await;
