@@ -1,7 +1,9 @@
-//! What users may write for a reference, seen through psql: the spellings of other products, fields that are in a store, a secret for each
-//! user, secrets of two stores in one credential.
+//! What users may write for a reference, seen through psql and, where servers greet before they know anybody, MySQL's clients: the spellings
+//! of other products, fields that are in a store, a secret for each user, secrets of two stores in one credential.
 
-use crate::bed::{Bao, Config, Keyward, Login, Method, bao, canary, eventually, postgres15, psql};
+use crate::bed::{
+    Bao, Config, Keyward, Login, Method, Mysql, MysqlClient, MysqlRaw, bao, canary, eventually, mariadb, mysql9, postgres15, psql,
+};
 
 /// A login of the database, its secret at these paths, and an AppRole that may read them.
 struct Secrets {
@@ -118,6 +120,47 @@ fn where_an_asset_is_may_be_in_the_store_and_may_move() {
     keyward.expect_log("cannot be used there");
     let refused = psql(&dsn, "SELECT 1").refused().to_owned();
     assert!(!refused.contains("no host") && !refused.contains("address"), "{refused}");
+}
+
+/// The keys of a connection to a MySQL or MariaDB whose address is in the store, the path that they read, and the login that they lead to.
+fn kept_in_the_store(server: &Mysql) -> (String, String, Login) {
+    let (kv, app) = (bao().mount_kv2(), server.login(server.plugins()[0]));
+    kv.put("db", &[("host", &server.address()), ("username", &app.name), ("password", &app.password)]);
+    let path = kv.path("db");
+    (format!("address: {{ secret: '{path}?host' }}, tls: disable, store: corp, credential: {path}"), path, app)
+}
+
+#[test]
+fn a_mysql_server_whose_address_is_in_the_store_is_known_from_its_first_login_on() {
+    let ((keys, path, app), alice) = (kept_in_the_store(mariadb()), canary());
+    let config = Config::mysql().only_listener("protocol: mysql, address: \"127.0.0.1:0\", connection: orders");
+    let config = config.store("corp", bao(), &bao().approle(&[&path])).mysql_connection("orders", &keys);
+    let keyward = Keyward::start(&config.user("alice", &alice).allow("alice", "*"));
+    let raw = || MysqlRaw::to(keyward.port("mysql"));
+    assert_eq!(raw().greeting().version, "8.0.11-keyward", "nobody asks the store for an address that nobody wants");
+    let mut session = raw();
+    session.log_in("alice", None, &alice).unwrap();
+    assert_eq!(session.query("SELECT current_user()").unwrap(), [format!("{}@%", app.name)]);
+    assert_eq!(raw().greeting().version, format!("5.5.5-{}", mariadb().sql("", "SELECT @@version")));
+    let looked = keyward.log().iter().any(|line| line.to_string().contains("until this server answers"));
+    assert!(!looked, "nobody looks for the server by the name that stands in its place");
+}
+
+#[test]
+fn a_listener_of_all_learns_what_a_server_lacks_whose_address_is_in_the_store() {
+    let Some(other) = mysql9() else { return };
+    let ((keys, path, _), alice) = (kept_in_the_store(mariadb()), canary());
+    let body = format!("address: '{}', store: corp, credential: {path}", other.address());
+    let config = Config::mysql().store("corp", bao(), &bao().approle(&[&path]));
+    let config = config.mysql_connection("a", &body).mysql_connection("b", &keys).user("alice", &alice).allow("alice", "*");
+    let keyward = Keyward::start(&config);
+    let version = other.sql("", "SELECT @@version");
+    eventually("a's server has answered", || (MysqlRaw::to(keyward.port("mysql")).greeting().version == version).then_some(()));
+    // Its client takes what MariaDB has not, and hears so; from then on it is not offered.
+    keyward.expect_log("which the server has not");
+    let dsn = keyward.mysql_dsn("alice", &alice).database("b");
+    assert!(MysqlClient::Mysql9.run(&dsn, "SELECT 7").refused().contains("1251"));
+    assert_eq!(MysqlClient::Mysql9.run(&dsn, "SELECT 7").ok(), "7");
 }
 
 #[test]

@@ -150,6 +150,13 @@ impl Connection {
         self.references().is_empty()
     }
 
+    /// Whether the file itself says where it is and how its server is verified, or that has been filled in.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        let place = |path: &str| path == "address" || path == "tls" || path.starts_with("tls.");
+        self.filling.as_ref().is_none_or(|filling| !filling.template.found().iter().any(|found| place(&found.path)))
+    }
+
     /// It with these values in the places of [`Self::references`]. Equal values give the same one again, with what was prepared for it.
     pub(crate) fn filled(&self, values: &[Secret]) -> Result<Arc<Self>, StoreError> {
         let malformed = |message: String| StoreError::new(StoreErrorKind::Malformed, message);
@@ -211,8 +218,9 @@ impl Connection {
         &self.accounts
     }
 
-    /// Whether the file says the same of both.
-    pub(crate) fn same_as(&self, other: &Self) -> bool {
+    /// Whether the file says the same of both, whatever was filled in.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
         self.node == other.node
     }
 }

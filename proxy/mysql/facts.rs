@@ -1,5 +1,6 @@
 //! What is known of the servers' greetings: ours goes out before the user is known, and no server is dialled for a user who has proven
-//! nothing. So the process asks each server once, in the background, and every login upstream tells it anew.
+//! nothing. So the process asks each server once, in the background, and every login upstream tells it anew. Where a server is that only the
+//! store knows, nobody asks before a session does: the first login tells.
 //!
 //! `mod.rs` calls [`refresh`] at the start and after each reload, [`Facts::learn`] at each login, and [`Facts::face`] for each client.
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use keyward_auth::Connection;
 use keyward_auth::tls::SystemRoots;
-use keyward_config::{Name, UpstreamAddress, UpstreamTls};
+use keyward_config::Name;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -84,10 +85,10 @@ struct Known {
     local_infile: bool,
 }
 
-/// Connections that agree in these lead to one server, whatever they are called.
+/// What several connections may lead to.
 struct Server {
-    address: Option<UpstreamAddress>,
-    tls: Option<UpstreamTls>,
+    /// One of them, as the file has it.
+    of: Arc<Connection>,
     said: Option<Said>,
     /// Ends its probe.
     probe: CancellationToken,
@@ -164,7 +165,7 @@ impl Facts {
 }
 
 /// Takes over the MySQL connections of the file, at the start and after each reload; what is known of servers that stay stays known. Each
-/// server of which nothing is known is asked in the background, until it is known or `stop` is set.
+/// server of which nothing is known but its place is asked in the background, until it is known or `stop` is set.
 ///
 /// A server counts a client that leaves after the greeting as one that failed (`max_connect_errors`), until some login succeeds. So it is
 /// asked until it answered once, not every so often. Inside a runtime.
@@ -183,10 +184,10 @@ pub(crate) fn refresh(
             let old = before.servers.iter_mut().find(|server| server.is_of(connection));
             let said = old.and_then(|server| server.said.take());
             let probe = stop.child_token();
-            if said.is_none() {
+            if said.is_none() && connection.is_placed() {
                 unknown.push((Arc::clone(connection), probe.clone()));
             }
-            table.servers.push(Server { address: connection.address().cloned(), tls: connection.tls().cloned(), said, probe });
+            table.servers.push(Server { of: Arc::clone(connection), said, probe });
             table.servers.len().saturating_sub(1)
         });
         let local_infile = connection.settings::<ConnectionSettings>().is_some_and(|settings| settings.local_infile);
@@ -282,8 +283,11 @@ impl Table {
 }
 
 impl Server {
+    /// Connections that agree in address and TLS lead to one server, whatever they are called; those whose place is in a store, if the file
+    /// says the same of them, whatever the store says today.
     fn is_of(&self, connection: &Connection) -> bool {
-        self.address.as_ref() == connection.address() && self.tls.as_ref() == connection.tls()
+        let of = &self.of;
+        if of.is_placed() { of.address() == connection.address() && of.tls() == connection.tls() } else { of.same_as(connection) }
     }
 }
 

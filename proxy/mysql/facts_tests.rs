@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::super::sample::connections;
+use super::super::sample::{self, connections};
 use super::*;
 use crate::upstream::Security;
 
@@ -137,6 +137,75 @@ async fn what_is_known_belongs_to_the_server_not_to_the_name() {
     is_unknown(&facts.face(None));
     take(&facts, &before);
     is_unknown(&facts.face(None));
+}
+
+/// Connections of a file whose values are in a store, a folder of the test's own.
+fn stored(folder: &std::path::Path, entries: &[&str]) -> Arc<keyward_auth::Gate> {
+    let entry =
+        |entry: &&str| entry.replacen("{ ", "{ protocol: mysql, store: s, username: { literal: app }, password: { literal: hidden }, ", 1);
+    let entries: Vec<String> = entries.iter().map(entry).collect();
+    let stores = format!("stores: {{ s: {{ type: file, folder: '{}', cache_ttl: 0s }} }}\n", folder.display());
+    sample::gate(&format!("{stores}connections:\n  {}\n", entries.join("\n  ")))
+}
+
+/// The connection of this name as a session has it.
+async fn filled(gate: &keyward_auth::Gate, name: &str) -> keyward_auth::Grant {
+    let grant = gate.operator_grants().into_iter().find(|grant| grant.connection().name().as_str() == name).unwrap();
+    gate.fill(grant).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_server_whose_place_is_in_a_store_is_known_by_its_entry_from_its_first_login_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put("db", r#"{"host": "db:3306", "other": "other:3306", "ca": "db"}"#);
+    let mut entries = vec![
+        "a: { address: { secret: 's:db?host' } }",
+        "same: { address: { secret: 's:db?host' } }",
+        "b: { address: { secret: 's:db?other' } }",
+        "plain: { address: 'db:3306', tls: verify-full }",
+        "named: { address: 'db:3306', tls: { server_name: { secret: 's:db?ca' } } }",
+        "database: { address: 'db:3306', tls: verify-full, database: { secret: 's:db?ca' } }",
+    ];
+    let gate = stored(folder.path(), &entries);
+    let facts = Arc::default();
+    take(&facts, &gate.connections("mysql"));
+    let face = |name: &str| facts.face(Some(&named(name)));
+    facts.learn(filled(&gate, "a").await.connection(), &greeting("5.5.5-10.11.6-MariaDB", 45, MARIADB));
+    assert_eq!((face("a").version.as_slice(), face("a").capabilities), (b"5.5.5-10.11.6-MariaDB".as_slice(), all(MARIADB)));
+    assert_eq!(face("same").version, face("a").version, "the file says the same of both");
+    ["b", "plain", "named", "database"].iter().for_each(|name| is_unknown(&face(name)));
+    // Where only the verification is in the store, too; of what else is there, a login tells as of any connection.
+    facts.learn(filled(&gate, "named").await.connection(), &greeting("9.7.0", 255, MYSQL));
+    facts.learn(filled(&gate, "database").await.connection(), &greeting("9.8.0", 255, MYSQL));
+    assert_eq!((face("named").version, face("database").version), (b"9.7.0".to_vec(), b"9.8.0".to_vec()));
+    assert_eq!(face("plain").version, b"9.8.0", "it is at the same address");
+
+    // It moves: the first login there tells.
+    put("db", r#"{"host": "moved:3306", "other": "other:3306", "ca": "db"}"#);
+    let before = filled(&gate, "a").await;
+    facts.learn(before.connection(), &greeting("9.7.1", 255, MYSQL));
+    assert_eq!(face("a").version, b"9.7.1");
+    // What is known outlives a reload that leaves the entry as it was, and does not survive one that sends it elsewhere.
+    take(&facts, &stored(folder.path(), &entries).connections("mysql"));
+    assert_eq!(face("a").version, b"9.7.1");
+    entries[0] = "a: { address: { secret: 's:db?other' } }";
+    take(&facts, &stored(folder.path(), &entries).connections("mysql"));
+    is_unknown(&face("a"));
+    facts.learn(before.connection(), &greeting("9.7.2", 255, MYSQL));
+    is_unknown(&face("a"));
+}
+
+#[tokio::test]
+async fn nobody_is_asked_where_only_the_store_knows_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = ["a: { address: { secret: 's:db?host' } }", "b: { address: 'db:3306', tls: { server_name: { secret: 's:db?name' } } }"];
+    let (facts, stop) = (Arc::<Facts>::default(), CancellationToken::new());
+    let connections = stored(folder.path(), &entries).connections("mysql");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    refresh(&facts, &connections, PREFACE, &Arc::default(), &stop);
+    assert_eq!(tasks(), before);
 }
 
 /// A server of the test's own, and a connection to it.
