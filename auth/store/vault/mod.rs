@@ -77,7 +77,7 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
         tracing::warn!(store = name, %reason, "this store's server is not verified");
     }
     let identities = client.origins().map(|origin| format!("vault {origin} {}", settings.namespace())).collect();
-    let tokens = Access::open(Arc::clone(&client), login, &store.node, former.as_ref());
+    let tokens = Access::open(Arc::clone(&client), login, (&store.node, settings), former.as_ref());
     Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities }))
 }
 

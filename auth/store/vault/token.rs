@@ -189,7 +189,7 @@ impl Tokens {
 
     async fn try_log_in(self: &Arc<Self>, history: &mut History) -> Result<Arc<Token>, StoreError> {
         let way = self.way.load_full();
-        let Way { client, login } = &*way;
+        let Way { client, login, .. } = &*way;
         // Looked at before it is read: what comes in between is seen later.
         let file = Watched::of(login).await;
         let ready = login.prepare(client).await?;

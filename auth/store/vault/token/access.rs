@@ -12,11 +12,14 @@ use super::Tokens;
 use crate::store::Former;
 use crate::store::vault::client::Client;
 use crate::store::vault::login::Login;
+use crate::store::vault::settings::Settings;
 
 /// How a store is reached and logged in to, as one state of the file says.
 pub(super) struct Way {
     pub(super) client: Arc<Client>,
     pub(super) login: Login,
+    /// That of the login, as it is sent.
+    namespace: String,
 }
 
 /// The tokens of an open store, and the way to them.
@@ -26,30 +29,40 @@ pub(in crate::store::vault) struct Access {
 }
 
 impl Access {
-    /// One of which nothing is known.
+    #[cfg(test)]
     pub(in crate::store::vault) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
-        let way = Arc::new(Way { client, login });
+        Self::of(Way { client, login, namespace: String::new() })
+    }
+
+    fn of(way: Way) -> Arc<Self> {
+        let way = Arc::new(way);
         Arc::new(Self { tokens: Tokens::new(Arc::clone(&way)), way })
     }
 
-    /// That of a store which the file describes by `node`. Where it is the one that was open before, it goes on with what that one's login
-    /// knew; where its login is the same, too, with its token.
-    pub(in crate::store::vault) fn open(client: Arc<Client>, mut login: Login, node: &Node, former: Option<&Former<'_>>) -> Arc<Self> {
+    /// That of a store which the file describes by `node`, with these settings. Where it is the one that was open before, it goes on with what
+    /// that one's login knew; where its login is the same, too, with its token.
+    pub(in crate::store::vault) fn open(
+        client: Arc<Client>,
+        mut login: Login,
+        (node, settings): (&Node, &Settings),
+        former: Option<&Former<'_>>,
+    ) -> Arc<Self> {
+        let namespace = settings.login_namespace().to_owned();
         let known = former.and_then(|former| Some((former, former.login.downcast_ref::<Self>()?)));
-        let Some((former, access)) = known.filter(|(former, access)| {
+        let Some((former, access)) = known.filter(|(_, access)| {
             let there: Vec<&str> = access.way.client.origins().collect();
             // The nodes of one cluster know the same tokens.
-            client.origins().any(|origin| there.contains(&origin)) && namespace(former.node) == namespace(node)
+            client.origins().any(|origin| there.contains(&origin)) && access.way.namespace == namespace
         }) else {
-            return Self::new(client, login);
+            return Self::of(Way { client, login, namespace });
         };
         login.go_on_from(&access.way.login);
         let shown: &[&str] = if matches!(login, Login::Cert(_)) { &["client_cert", "client_key"] } else { &[] };
         let mut keys = ["auth"].iter().chain(shown);
         if !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key)) {
-            return Self::new(client, login);
+            return Self::of(Way { client, login, namespace });
         }
-        Arc::new(Self { way: Arc::new(Way { client, login }), tokens: Arc::clone(&access.tokens) })
+        Arc::new(Self { way: Arc::new(Way { client, login, namespace }), tokens: Arc::clone(&access.tokens) })
     }
 
     /// From now on this is the way. Logs in before anybody asks, where what proves us would end meanwhile.
@@ -64,9 +77,4 @@ impl Deref for Access {
     fn deref(&self) -> &Arc<Tokens> {
         &self.tokens
     }
-}
-
-/// The namespace of the login, as the file has it.
-fn namespace(node: &Node) -> Option<&Node> {
-    node.get("auth").and_then(|auth| auth.get("namespace")).or_else(|| node.get("namespace"))
 }
