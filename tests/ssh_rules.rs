@@ -34,7 +34,7 @@ cat log >&2; grep -q 'connect failed: open failed' log && echo works",
         "$SSH -MNf -S ./c $HOST; $SSH -S ./c -O forward -R $HOME_THERE/socket:127.0.0.1:1 $HOST; test -S $HOME_THERE/socket && echo works; $SSH -S ./c -O exit $HOST 2>/dev/null",
         "remote port forwarding failed",
     ),
-    ("agent", "eval $(ssh-agent) >/dev/null; trap 'kill $SSH_AGENT_PID' EXIT; $SSH -A -o IdentityAgent=$SSH_AUTH_SOCK $HOST 'test -S \"$SSH_AUTH_SOCK\" && echo works'", ""),
+    ("agent", "eval $(ssh-agent) >/dev/null; trap 'kill $SSH_AGENT_PID' EXIT; $SSH -A -o IdentityAgent=$SSH_AUTH_SOCK $HOST 'test -S \"$SSH_AUTH_SOCK\" && echo works'", "keyward: agent is not allowed here (session "),
     (
         "x11",
         "DISPLAY=127.0.0.1:9 $SSH -o LogLevel=INFO -Y $HOST 'test -n \"$DISPLAY\" && echo works'",
@@ -82,6 +82,18 @@ fn each_permission_allows_what_it_names_and_nothing_else() {
     for permission in ["agent", "x11"] {
         let scene = SshScene::with(sshd(), allowed(&format!("exec, {permission}")));
         assert_eq!(uses(&scene, SshWay::Jump, &["exec"]), ["exec", permission]);
+    }
+}
+
+#[test]
+fn a_forward_that_is_refused_before_there_is_a_session_is_explained_on_the_first_one() {
+    let scene = SshScene::with(sshd(), allowed("exec"));
+    for way in SshWay::THROUGH {
+        let said = run(scene.tools.script(way, "$SSH -o LogLevel=INFO -R 0:127.0.0.1:1 $HOST 'echo in'", &[]), "", LONG);
+        assert_eq!(said.ok(), "in");
+        for words in ["remote port forwarding failed", "keyward: remote-forward is not allowed here (session "] {
+            assert!(said.stderr.contains(words), "{way:?}: {said:?}");
+        }
     }
 }
 
