@@ -55,8 +55,27 @@ pub(crate) struct Game {
     pub(crate) strict: [bool; 2],
     /// A pipe that takes no more after so many bytes.
     pub(crate) cut: Option<(usize, usize)>,
-    /// Ends that never read: client, server.
-    pub(crate) stalled: [bool; 2],
+    /// When client and server do not read.
+    pub(crate) stalled: [Stall; 2],
+}
+
+/// When an end does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stall {
+    Never,
+    Always,
+    /// From the one turn to the other.
+    Between(usize, usize),
+}
+
+impl Stall {
+    fn is_now(self, turn: usize) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::Between(from, to) => (from..to).contains(&turn),
+        }
+    }
 }
 
 /// How it ended.
@@ -85,6 +104,7 @@ pub(crate) struct World {
     got: [u32; 2],
     most: usize,
     rekeys_left: u32,
+    turns: usize,
 }
 
 impl World {
@@ -122,6 +142,7 @@ impl World {
             got: [0; 2],
             most: 0,
             rekeys_left: 100,
+            turns: 0,
             game,
         }
     }
@@ -136,7 +157,9 @@ impl World {
                 happened |= self.turn();
             }
             self.most = self.most.max(self.user.backlog()).max(self.upstream.backlog());
-            idle = if happened { 0 } else { idle + 1 };
+            // Who reads again later is waited for.
+            let stalled = self.game.stalled.iter().any(|stall| *stall != Stall::Always && stall.is_now(self.turns));
+            idle = if happened || stalled { 0 } else { idle + 1 };
         }
         let exchanges = self.user.exchanges() + self.upstream.exchanges();
         End { most: self.most, exchanges, got: self.got, stuck: self.got != all }
@@ -144,6 +167,7 @@ impl World {
 
     /// One turn of somebody; whether anything came of it.
     fn turn(&mut self) -> bool {
+        self.turns += 1;
         // Not without end, or a game that is stuck would never be still.
         if self.rekeys_left > 0 && self.game.rekey_turns.is_some_and(|turns| self.dice.below(turns) == 0) {
             self.rekeys_left -= 1;
@@ -154,7 +178,7 @@ impl World {
         let dice = &mut self.dice;
         let [got_client, got_server] = &mut self.got;
         let [sent_client, sent_server] = &mut self.sent;
-        let [client_stalled, server_stalled] = self.game.stalled;
+        let [client_stalled, server_stalled] = self.game.stalled.map(|stall| stall.is_now(self.turns));
         match dice.below(14) {
             0 => say(&mut self.client, sent_client, self.game.messages, dice),
             1 => say(&mut self.server, sent_server, self.game.messages, dice),

@@ -25,7 +25,7 @@ fn any(seed: u64) -> Game {
         rekey_turns: [None, Some(20), Some(200)][dice.below(3)],
         strict: [dice.below(4) > 0, dice.below(4) > 0],
         cut: None,
-        stalled: [false; 2],
+        stalled: [Stall::Never; 2],
     }
 }
 
@@ -110,14 +110,33 @@ fn what_was_said_before_a_cut_arrives_and_what_cannot_end_times_out() {
 #[test]
 fn an_end_that_does_not_read_stops_one_direction_only() {
     for seed in seeds(20) {
-        for stalled in [[true, false], [false, true]] {
+        for stalled in [[Stall::Always, Stall::Never], [Stall::Never, Stall::Always]] {
             // The stalled one would not see that keys are to be exchanged either; that this ends is tested above.
             let game = Game { stalled, rekey_bytes: [NEVER; 4], rekey_packets: [NEVER; 4], rekey_turns: None, ..any(seed) };
             let end = World::new(game.clone()).play();
             let [client, server] = end.got;
-            let (reads, does_not) = if stalled[0] { (server, client) } else { (client, server) };
+            let (reads, does_not) = if stalled[0] == Stall::Always { (server, client) } else { (client, server) };
             assert_eq!((reads, does_not), (game.messages, 0), "{game:?}");
             assert!(end.most <= bound(&game, &end), "{end:?}");
         }
     }
+}
+
+/// Ends that stop reading in the midst of all that, one or both, and read again later: with keys to be exchanged meanwhile on every leg.
+#[test]
+fn all_arrives_when_an_end_reads_again_whoever_exchanges_keys_meanwhile() {
+    let (mut exchanges, mut waited) = (0, 0);
+    for seed in seeds(60) {
+        let mut dice = Dice::new(seed.wrapping_mul(31).wrapping_add(7));
+        let mut stall = || {
+            let from = dice.below(4000);
+            Stall::Between(from, from + 1000 + dice.below(20_000))
+        };
+        let stalled = [[stall(), Stall::Never], [Stall::Never, stall()], [stall(), stall()]][usize::try_from(seed).unwrap() % 3];
+        let game = if seed.is_multiple_of(4) { both_legs(seed) } else { any(seed) };
+        let end = plays_to_its_end(Game { stalled, ..game });
+        exchanges += end.exchanges;
+        waited += usize::from(end.most > HIGH);
+    }
+    assert!(exchanges > 300 && waited > 0, "{exchanges} {waited}: too few to show anything");
 }
