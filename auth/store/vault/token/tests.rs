@@ -22,10 +22,13 @@ async fn tokens(answers: &[String]) -> (Server, Arc<Access>) {
 
 async fn tokens_by(auth: Value, answers: &[String]) -> (Server, Arc<Access>) {
     let server = Server::answering(answers).await;
-    let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
-    let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap();
-    let tokens = Access::new(Arc::new(server.client()), login);
+    let tokens = Access::new(Arc::new(server.client()), login_by(auth));
     (server, tokens)
+}
+
+fn login_by(auth: Value) -> Login {
+    let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
+    Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap()
 }
 
 fn forbidden() -> Refused {
@@ -224,4 +227,57 @@ async fn a_token_of_no_use_is_not_asked_for_again_soon() {
     let auth = json!({"client_token": "s.1", "lease_duration": 60, "num_uses": 3});
     let (server, tokens) = tokens(&[answer("200 OK", "", &json!({ "auth": auth }).to_string())]).await;
     assert_eq!(sent_in_hours(&server, &tokens, 1).await, [12], "each makes another one");
+}
+
+/// What a store has that a reload opens at this server with these keys, in the place of one that was open there with those.
+fn reloaded(server: &Server, before: &str, after: &str, former: &Arc<Access>) -> Arc<Access> {
+    let store = |keys: &str| {
+        let (mut config, _) = crate::sample::config(&format!("stores: {{ s: {{ type: vault, address: 'https://v', {keys} }} }}\n"));
+        config.stores.remove("s").unwrap()
+    };
+    let (before, after) = (store(before), store(after));
+    let settings = after.settings.downcast_ref::<Settings>().unwrap();
+    let login = Login::from_settings(settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap();
+    let login_of: Arc<Access> = Arc::clone(former);
+    let former = crate::store::Former { node: &before.node, same_outer: true, login: login_of };
+    Access::open(Arc::new(server.client()), login, (&after.node, settings), Some(&former))
+}
+
+#[tokio::test]
+async fn a_reload_leaves_a_store_its_token_unless_it_is_another_store_or_logs_in_in_another_way() {
+    let role = |secret_id: &str| format!("auth: {{ method: approle, role_id: r, secret_id: {secret_id} }}");
+    let (before, moved) = (role("s"), format!("{}, namespace: team", role("s")));
+    for (after, elsewhere, goes_on) in [
+        (&format!("{before}, cache_ttl: 1s, timeout: 3s, insecure: 'a test'"), false, true),
+        (&format!("namespace: '', {before}"), false, true),
+        (&role("t"), false, false),
+        (&moved, false, false),
+        (&before, true, false),
+    ] {
+        let (server, other) = (Server::answering(&[login("s.1", 3600)]).await, Server::answering(&[login("s.2", 3600)]).await);
+        let first = reloaded(&server, &before, &before, &tokens(&[]).await.1);
+        first.get().await.unwrap();
+        let second = reloaded(if elsewhere { &other } else { &server }, &before, after, &first);
+        second.begin();
+        second.get().await.unwrap();
+        let sent = server.requests().len() + other.requests().len();
+        assert_eq!(sent, if goes_on { 1 } else { 2 }, "{after}");
+        assert_eq!(first.get().await.unwrap().text, "s.1", "what was open before goes on with its own");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_was_refused_is_so_for_the_runners_of_the_next_file_too() {
+    let keys = |name: &str| {
+        format!("auth: {{ method: approle, worker: {{ role_id: w, secret_id: s }}, runners: {{ {name}: {{ role_id: r }} }} }}")
+    };
+    let server = Server::answering(&[refusal("400 Bad Request", "invalid role or secret ID")]).await;
+    let first = reloaded(&server, &keys("a"), &keys("a"), &tokens(&[]).await.1);
+    assert!(first.get().await.is_err());
+    for (before, after) in [("a", "a"), ("a", "b")] {
+        let next = reloaded(&server, &keys(before), &keys(after), &first);
+        let error = next.get().await.err().unwrap();
+        assert!(error.detail.starts_with("worker_login_failed"), "{error}");
+    }
+    assert_eq!(server.requests().len(), 1);
 }
