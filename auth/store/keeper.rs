@@ -14,6 +14,7 @@ use super::leases::{self, Counted, Leases, unix_now};
 use super::named::Named;
 use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, StoreError, StoreErrorKind, Use, Wanted};
 use crate::Grant;
+pub(super) use life::before;
 use life::{Life, TokenEnd};
 
 /// Never reached: each call has limits of its own, and a request that we gave up might still make an account. Longer than a login, the

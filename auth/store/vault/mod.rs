@@ -2,7 +2,8 @@
 //!
 //! `Stores` calls this through the trait `Store`. From the inside out: client.rs sends one call and bounds it (API docs, "HTTP API");
 //! answer.rs reads what comes of it, errors.rs tells what a refusal means; login/ proves who we are; token.rs keeps that proof alive;
-//! kv.rs, database.rs, ssh.rs and lease.rs are the secrets engines "kv", "database", "ssh" and `sys/leases`.
+//! kv.rs, database.rs, ssh.rs and lease.rs are the secrets engines "kv", "database", "ssh" and `sys/leases`; lasting.rs asks whether a lease
+//! would end too soon with our token.
 
 mod answer;
 mod client;
@@ -13,6 +14,7 @@ mod errors;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
 mod kv;
+mod lasting;
 mod lease;
 mod login;
 mod mount;
@@ -23,6 +25,9 @@ pub(super) mod real;
 mod settings;
 mod ssh;
 mod status;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod tests;
 mod tls;
 mod token;
 mod write;
@@ -63,6 +68,8 @@ struct Vault {
     mounts: Mounts,
     /// By each of its addresses, in the order of the file.
     identities: Vec<String>,
+    /// Its token is one that somebody gave us, and no login of ours makes another one.
+    token_is_given: bool,
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
@@ -78,7 +85,8 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     }
     let identities = client.origins().map(|origin| format!("vault {origin} {}", settings.namespace())).collect();
     let tokens = Access::open(Arc::clone(&client), login, (&store.node, settings), former.as_ref());
-    Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities }))
+    let token_is_given = matches!(settings.auth()?, login::settings::Auth::Token(_));
+    Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities, token_is_given }))
 }
 
 fn runners(store: &keyward_config::Store) -> Vec<String> {
@@ -131,7 +139,10 @@ impl Store for Vault {
             let engine = self.engine_of_role(grant.session(), &wanted.path).await?;
             match &wanted.username {
                 _ if engine.as_deref() == Some(ssh::ENGINE) => self.issue_otp(grant, wanted).await,
-                None => self.issue_lease(grant.session(), &wanted.path).await,
+                None => {
+                    self.outlasts(grant, &wanted.path).await?;
+                    self.issue_lease(grant.session(), &wanted.path).await
+                }
                 Some(_) => {
                     let what =
                         "the role makes the user name itself, or our token may not know the mount: only that of an SSH engine takes one";

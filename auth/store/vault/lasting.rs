@@ -1,0 +1,33 @@
+//! A token that outlasts the session: a lease ends with the token that asked for it, and the store does not say so (vault.md §0.2).
+
+use std::time::Duration;
+
+use super::{Token, Vault};
+use crate::Grant;
+use crate::store::keeper::before;
+use crate::store::{SecretPath, StoreError, StoreErrorKind};
+
+impl Vault {
+    /// Whether a lease of our token leaves a session as much as its connection says that it has to. Told before an account is made, which
+    /// would be dropped at once. A token that can be renewed, or that another login replaces, has no end that is known.
+    ///
+    /// # Errors
+    /// `Unavailable`: it leaves less. What came of a login, if there was no token yet.
+    pub(super) async fn outlasts(&self, grant: &Grant, path: &SecretPath) -> Result<(), StoreError> {
+        let Some(least) = grant.connection().least_session() else { return Ok(()) };
+        let token = self.tokens.get().await?;
+        let left = leaves(&token).filter(|left| *left < least && self.token_is_given && !token.renewable);
+        let Some(left) = left else { return Ok(()) };
+        self.client.observer.lease(&self.client.name, "too_short");
+        let (left, least) = (left.saturating_add(Duration::from_millis(500)).as_secs(), least.as_secs());
+        let text = format!("lease too short: {path} ends with our token, which leaves a session {left} s, and min_session is {least} s");
+        Err(StoreError::new(StoreErrorKind::Unavailable, text))
+    }
+}
+
+/// What it leaves to a session that begins now. `None`: it lives for ever.
+fn leaves(token: &Token) -> Option<Duration> {
+    let left = token.left()?;
+    let now = tokio::time::Instant::now();
+    Some(now.checked_add(left).map_or(left, |end| before(end, left).saturating_duration_since(now)))
+}

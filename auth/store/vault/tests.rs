@@ -1,0 +1,130 @@
+//! What the store's parts do together, before a server that answers as real ones do.
+
+use serde_json::{Value, json};
+
+use super::client::tests::{Server, answer};
+use super::login::Login;
+use super::token::Access;
+use super::*;
+use crate::{Gate, sample};
+
+async fn vault(auth: Value, answers: &[String]) -> (Server, Vault) {
+    let server = Server::answering(answers).await;
+    let client = Arc::new(server.client());
+    let token_is_given = auth["method"] == "token";
+    let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
+    let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &sample::nowhere()).unwrap();
+    let tokens = Access::new(Arc::clone(&client), login);
+    (server, Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new(), token_is_given })
+}
+
+async fn by_approle(answers: &[String]) -> (Server, Vault) {
+    vault(json!({"method": "approle", "role_id": "r", "secret_id": "s"}), answers).await
+}
+
+fn ok(body: Value) -> String {
+    answer("200 OK", "", &body.to_string())
+}
+
+fn login(token: &str) -> String {
+    ok(json!({"auth": {"client_token": token, "lease_duration": 3600, "renewable": true}}))
+}
+
+fn forbidden(error: &str) -> String {
+    answer("403 Forbidden", "", &json!({ "errors": [error] }).to_string())
+}
+
+const POLICY: &str = "1 error occurred:\n\t* permission denied\n\n";
+const DEAD: &str = "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n";
+
+/// What was asked for, in its order.
+fn asked(server: &Server) -> Vec<String> {
+    let path = |request: String| request.split([' ', '?']).nth(1).and_then(|path| path.strip_prefix("/v1/").map(str::to_owned)).unwrap();
+    server.requests().into_iter().map(path).collect()
+}
+
+fn grant(keys: &str) -> Grant {
+    let sections = format!(
+        "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\nconnections:\n  \
+         db: {{ protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role, {keys} }}"
+    );
+    let (config, mut problems) = sample::config(&sections);
+    Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}")).operator_grants().remove(0)
+}
+
+#[tokio::test]
+async fn a_token_that_nothing_prolongs_and_that_leaves_a_session_too_little_asks_for_no_account() {
+    let auth = json!({"method": "token", "token": "s.given"});
+    let mount = ok(json!({"data": {"path": "db/", "type": "database"}}));
+    let lease = json!({"lease_id": "db/creds/role/1", "lease_duration": 3600, "data": {"username": "v", "password": "x"}});
+    for (ttl, renewable, keys, refused) in [
+        (60, false, "min_session: 60s", true),
+        (67, false, "min_session: 60s", false),
+        // It may be prolonged: no end is known.
+        (60, true, "min_session: 60s", false),
+        // The file does not ask for it.
+        (60, false, "tls: verify-full", false),
+        // A root token.
+        (0, false, "min_session: 60s", false),
+    ] {
+        let expires = if ttl > 0 { json!("2030-01-01T00:00:00Z") } else { Value::Null };
+        let token = ok(json!({"data": {"ttl": ttl, "renewable": renewable, "expire_time": expires}}));
+        let (server, vault) = vault(auth.clone(), &[token, mount.clone(), ok(lease.clone())]).await;
+        let grant = grant(keys);
+        let path = "db/creds/role".parse::<crate::store::Reference>().unwrap().path;
+        let issued = vault.issue(&grant, &Wanted { path, username: None, shown: Vec::new() }).await;
+        assert_eq!(issued.is_err(), refused, "{ttl} {renewable} {keys}");
+        assert_eq!(asked(&server).contains(&"db/creds/role".to_owned()), !refused);
+        if let Err(error) = issued {
+            let text = "lease too short: db/creds/role ends with our token, which leaves a session 54 s, and min_session is 60 s";
+            assert_eq!((error.kind, error.detail.as_str(), error.ambiguous), (StoreErrorKind::Unavailable, text, false));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_let_us_give_back_is_no_question_about_the_token() {
+    let (server, vault) = by_approle(&[login("s.1"), forbidden(POLICY)]).await;
+    for times in 1..=3 {
+        assert_eq!(vault.revoke("db/creds/role/1").await.unwrap_err().kind, StoreErrorKind::Denied);
+        assert_eq!(asked(&server)[1..], vec!["sys/leases/revoke"; times]);
+    }
+    // The words of a token that may be dead.
+    let (server, vault) = by_approle(&[login("s.1"), forbidden("permission denied"), forbidden(DEAD), login("s.2"), ok(json!({}))]).await;
+    vault.revoke("db/creds/role/1").await.unwrap();
+    assert_eq!(asked(&server)[2..], ["auth/token/lookup-self", "auth/approle/login", "sys/leases/revoke"]);
+}
+
+#[tokio::test]
+async fn a_store_is_ready_only_as_long_as_it_knows_our_token() {
+    let health = || ok(json!({"version": "2.7.2"}));
+    let known = || ok(json!({"data": {"id": "s.1"}}));
+    let refused = || answer("400 Bad Request", "", r#"{"errors":["invalid role or secret ID"]}"#);
+    // Somebody has revoked it: another login shows whether we are let in.
+    let answers = [health(), login("s.1"), known(), health(), forbidden(DEAD), login("s.2"), health(), known()];
+    let (server, vault) = by_approle(&answers).await;
+    for _ in 0..3 {
+        assert!(vault.status().await.unwrap().has_token);
+    }
+    assert_eq!(asked(&server).iter().filter(|path| *path == "auth/approle/login").count(), 2);
+    assert!(server.requests().last().unwrap().contains("x-vault-token: s.2"));
+    let (_server, vault) = by_approle(&[health(), login("s.1"), forbidden(DEAD), refused()]).await;
+    assert_eq!(vault.status().await.unwrap_err().kind, StoreErrorKind::LoginFailed);
+    // It may only not look itself up.
+    let (_server, vault) = by_approle(&[health(), login("s.1"), forbidden(POLICY)]).await;
+    assert!(vault.status().await.unwrap().has_token);
+}
+
+#[tokio::test]
+async fn what_a_server_warns_of_is_said_once_whatever_the_numbers_in_it() {
+    let warning = |seconds: u32| ok(json!({"warnings": [format!("TTL of \"1h\" exceeded the effective max_ttl of \"{seconds}s\"")]}));
+    let (_server, vault) = by_approle(&[login("s.1"), warning(59), warning(42)]).await;
+    for _ in 0..2 {
+        vault.renew("db/creds/role/1", Duration::from_secs(3600)).await.unwrap();
+    }
+    assert!(!vault.client.is_news(r#"TTL of \"h\" exceeded the effective max_ttl of \"s\""#), "it was said");
+    assert!(vault.client.is_news("another") && !vault.client.is_news("another"));
+    // Of a server that says ever something else, so much is enough.
+    let news = (0..2000).filter(|number| vault.client.is_news(&format!("text {number}"))).count();
+    assert_eq!(news, 498);
+}
