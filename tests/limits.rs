@@ -141,8 +141,9 @@ fn sessions_are_limited_in_all_per_user_and_per_connection() {
 fn a_session_that_is_idle_for_too_long_is_ended_with_words_and_one_that_works_is_not() {
     for (limits, keys) in [("idle_timeout: 2s", ""), ("idle_timeout: 1h", "limits: { idle_timeout: 2s }")] {
         let scene = Scene::with(postgres15(), keys, |config| config.line(&format!("limits: {{ {limits} }}")));
-        let (mut idle, mut works) = (scene.session().0, scene.session().0);
+        let mut idle = scene.session().0;
         let sleeps = Psql::open(&scene.dsn());
+        let mut works = scene.session().0;
         for _ in 0..6 {
             assert_eq!(works.ask("SELECT pg_sleep(0.5)").until_ready(), []);
         }

@@ -85,9 +85,8 @@ fn sleeps(server: &Mysql, user: &str) -> bool {
 fn a_session_that_is_idle_for_too_long_is_ended_with_words_and_one_that_works_is_not() {
     for (limits, keys) in [("idle_timeout: 3s", ""), ("idle_timeout: 1h", "limits: { idle_timeout: 3s }")] {
         let scene = MysqlScene::with(mariadb(), keys, |config| config.line(&format!("limits: {{ {limits} }}")));
-        let mut works = scene.session();
         let waiting = Waiting::of(&scene.dsn(), scene.session());
-        let count = waiting.count();
+        let (mut works, count) = (scene.session(), waiting.count());
         within(Duration::from_secs(40), "they are ended", || {
             works.query("SELECT sleep(0.5)").unwrap();
             let closed = scene.keyward.audit().into_iter().filter(|record| record["event"] == "closed").collect::<Vec<_>>();
@@ -254,7 +253,7 @@ fn a_reload_that_withdraws_access_ends_those_sessions_and_no_others() {
 
 #[test]
 fn a_session_ends_with_words_before_its_lease_does() {
-    let leases = bao().enable_mysql_database(mariadb(), "5s", "5s");
+    let leases = bao().enable_mysql_database(mariadb(), "20s", "20s");
     let (creds, alice) = (leases.creds(), canary());
     let body = format!("address: \"{}\", store: corp, credential: {creds}", mariadb().address());
     let config = Config::mysql().store("corp", bao(), &bao().approle(&[&creds])).mysql_connection("orders", &body);
@@ -263,9 +262,9 @@ fn a_session_ends_with_words_before_its_lease_does() {
     let mut raw = MysqlRaw::to(keyward.port("mysql"));
     raw.log_in("alice", Some("orders"), &alice).unwrap();
     let user = raw.query("SELECT substring_index(current_user(), '@', 1)").unwrap().concat();
+    assert_eq!(keyward.until_audit_within(Duration::from_secs(40), "closed", 1)[0]["outcome"], "lease_end");
     ended(&raw.refusal(), 1, "the session's credential has come to its end; connect again");
     eventually("its user is gone", || (!mariadb().has_user(&user)).then_some(()));
-    assert_eq!(keyward.until_audit("closed", 1)[0]["outcome"], "lease_end");
 }
 
 #[test]

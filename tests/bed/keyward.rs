@@ -175,7 +175,13 @@ impl Keyward {
     /// Waits until this many audit records of this event are there and returns them.
     #[track_caller]
     pub fn until_audit(&self, event: &str, count: usize) -> Vec<Value> {
-        eventually(&format!("{count} audit records {event:?}"), || {
+        self.until_audit_within(SOON, event, count)
+    }
+
+    /// The same for what comes in its own time.
+    #[track_caller]
+    pub fn until_audit_within(&self, limit: Duration, event: &str, count: usize) -> Vec<Value> {
+        within(limit, &format!("{count} audit records {event:?}"), || {
             let records: Vec<Value> = self.audit().into_iter().filter(|record| record["event"] == event).collect();
             (records.len() >= count).then_some(records)
         })
