@@ -159,8 +159,9 @@ async fn no_session_begins_on_a_lease_of_a_token_that_ends_before_it() {
     let error = bed.error("long").await;
     assert!(error.detail.contains("ends with our token, which leaves a session 3"), "{error}");
     assert_eq!((bed.seen.count("issue ok"), bed.seen.count("too_short")), (0, 1), "no account was made for it");
-    drop(bed.lease("short").await.unwrap());
-    assert_eq!(bed.gate.drain(Duration::from_secs(20)).await, 0);
+    assert!(bed.lease("short").await.is_ok());
+    // Its policy lets it give nothing back.
+    post("auth/token/revoke", json!({ "token": token })).await;
     gone(&mount).await;
 }
 
