@@ -141,7 +141,7 @@ impl Opens<'_> {
             let former = self.carried.and_then(|carried| carried.get(label.as_ref()));
             let opened = match former.filter(|old| old.made_of.same_as(&made_of)) {
                 Some(old) => Ok(Arc::clone(old)),
-                None => self.open(kind, store, (label.as_ref(), runner.as_ref()), &chain, made_of, former),
+                None => self.open((kind, store), (label.as_ref(), runner.as_ref()), &chain, made_of, former),
             };
             match opened {
                 Ok(opened) => drop(run.open.insert(label.into_owned(), opened)),
@@ -152,8 +152,7 @@ impl Opens<'_> {
 
     fn open(
         &self,
-        kind: &Kind,
-        store: &Entry,
+        (kind, store): (&Kind, &Entry),
         (label, runner): (&str, Option<&Name>),
         chain: &Arc<Chain>,
         made_of: MadeOf,

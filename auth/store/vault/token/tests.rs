@@ -180,7 +180,7 @@ async fn sent_in_hours(server: &Server, tokens: &Arc<Access>, hours: usize) -> V
             assert_eq!(tokens.get().await.err().unwrap().kind, StoreErrorKind::LoginFailed);
             pass(Duration::from_secs(60)).await;
         }
-        sent.push(server.requests().len() - before);
+        sent.push(server.requests().len().saturating_sub(before));
     }
     sent
 }
