@@ -94,6 +94,25 @@ fn a_channel_that_does_not_move_stops_no_other_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn one_download_through_a_jump_leaves_the_others_on_it_their_part_of_a_slow_line() {
+    let scene = SshScene::new(sshd());
+    let line = format!("ProxyCommand=python3 {}/tests/bed/ssh_slow_line.py {} 4000000", env!("CARGO_MANIFEST_DIR"), scene.port());
+    let (jump, inside) = scene.shared_jump(&["-o", &line]);
+    let download = scene.start(SshWay::Jump, &["-o", &inside], "cat /dev/zero");
+    let much = |so_far: u64| within(LONG, "the line is full", || (scene.relayed() > so_far + 8_000_000).then_some(()));
+    much(0);
+    let (shell, _) = scene.begin(SshWay::Jump, &["-o", &inside], "cat");
+    much(scene.relayed());
+    shell.say("still here");
+    shell.until_printed("still here");
+    assert!(!jump.is_over() && !download.is_over(), "{jump:?} {download:?}");
+    download.signal(Signal::KILL);
+    shell.close_stdin();
+    assert_eq!(shell.ended().code, Some(0));
+    scene.nothing_is_left();
+}
+
+#[test]
 fn who_takes_nothing_costs_little() {
     let scene = SshScene::new(sshd());
     for (way, count) in [(SshWay::Plus, 10), (SshWay::Jump, 10)] {

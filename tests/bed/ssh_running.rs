@@ -200,6 +200,18 @@ impl SshScene<'_> {
         (running, there)
     }
 
+    /// A jump that several clients share, with options of ssh, once it is up; and the option by which [`SshWay::Jump`] goes through it.
+    #[track_caller]
+    pub fn shared_jump(&self, options: &[&str]) -> (SshRunning, String) {
+        let control = self.tools.folder().join("jump");
+        let mut master = self.tools.ssh();
+        master.args(["-N", "-v", "-M", "-S"]).arg(&control).args(options).arg("jump");
+        let jump = SshRunning::start(&master);
+        jump.until_complained("Entering interactive session");
+        let (program, config) = (self.tools.program.display(), self.tools.config());
+        (jump, format!("ProxyCommand={program} -F {} -S {} -W [%h]:%p jump", config.display(), control.display()))
+    }
+
     /// The ids of the live sessions.
     pub fn sessions(&self) -> Vec<String> {
         let listed = self.keyward.cli(&["sessions", "--format", "json"]);
