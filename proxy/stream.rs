@@ -49,13 +49,23 @@ impl Stream {
         matches!(self, Self::TlsServer(_) | Self::TlsClient(_))
     }
 
+    /// The address of our end, if it has one.
+    #[must_use]
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket().and_then(|tcp| tcp.local_addr().ok())
+    }
+
     /// The address of the other end, if it has one.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
+        self.socket().and_then(|tcp| tcp.peer_addr().ok())
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(tcp) => tcp.peer_addr().ok(),
-            Self::TlsServer(tls) => tls.get_ref().0.socket().peer_addr().ok(),
-            Self::TlsClient(tls) => tls.get_ref().0.socket().peer_addr().ok(),
+            Self::Tcp(tcp) => Some(tcp),
+            Self::TlsServer(tls) => Some(tls.get_ref().0.socket()),
+            Self::TlsClient(tls) => Some(tls.get_ref().0.socket()),
             Self::Unix(_) | Self::Inner(_) | Self::Closed => None,
         }
     }

@@ -181,7 +181,8 @@ impl Connection {
     }
 
     /// Who uses a dynamic account of it together.
-    pub(crate) const fn sharing(&self) -> LeaseSharing {
+    #[must_use]
+    pub const fn sharing(&self) -> LeaseSharing {
         self.sharing
     }
 

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -19,6 +18,7 @@ use super::kill::Killed;
 use super::packet::{self, Packets};
 use super::relogin::{Account, Relogin};
 use super::settings::ConnectionSettings;
+use super::thread::Thread;
 use super::upstream::Asking;
 use super::wire::{self, Answer, ChangeUser};
 use super::{Opened, State, command, kill, login, refuse, statement};
@@ -62,7 +62,7 @@ struct Again {
 struct Fresh {
     /// Its OK, for the client.
     ok: Vec<u8>,
-    thread_id: u32,
+    thread: Thread,
     stream: Stream,
 }
 
@@ -131,7 +131,7 @@ impl Commands<'_> {
                 Ok(()) => self.fresh(&again).await.map_err(|error| (error, None)),
             },
         };
-        let Fresh { ok, thread_id, stream } = match fresh {
+        let Fresh { ok, thread, stream } = match fresh {
             Ok(fresh) => fresh,
             Err((error, end)) => {
                 if error.left {
@@ -145,8 +145,8 @@ impl Commands<'_> {
         };
         let old = std::mem::replace(upstream, stream);
         // Should the session end in the middle of this, both are ended.
-        self.relogin.leaving.store(self.relogin.thread_id.swap(thread_id, Ordering::Relaxed), Ordering::Relaxed);
-        self.leave(old).await;
+        let left = self.relogin.moves_to(thread);
+        self.leave(old, left).await;
         tell(client, &packet::framed(packets.next(), &ok)).await
     }
 
@@ -221,19 +221,20 @@ impl Commands<'_> {
             return Err(SessionError::new(Refusal::Unsupported, Party::Upstream, Stage::Inject, text));
         }
         let ok = super::good_news(&ready)?;
-        Ok(Fresh { ok, thread_id: ready.thread_id, stream: reached.verified.into_stream() })
+        let stream = reached.verified.into_stream();
+        Ok(Fresh { ok, thread: Thread::of(ready.thread_id, &stream), stream })
     }
 
     /// Leaves the old session of the server's. One that has nothing to do closes at once; one that is at work is ended.
-    async fn leave(&self, mut old: Stream) {
+    async fn leave(&self, mut old: Stream, thread: Thread) {
         let closed = tokio::time::timeout(PATIENCE, async {
             Packets::default().write(&mut old, &[command::QUIT]).await?;
             tokio::io::copy(&mut old, &mut tokio::io::sink()).await
         });
         if closed.await.is_err() {
-            self.relogin.end(self.relogin.leaving.load(Ordering::Relaxed)).await;
+            self.relogin.end(thread).await;
         }
-        self.relogin.leaving.store(0, Ordering::Relaxed);
+        self.relogin.has_left();
     }
 
     /// The database that is asked for now; `None`: not on this connection, or not as this account.

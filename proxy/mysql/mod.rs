@@ -22,16 +22,16 @@ mod relogin;
 mod sample;
 mod settings;
 pub mod statement;
+mod thread;
 mod upstream;
 pub mod wire;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::{Grant, Identity};
-use keyward_config::{Assets, ProtocolSettings, Section};
+use keyward_config::{Assets, LeaseSharing, ProtocolSettings, Section};
 
 use crate::asked::Asked;
 use crate::error::{Party, SessionError, Stage, escaped};
@@ -54,6 +54,7 @@ use packet::Packets;
 use public_key::KeyPair;
 use relogin::{QueryKill, Relogin};
 use settings::{ConnectionSettings, ListenerSettings, Method};
+use thread::Thread;
 use upstream::{Asking, Login, Ready, Rules};
 use wire::{Attributes, Greeting};
 
@@ -63,6 +64,8 @@ const PREFACE: Preface = Preface { default_port: 3306, alpn: &[], security: Secu
 const MAX_PACKET: u32 = 16 * 1024 * 1024;
 /// Of links of our own: utf8mb4_general_ci, which MySQL and MariaDB give the same number.
 const CHARSET: u8 = 45;
+/// The attribute of the server's session that has the id of ours.
+const SESSION_ATTRIBUTE: &str = "keyward_session";
 /// The server's RSA key: a 8192 bit one has 1.4 KiB in PEM.
 const PUBLIC_KEY_MAX: u64 = 16 * 1024;
 
@@ -179,11 +182,11 @@ async fn establish(link: &mut Link, client: &mut Stream, packets: &mut Packets) 
     let heard = |greeting: &Greeting| state.facts.learn(grant.connection(), greeting);
     let login = Login { asking: &asking, rules: rules.borrowed(), heard: &heard };
     let LoggedIn { session, reached, ready, credential } = session.log_in(&mut link.stages, &login).await?;
-    let verified = reached.verified;
+    let mut verified = reached.verified;
     let news = good_news(&ready)?;
-    let thread_id = AtomicU32::new(ready.thread_id);
-    let (endpoint, credential) = (verified.same_server(), credential.into());
-    let relogin = Arc::new(Relogin { endpoint, credential, grant: grant.clone(), proxy, thread_id, leaving: AtomicU32::new(0) });
+    let thread = Thread::of(ready.thread_id, verified.stream());
+    let alone = session.provenance().lease.is_some() && grant.connection().sharing() == LeaseSharing::PerSession;
+    let relogin = Arc::new(Relogin::new((verified.same_server(), thread), credential, alone, grant.clone(), proxy));
     let handle = Handle { number, key: Vec::new(), interrupt: Box::new(QueryKill(Arc::clone(&relogin))) };
     let session = session.established(link, verified.by(), Some(handle)).await?;
     // Only now may the client hear that it is in. Should it have left, the relay sees it.
@@ -265,7 +268,7 @@ fn attributes(grant: &Grant, client: Attributes) -> Attributes {
 }
 
 fn own_attributes(grant: &Grant) -> Attributes {
-    let own = [("keyward_user", grant.user().to_string()), ("keyward_session", grant.session().to_string())];
+    let own = [("keyward_user", grant.user().to_string()), (SESSION_ATTRIBUTE, grant.session().to_string())];
     own.into_iter().map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes())).collect()
 }
 

@@ -1,7 +1,6 @@
 //! A session's login once more, on a fresh link: to stop its query (KILL has to come from the same user), and for COM_CHANGE_USER.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -9,9 +8,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use keyward_auth::{Credential, Grant};
 use tokio::io::AsyncReadExt;
+use zeroize::Zeroizing;
 
 use super::capabilities::Capabilities;
 use super::packet::{self, Packets};
+use super::thread::{self, Owner, Standing, Thread};
 use super::upstream::{self, Asking, Reached, Ready};
 use super::{CHARSET, MAX_PACKET, command, rules, wire};
 use crate::error::{Party, SessionError, Stage};
@@ -19,10 +20,13 @@ use crate::refusal::Refusal;
 use crate::registry::Interrupt;
 use crate::server::Proxy;
 use crate::session::{self, LoginFailure};
+use crate::stream::Stream;
 use crate::upstream::Endpoint;
 
 /// Dial, log in, ask, and wait until the server has dealt with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Links that look for the session's server, where an address leads to several: enough for a balancer that takes three in turn.
+const ATTEMPTS: usize = 3;
 /// The server has so long to close what we have left.
 const LEAVING: Duration = Duration::from_secs(1);
 
@@ -37,18 +41,48 @@ pub(super) enum Account {
 
 /// What a session keeps of its login. The credential stays with it as long as the session lives: its query may have to be stopped.
 pub(super) struct Relogin {
-    /// The very server of the session.
-    pub(super) endpoint: Endpoint,
-    pub(super) credential: ArcSwap<Credential>,
-    pub(super) grant: Grant,
-    pub(super) proxy: Arc<Proxy>,
-    /// The server's own number of the session. COM_CHANGE_USER gives it another one.
-    pub(super) thread_id: AtomicU32,
-    /// That of the session that it had before, while that may still be at work; 0: there is none.
-    pub(super) leaving: AtomicU32,
+    /// The very address of the session's server.
+    endpoint: Endpoint,
+    credential: ArcSwap<Credential>,
+    /// No other session has the account.
+    alone: bool,
+    grant: Grant,
+    proxy: Arc<Proxy>,
+    threads: Mutex<Threads>,
+}
+
+/// What the session is on its server.
+struct Threads {
+    /// COM_CHANGE_USER gives it another one.
+    now: Thread,
+    /// That which it had before, while it may still be at work.
+    leaving: Option<Thread>,
 }
 
 impl Relogin {
+    /// Of a session that is this thread of this server's. `alone`: no other session has its account.
+    pub(super) fn new(at: (Endpoint, Thread), credential: Arc<Credential>, alone: bool, grant: Grant, proxy: Arc<Proxy>) -> Self {
+        let ((endpoint, now), credential) = (at, credential.into());
+        Self { endpoint, credential, alone, grant, proxy, threads: Mutex::new(Threads { now, leaving: None }) }
+    }
+
+    /// The session is this one from now on; returns what it was, which is at work until [`Self::has_left`] says otherwise.
+    pub(super) fn moves_to(&self, thread: Thread) -> Thread {
+        let mut threads = self.threads();
+        let before = std::mem::replace(&mut threads.now, thread);
+        threads.leaving = Some(before);
+        before
+    }
+
+    /// What the session was before is over.
+    pub(super) fn has_left(&self) {
+        self.threads().leaving = None;
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A fresh link to the same server. A session may live longer than the password that it began with, and than the account, if the store
     /// holds another one meanwhile.
     ///
@@ -76,20 +110,31 @@ impl Relogin {
     }
 
     /// Ends a session of this login on the server, with all that it has to do.
-    pub(super) async fn end(&self, thread_id: u32) {
-        self.kill(&format!("KILL CONNECTION {thread_id}")).await;
+    pub(super) async fn end(&self, thread: Thread) {
+        self.stop("CONNECTION", thread).await;
     }
 
-    async fn kill(&self, statement: &str) -> bool {
-        match tokio::time::timeout(PATIENCE, self.try_kill(statement)).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => tracing::warn!(%error, "a query could not be stopped on the server"),
-            Err(_) => tracing::warn!("a query could not be stopped on the server: it does not answer"),
-        }
+    /// Whether it is done. What was not done is in the log.
+    async fn stop(&self, what: &str, thread: Thread) -> bool {
+        let failed = match tokio::time::timeout(PATIENCE, self.try_stop(what, thread)).await {
+            Ok(Ok(Standing::Here)) => return true,
+            Ok(Ok(Standing::Absent)) if what == "CONNECTION" => {
+                tracing::info!("the server that answers has no such session: it has ended, or is on another server behind this address");
+                return false;
+            }
+            Ok(Ok(Standing::Absent)) => "the one that answers has no such session".to_owned(),
+            Ok(Ok(Standing::Unproven)) => {
+                "nothing shows that the one that answers has the session: ports change on the way to it, and it keeps no attributes"
+                    .to_owned()
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        tracing::warn!(error = failed, "a query could not be stopped on the server");
         false
     }
 
-    async fn try_kill(&self, statement: &str) -> Result<(), SessionError> {
+    async fn try_stop(&self, what: &str, thread: Thread) -> Result<Standing, SessionError> {
         let asking = Asking {
             client: Capabilities::PROTOCOL_41,
             offered: Capabilities::PROTOCOL_41,
@@ -98,24 +143,45 @@ impl Relogin {
             database: None,
             attributes: super::own_attributes(&self.grant),
         };
-        let (mut reached, _) = self.link(&asking, Account::OfTheSession).await?;
-        let stream = reached.verified.stream();
-        let query = [&[command::QUERY], statement.as_bytes()].concat();
-        let mut packets = Packets::default();
-        let failed = |text: String| SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, text);
-        packets.write(stream, &query).await.map_err(|error| failed(format!("KILL: {error}")))?;
-        let reply = packets.read(stream, packet::UPSTREAM_MAX).await.map_err(|error| failed(format!("KILL: {error}")))?;
-        let _ = Packets::default().write(stream, &[command::QUIT]).await;
-        // Until the server has closed, this is one more session of the account. What it answered counts also if it never does.
-        let _ = tokio::time::timeout(LEAVING, stream.read(&mut [0; 1])).await;
-        match wire::reply(&reply) {
-            Ok(wire::Reply::Ok(_)) => Ok(()),
-            // ER_NO_SUCH_THREAD: the session has ended meanwhile, and its query with it.
-            Ok(wire::Reply::Error(error)) if error.code == 1094 => Ok(()),
-            Ok(wire::Reply::Error(error)) => Err(failed(format!("KILL: {}", error.code))),
-            _ => Err(failed("KILL: no answer to it".to_owned())),
+        let mut standing = Standing::Absent;
+        for _ in 0..ATTEMPTS {
+            let (mut reached, _) = self.link(&asking, Account::OfTheSession).await?;
+            let stream = reached.verified.stream();
+            let credential = self.credential.load();
+            let owner = Owner { user: credential.username(), alone: self.alone, session: self.grant.session() };
+            standing = thread::standing(stream, thread, &owner).await.map_err(|error| failed(error.to_string()))?;
+            let said = if standing == Standing::Here { Some(kill(stream, what, thread.id).await?) } else { None };
+            let _ = Packets::default().write(stream, &[command::QUIT]).await;
+            // Until the server has closed, this is one more session of the account. What it answered counts also if it never does.
+            let _ = tokio::time::timeout(LEAVING, stream.read(&mut [0; 1])).await;
+            if let Some(reply) = said {
+                return killed(&reply).map(|()| standing);
+            }
         }
+        Ok(standing)
     }
+}
+
+/// Says it, and returns the answer.
+async fn kill(stream: &mut Stream, what: &str, id: u32) -> Result<Zeroizing<Vec<u8>>, SessionError> {
+    let query = [&[command::QUERY], format!("KILL {what} {id}").as_bytes()].concat();
+    let mut packets = Packets::default();
+    packets.write(stream, &query).await.map_err(|error| failed(format!("KILL: {error}")))?;
+    packets.read(stream, packet::UPSTREAM_MAX).await.map_err(|error| failed(format!("KILL: {error}")))
+}
+
+fn killed(reply: &[u8]) -> Result<(), SessionError> {
+    match wire::reply(reply) {
+        Ok(wire::Reply::Ok(_)) => Ok(()),
+        // ER_NO_SUCH_THREAD: the session was there a moment ago. It has ended meanwhile, and its query with it.
+        Ok(wire::Reply::Error(error)) if error.code == 1094 => Ok(()),
+        Ok(wire::Reply::Error(error)) => Err(failed(format!("KILL: {}", error.code))),
+        _ => Err(failed("KILL: no answer to it".to_owned())),
+    }
+}
+
+fn failed(text: String) -> SessionError {
+    SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Inject, text)
 }
 
 /// How a session's query is stopped upstream.
@@ -123,17 +189,24 @@ pub(super) struct QueryKill(pub(super) Arc<Relogin>);
 
 impl Interrupt for QueryKill {
     fn interrupt(&self) -> BoxFuture<'_, bool> {
-        async { self.0.kill(&format!("KILL QUERY {}", self.0.thread_id.load(Ordering::Relaxed))).await }.boxed()
+        async {
+            let thread = self.0.threads().now;
+            self.0.stop("QUERY", thread).await
+        }
+        .boxed()
     }
 
     // A statement that is killed may be one of several, and some take it for done: MySQL's SLEEP does.
     fn end(&self) -> BoxFuture<'_, ()> {
         async {
-            let leaving = self.0.leaving.swap(0, Ordering::Relaxed);
-            if leaving != 0 {
+            let (leaving, now) = {
+                let mut threads = self.0.threads();
+                (threads.leaving.take(), threads.now)
+            };
+            if let Some(leaving) = leaving {
                 self.0.end(leaving).await;
             }
-            self.0.end(self.0.thread_id.load(Ordering::Relaxed)).await;
+            self.0.end(now).await;
         }
         .boxed()
     }

@@ -7,6 +7,7 @@ mod bare_ok;
 mod change_user;
 mod greeting;
 mod reply;
+mod row;
 
 use aws_lc_rs::rand;
 
@@ -15,6 +16,7 @@ pub use bare_ok::bare_ok;
 pub use change_user::ChangeUser;
 pub use greeting::Greeting;
 pub use reply::{Reply, ServerError, auth_more, auth_switch, error, error_before_greeting, ok, reply};
+pub use row::columns;
 
 /// Why bytes are no packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
