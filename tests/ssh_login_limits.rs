@@ -10,10 +10,15 @@ fn limited(limits: &str) -> SshPlan {
     SshPlan { rest: format!("limits: {{ {limits} }}\n"), ..SshPlan::default() }
 }
 
-/// A client that says this and nothing more; what it hears up to the end.
-fn hears(scene: &SshScene<'_>, says: &[u8]) -> Vec<u8> {
+/// A client that says this and nothing more.
+fn says(scene: &SshScene<'_>, words: &[u8]) -> TcpStream {
     let mut stream = silent(scene);
-    stream.write_all(says).unwrap();
+    stream.write_all(words).unwrap();
+    stream
+}
+
+/// What it hears up to the end.
+fn hears(mut stream: TcpStream) -> Vec<u8> {
     let mut heard = Vec::new();
     // Who is cut off with something unread may hear a reset instead of the end.
     let _ = stream.read_to_end(&mut heard);
@@ -28,9 +33,10 @@ fn silent(scene: &SshScene<'_>) -> TcpStream {
 
 #[test]
 fn a_client_that_stops_in_the_middle_of_a_login_is_let_go() {
-    let scene = SshScene::with(sshd(), limited("handshake_timeout: 2s"));
-    for says in [&b""[..], b"SSH-2.0-", b"SSH-2.0-slow\r\n", b"SSH-2.0-slow\r\n\0\0\x01\0"] {
-        assert!(hears(&scene, says).starts_with(b"SSH-2.0-"), "{says:?}");
+    let scene = SshScene::with(sshd(), limited("handshake_timeout: 6s"));
+    let stopped = [&b""[..], b"SSH-2.0-", b"SSH-2.0-slow\r\n", b"SSH-2.0-slow\r\n\0\0\x01\0"].map(|words| (words, says(&scene, words)));
+    for (words, stream) in stopped {
+        assert!(hears(stream).starts_with(b"SSH-2.0-"), "{words:?}");
     }
     // Nobody types the password.
     let alice = Caller::new(&scene, "alice").types("not typed").with(&["-oPreferredAuthentications=password"]);
@@ -46,7 +52,7 @@ fn a_client_that_stops_in_the_middle_of_a_login_is_let_go() {
 
 #[test]
 fn a_link_inside_a_jump_has_as_long_as_any_and_the_jump_lives_on() {
-    let scene = SshScene::with(sshd(), limited("handshake_timeout: 2s"));
+    let scene = SshScene::with(sshd(), limited("handshake_timeout: 6s"));
     let forward = Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-Wweb-1:22"]).link();
     let running = SshRunning::start(&forward);
     running.until_printed("SSH-2.0-");
