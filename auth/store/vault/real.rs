@@ -49,14 +49,14 @@ fn with_us(program: &Path) -> Command {
 }
 
 /// A port of 127.0.0.1 that nobody listens on, and that nobody else in this run is given. It lies below those that the system hands out by
-/// itself (from 32768), so that it is still free when a server comes to it seconds later.
+/// itself (from 32768), so that it is still free when a server comes to it seconds later. So is the port above it: OpenBao takes that too.
 pub(in crate::store) fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     // Runs at the same time begin far from each other.
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(std::process::id().wrapping_mul(797)));
-    let mut all = (0..COUNT).map(|_| u16::try_from(FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT).unwrap());
-    all.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a free port")
+    let mut all = (0..COUNT).map(|_| u16::try_from(FIRST + NEXT.fetch_add(2, Ordering::Relaxed) % COUNT).unwrap());
+    all.find(|port| [*port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())).expect("a free port")
 }
 
 fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
