@@ -48,6 +48,9 @@ pub(super) struct Tokens {
     /// One login at a time.
     history: tokio::sync::Mutex<History>,
     renewers: Mutex<Renewers>,
+    /// A reload has opened another store in the place of this one, which lives on for the leases that live from its tokens: what is left of a
+    /// login is not its to take.
+    has_successor: AtomicBool,
 }
 
 /// What sees to it that there is a token.
@@ -117,7 +120,7 @@ impl Token {
 impl Tokens {
     fn new(way: Arc<Way>) -> Arc<Self> {
         let (way, current) = (ArcSwap::new(way), ArcSwapOption::empty());
-        Arc::new(Self { way, current, history: <_>::default(), renewers: <_>::default() })
+        Arc::new(Self { way, current, history: <_>::default(), renewers: <_>::default(), has_successor: <_>::default() })
     }
 
     /// The token; logs in if there is none.
@@ -135,6 +138,14 @@ impl Tokens {
         if way.login.ends_unused() && renewers.first.as_ref().is_none_or(AbortHandle::is_finished) {
             renewers.first = Some(renewers.all.spawn(renewal::begin(Arc::downgrade(self))));
         }
+    }
+
+    fn stand_back(&self) {
+        self.has_successor.store(true, Ordering::Relaxed);
+    }
+
+    fn stands_back(&self) -> bool {
+        self.has_successor.load(Ordering::Relaxed)
     }
 
     fn client(&self) -> Arc<Client> {
@@ -250,9 +261,9 @@ impl Tokens {
         }
     }
 
-    /// Whether another one has taken its place.
+    /// Whether another one has taken its place, or will.
     fn is_former(&self, token: &Token) -> bool {
-        self.current.load().as_ref().is_some_and(|current| current.generation > token.generation)
+        self.stands_back() || self.current.load().as_ref().is_some_and(|current| current.generation > token.generation)
     }
 
     async fn judge(&self, token: &Token, refused: &Refused) -> Result<Verdict, StoreError> {
@@ -302,7 +313,7 @@ impl Tokens {
     async fn replace(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
         let mut history = self.history.lock().await;
         let goes_on = || token.renewable && token.is_held();
-        if self.newer_than(token).is_some() {
+        if self.newer_than(token).is_some() || self.stands_back() {
             return Ok(goes_on());
         }
         Ok(self.log_in_now(&mut history).await?.generation == token.generation || goes_on())

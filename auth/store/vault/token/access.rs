@@ -4,7 +4,7 @@
 //! login needed could be had once.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use keyward_config::Node;
 
@@ -26,17 +26,19 @@ pub(super) struct Way {
 pub(in crate::store::vault) struct Access {
     way: Arc<Way>,
     tokens: Arc<Tokens>,
+    /// Those of the store that was open before, where they are others.
+    instead_of: Option<Weak<Tokens>>,
 }
 
 impl Access {
     #[cfg(test)]
     pub(in crate::store::vault) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
-        Self::of(Way { client, login, namespace: String::new() })
+        Self::of(Way { client, login, namespace: String::new() }, None)
     }
 
-    fn of(way: Way) -> Arc<Self> {
-        let way = Arc::new(way);
-        Arc::new(Self { tokens: Tokens::new(Arc::clone(&way)), way })
+    fn of(way: Way, former: Option<&Self>) -> Arc<Self> {
+        let (way, instead_of) = (Arc::new(way), former.map(|former| Arc::downgrade(&former.tokens)));
+        Arc::new(Self { tokens: Tokens::new(Arc::clone(&way)), way, instead_of })
     }
 
     /// That of a store which the file describes by `node`, with these settings. Where it is the one that was open before, it goes on with what
@@ -48,25 +50,28 @@ impl Access {
         former: Option<&Former<'_>>,
     ) -> Arc<Self> {
         let namespace = settings.login_namespace().to_owned();
-        let known = former.and_then(|former| Some((former, former.login.downcast_ref::<Self>()?)));
-        let Some((former, access)) = known.filter(|(_, access)| {
-            let there: Vec<&str> = access.way.client.origins().collect();
-            // The nodes of one cluster know the same tokens.
-            client.origins().any(|origin| there.contains(&origin)) && access.way.namespace == namespace
-        }) else {
-            return Self::of(Way { client, login, namespace });
+        let Some((former, access)) = former.and_then(|former| Some((former, former.login.downcast_ref::<Self>()?))) else {
+            return Self::of(Way { client, login, namespace }, None);
         };
+        let there: Vec<&str> = access.way.client.origins().collect();
+        // The nodes of one cluster know the same tokens.
+        if !client.origins().any(|origin| there.contains(&origin)) || access.way.namespace != namespace {
+            return Self::of(Way { client, login, namespace }, Some(access));
+        }
         login.go_on_from(&access.way.login);
         let shown: &[&str] = if matches!(login, Login::Cert(_)) { &["client_cert", "client_key"] } else { &[] };
         let mut keys = ["auth"].iter().chain(shown);
         if !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key)) {
-            return Self::of(Way { client, login, namespace });
+            return Self::of(Way { client, login, namespace }, Some(access));
         }
-        Arc::new(Self { way: Arc::new(Way { client, login, namespace }), tokens: Arc::clone(&access.tokens) })
+        Arc::new(Self { way: Arc::new(Way { client, login, namespace }), tokens: Arc::clone(&access.tokens), instead_of: None })
     }
 
     /// From now on this is the way. Logs in before anybody asks, where what proves us would end meanwhile.
     pub(in crate::store::vault) fn begin(&self) {
+        if let Some(former) = self.instead_of.as_ref().and_then(Weak::upgrade) {
+            former.stand_back();
+        }
         self.tokens.go_by(&self.way);
     }
 }

@@ -141,7 +141,7 @@ impl Watched {
 pub(super) async fn begin(tokens: Weak<Tokens>) {
     let mut wait = FIRST_RETRY;
     let mut file = None;
-    while let Some(known) = tokens.upgrade() {
+    while let Some(known) = tokens.upgrade().filter(|known| !known.stands_back()) {
         let way = known.way.load_full();
         // As it was before it is read.
         if file.is_none() {
@@ -158,7 +158,7 @@ pub(super) async fn begin(tokens: Weak<Tokens>) {
         let Some(file) = file.as_mut() else { return };
         tracing::info!(store = way.client.name, %error, "the login to the store waits for another file");
         drop(way);
-        let has_one = |tokens: Arc<Tokens>| tokens.current.load().is_some();
+        let has_one = |tokens: Arc<Tokens>| tokens.current.load().is_some() || tokens.stands_back();
         if wake(None, Some(file), || tokens.upgrade().is_none_or(has_one)).await == Woke::Former {
             return;
         }

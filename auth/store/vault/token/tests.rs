@@ -281,3 +281,21 @@ async fn a_worker_that_was_refused_is_so_for_the_runners_of_the_next_file_too() 
     }
     assert_eq!(server.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_store_in_whose_place_another_one_is_keeps_its_token_for_its_leases_and_takes_no_login_from_that_one() {
+    let auth = |secret_id: &str| format!("auth: {{ method: approle, role_id: r, secret_id: {secret_id} }}");
+    let server = Server::answering(&[login("s.1", 3600)]).await;
+    let first = reloaded(&server, &auth("s"), &auth("s"), &tokens(&[]).await.1);
+    let token = first.get().await.unwrap();
+    let lease = token.end();
+    let second = reloaded(&server, &auth("s"), &auth("t"), &first);
+    assert!(!first.is_former(&token), "nobody knows yet whether that file is taken over");
+    second.begin();
+    assert!(first.is_former(&token) && first.replace(&token).await.unwrap());
+    assert_eq!(server.requests().len(), 1);
+    assert!(first.prolong(&token).await.unwrap());
+    assert!(server.requests()[1].contains("renew-self"));
+    drop(lease);
+    assert!(!first.replace(&token).await.unwrap());
+}
