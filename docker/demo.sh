@@ -11,6 +11,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tests/install.sh
 
+# What the caller's environment says of his own servers is not for these; and a locale of his that this machine lacks is none for initdb.
+unset "${!VAULT_@}" "${!BAO_@}" "${!HASHICORP_VAULT_@}" "${!PG@}" "${!MYSQL_@}" SSH_AUTH_SOCK
+export LC_ALL=C
+
 once=no profile=release
 for option in "$@"; do
   case $option in
@@ -58,7 +62,7 @@ start_postgres() {
     chown postgres "$dir/postgres" "$dir/postgres.password"
   fi
   "${own_user[@]}" "$postgres/initdb" --pgdata "$dir/postgres" --username postgres --pwfile "$dir/postgres.password" \
-    --auth scram-sha-256 --no-sync > "$dir/initdb.log"
+    --auth scram-sha-256 --encoding UTF8 --no-sync > "$dir/initdb.log"
   background postgres "${own_user[@]}" "$postgres/postgres" -D "$dir/postgres" -p "$pg_port" \
     -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off
   until_true 30 "PostgreSQL answers" "$postgres/pg_isready" -q -h 127.0.0.1 -p "$pg_port"
@@ -247,6 +251,7 @@ configure_keyward() {
   cat > "$dir/keyward.yaml" << YAML
 state: $dir/state
 log: { format: json }
+limits: { drain_timeout: 1s }                    # Ctrl-C here does not wait for a psql there
 listeners:
   - { protocol: postgres, address: "127.0.0.1:0" }
   - { protocol: mysql, address: "127.0.0.1:0" }
@@ -484,7 +489,8 @@ print(v)' "$@"; }
 # Last started, first ended; each gets ten seconds, then no more.
 clean_up() {
   local status=$? i pid tries
-  trap - EXIT INT TERM
+  trap - EXIT
+  trap '' INT TERM # a second Ctrl-C must not leave the servers and their secrets behind
   set +e
   allow_services
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
