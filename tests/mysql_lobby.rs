@@ -127,6 +127,28 @@ fn all_that_a_user_may_reach_is_named_and_no_more() {
 }
 
 #[test]
+fn of_more_names_than_an_error_has_room_for_whole_ones_are_told_and_that_there_are_more() {
+    let scene = MysqlScene::with(mariadb(), "", |config| {
+        let body = "address: '127.0.0.1:1', username: { literal: app }, password: { literal: throw_away }";
+        let names = (10..40).map(|number| format!("prod-orders-{number}"));
+        names.fold(config, |config, name| config.mysql_connection(&name, body)).allow("alice", "prod-orders-*")
+    });
+    let mut raw = scene.raw();
+    raw.log_in("alice", None, &scene.alice).unwrap();
+    let said = [raw.query("SELECT 1").unwrap_err().message]
+        .into_iter()
+        .chain(MysqlClient::all().into_iter().map(|client| masked(client.run(&scene.lobby(), "SELECT 1").refused())));
+    for said in said {
+        let listed = said.split_once("; you may reach: ").and_then(|(_, names)| names.strip_suffix(", ... (session ID)"));
+        let listed: Vec<&str> = listed.unwrap_or_else(|| panic!("{said}")).split(", ").collect();
+        assert!(listed.len() > 20, "{said}");
+        let all = std::iter::once("orders".to_owned()).chain((10..40).map(|number| format!("prod-orders-{number}")));
+        assert!(all.take(listed.len()).eq(listed), "{said}");
+    }
+    pings(&mut raw);
+}
+
+#[test]
 fn a_session_can_be_killed_from_the_lobby_by_its_user_and_by_nobody_else() {
     for server in servers() {
         let stage = MysqlLeased::new(server);

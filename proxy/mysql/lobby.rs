@@ -82,5 +82,5 @@ async fn say(client: &mut Stream, packets: &mut Packets, answer: &[u8]) -> Resul
 fn which(link: &Link, identity: &Identity) -> Vec<u8> {
     let names: Vec<String> = link.proxy.gate.reachable(identity, NAME).into_iter().map(|reachable| reachable.to_string()).collect();
     let text = "the login names no connection: name one as the database, or log in as user+connection";
-    wire::error(1046, "3D000", &told::sentence(&told::reachable(text, &names, refuse::NAMES), link.id))
+    refuse::choose(1046, "3D000", text, &names, link.id)
 }

@@ -8,10 +8,10 @@ use super::wire;
 use crate::error::SessionError;
 use crate::refusal::{Reason, Refusal, UpstreamRefusal};
 use crate::stream::Stream;
-use crate::told::{PATIENCE, reachable, sentence};
+use crate::told::{PATIENCE, reachable_within, sentence};
 
 /// Names that a user is told at the most.
-pub(super) const NAMES: usize = 50;
+const NAMES: usize = 50;
 
 /// Tells the client why, and closes. Before our greeting the client knows of no SQLSTATE yet.
 pub(super) async fn tell(client: &mut Stream, mut packets: Packets, id: SessionId, error: &SessionError) {
@@ -38,7 +38,12 @@ pub(super) fn farewell(sequence: u8, reason: Reason, id: SessionId) -> Vec<u8> {
 /// A refusal as an error packet; `choices` are names that an authenticated user may be told.
 pub(super) fn message(refusal: Refusal, id: SessionId, choices: &[String]) -> Vec<u8> {
     let (code, state, text) = words(refusal);
-    wire::error(code, state, &sentence(&reachable(text, choices, NAMES), id))
+    choose(code, state, text, choices, id)
+}
+
+/// An error packet with what an authenticated user may reach, as many whole names as it has room for.
+pub(super) fn choose(code: u16, state: &str, text: &str, choices: &[String], id: SessionId) -> Vec<u8> {
+    wire::error(code, state, &reachable_within(wire::ERROR_TEXT, text, choices, NAMES, id))
 }
 
 /// MySQL's error number, its SQLSTATE, and words ("MySQL Error Reference"). MariaDB has the same numbers below 1900; 3159 and 3955 are
@@ -99,5 +104,17 @@ mod tests {
         let named = message(Refusal::NotPermitted, id, &["orders".to_owned(), "payroll".to_owned()]);
         let wanted = "keyward: no such connection, or it is not open to you; you may reach: orders, payroll (session 0123456789abcdef)";
         assert_eq!(String::from_utf8_lossy(&named[9..]), wanted);
+    }
+
+    #[test]
+    fn a_long_list_of_names_cuts_no_name_and_not_the_id() {
+        let id: SessionId = "0123456789abcdef".parse().unwrap();
+        let names: Vec<String> = (0..60).map(|number| format!("prod-orders-{number:02}")).collect();
+        let packet = message(Refusal::NotPermitted, id, &names);
+        let text = std::str::from_utf8(&packet[9..]).unwrap();
+        let (listed, end) = text.split_once("you may reach: ").unwrap().1.split_once(", ... ").unwrap();
+        assert_eq!((end, text.len() <= wire::ERROR_TEXT), ("(session 0123456789abcdef)", true), "{text}");
+        assert!(listed.split(", ").eq(&names[..listed.split(", ").count()]), "{text}");
+        assert!(text.len() + ", prod-orders-00".len() > wire::ERROR_TEXT, "no room is wasted");
     }
 }

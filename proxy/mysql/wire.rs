@@ -15,7 +15,7 @@ pub use answer::{Answer, ClientFirst, client_first, ssl_request};
 pub use bare_ok::bare_ok;
 pub use change_user::ChangeUser;
 pub use greeting::Greeting;
-pub use reply::{Reply, ServerError, auth_more, auth_switch, error, error_before_greeting, ok, reply};
+pub use reply::{ERROR_TEXT, Reply, ServerError, auth_more, auth_switch, error, error_before_greeting, ok, reply};
 pub use row::columns;
 
 /// Why bytes are no packet.

@@ -7,8 +7,8 @@ const MORE: u8 = 0x01;
 const NEXT_FACTOR: u8 = 0x02;
 const SWITCH: u8 = 0xfe;
 const ERROR: u8 = 0xff;
-/// The longest text of an error, as MySQL's own `MYSQL_ERRMSG_SIZE`.
-const TEXT: usize = 512;
+/// The longest text of an error in bytes, as MySQL's own `MYSQL_ERRMSG_SIZE`.
+pub const ERROR_TEXT: usize = 512;
 /// SQLSTATE of an error that has none.
 const GENERAL: [u8; 5] = *b"HY000";
 
@@ -110,7 +110,7 @@ pub fn error_before_greeting(code: u16, message: &str) -> Vec<u8> {
 }
 
 fn cut(message: &str) -> &[u8] {
-    message.get(..message.floor_char_boundary(TEXT)).unwrap_or_default().as_bytes()
+    message.get(..message.floor_char_boundary(ERROR_TEXT)).unwrap_or_default().as_bytes()
 }
 
 /// A plain OK: nothing changed, autocommit.
