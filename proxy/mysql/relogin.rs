@@ -116,13 +116,15 @@ impl Relogin {
 
     /// Whether it is done. What was not done is in the log.
     async fn stop(&self, what: &str, thread: Thread) -> bool {
+        const NOT_DONE: &str = "a query could not be stopped on the server";
         let failed = match tokio::time::timeout(PATIENCE, self.try_stop(what, thread)).await {
             Ok(Ok(Standing::Here)) => return true,
-            Ok(Ok(Standing::Absent)) if what == "CONNECTION" => {
-                tracing::info!("the server that answers has no such session: it has ended, or is on another server behind this address");
+            // Often it has just ended by itself: no fault of anybody's.
+            Ok(Ok(Standing::Absent)) => {
+                let error = "the one that answers has no such session: it has ended, or another server has it behind this address";
+                tracing::info!(error, "{NOT_DONE}");
                 return false;
             }
-            Ok(Ok(Standing::Absent)) => "the one that answers has no such session".to_owned(),
             Ok(Ok(Standing::Unproven)) => {
                 "nothing shows that the one that answers has the session: ports change on the way to it, and it keeps no attributes"
                     .to_owned()
@@ -130,7 +132,7 @@ impl Relogin {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
         };
-        tracing::warn!(error = failed, "a query could not be stopped on the server");
+        tracing::warn!(error = failed, "{NOT_DONE}");
         false
     }
 
