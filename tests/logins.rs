@@ -70,6 +70,21 @@ fn a_wrapped_secret_id_in_a_file_is_opened_at_the_start_and_lets_sessions_in() {
 }
 
 #[test]
+fn a_reload_that_leaves_the_login_as_it_is_needs_no_new_wrapping_token() {
+    let (secret, alice) = (Secret::new(), canary());
+    let file = scratch("wrapped").join("wrapped.json");
+    write(&file, &bao().wrapped_secret_id(&secret.role));
+    let (auth, connections) = (by_file(&secret.role, &file), [("orders", secret.connection())]);
+    let keyward = Keyward::start(&config(&auth, &connections, &alice));
+    let logs_in = || assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), secret.app.name);
+    logs_in();
+    keyward.rewrite(&config(&format!("{auth}, cache_ttl: 7s"), &connections, &alice));
+    assert!(keyward.cli(&["reload"]).ok().contains("changed store corp"));
+    logs_in();
+    assert!(!keyward.http("/metrics").body.contains("keyward_store_security_events_total{"));
+}
+
+#[test]
 fn a_check_leaves_a_wrapped_secret_id_to_the_process_that_serves() {
     let (secret, alice) = (Secret::new(), canary());
     let file = scratch("wrapped").join("wrapped.json");
