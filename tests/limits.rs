@@ -24,7 +24,7 @@ fn full(scene: &Scene, user: &str, password: &str) -> Told {
 #[test]
 fn a_client_that_stops_in_the_middle_of_a_step_is_let_go() {
     let listener = "protocol: postgres, address: \"127.0.0.1:0\", proxy_protocol: [127.0.0.2]";
-    let scene = Scene::with(postgres15(), "", |config| config.only_listener(listener).line("limits: { handshake_timeout: 2s }"));
+    let scene = Scene::with(postgres15(), "", |config| config.only_listener(listener).line("limits: { handshake_timeout: 6s }"));
     let half = startup(0, &ALICE);
     let asked = |bytes: &[u8]| {
         let mut raw = scene.raw();

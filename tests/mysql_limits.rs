@@ -269,7 +269,7 @@ fn a_session_ends_with_words_before_its_lease_does() {
 
 #[test]
 fn a_client_that_stops_in_the_middle_of_a_step_is_let_go() {
-    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 2s }"));
+    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 6s }"));
     let whole = mysql_packet(1, &orders().encode());
     let greeted = |bytes: &[u8]| {
         let mut raw = scene.raw();

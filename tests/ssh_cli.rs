@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::bed::{Config, SshKey, SshPlan, SshScene, Sshd, eventually, run, scratch, sshd};
+use crate::bed::{Config, SshKey, SshPlan, SshScene, Sshd, eventually, free_port, run, scratch, sshd};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -100,7 +100,7 @@ fn trust_says_why_there_is_nothing_to_print() {
     std::thread::spawn(move || web.incoming().flatten().for_each(|mut client| drop(client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))));
     let said = run(keyward(&["trust", &address]), "", LONG);
     assert!(said.code == Some(1) && said.refused().starts_with(&format!("keyward: {address}: ")), "{said:?}");
-    let closed = { TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string() };
+    let closed = format!("127.0.0.1:{}", free_port());
     let said = run(keyward(&["trust", &closed]), "", LONG);
     assert!(said.code == Some(1) && said.refused().contains("Connection refused"), "{said:?}");
     let said = run(keyward(&["trust", "no host at all"]), "", LONG);

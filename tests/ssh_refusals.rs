@@ -3,10 +3,9 @@
 //! Not here, since nothing that SSH leads to brings them about: `TlsRequired`, `NoSuchDatabase`, `TooManyConnections`, `StartingUp`, and the end
 //! of a lease, which no credential of an SSH server has.
 
-use std::net::TcpListener;
 use std::process::Command;
 
-use crate::bed::{Caller, Dialogue, SshKey, SshPlan, SshScene, SshWay, canary, installed, sshd, without_session};
+use crate::bed::{Caller, Dialogue, SshKey, SshPlan, SshScene, SshWay, canary, free_port, installed, sshd, without_session};
 
 /// RFC 4253 section 11.1.
 const NOT_ALLOWED: u32 = 1;
@@ -128,7 +127,7 @@ fn a_connection_that_is_not_there_and_a_forbidden_one_are_the_same_bytes() {
 
 #[test]
 fn what_the_protocol_forbids_is_told_in_its_own_words() {
-    let scene = SshScene::with(sshd(), SshPlan { rest: "limits: { handshake_timeout: 3s }\n".to_owned(), ..SshPlan::default() });
+    let scene = SshScene::with(sshd(), SshPlan { rest: "limits: { handshake_timeout: 6s }\n".to_owned(), ..SshPlan::default() });
     golden(&heard(says(&scene, &["another", "all"])), PROTOCOL_ERROR, "protocol violation");
     golden(&heard(says(&scene, &["silent", "all"])), BY_APPLICATION, "the login took too long");
     // The transport's own words, which know of no session.
@@ -165,11 +164,11 @@ fn a_store_that_gives_nothing_is_told_without_its_words() {
 
 #[test]
 fn what_is_wrong_with_an_upstream_is_told_without_its_address_and_without_its_words() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = format!("127.0.0.1:{}", free_port());
     let (known, other) = (sshd().host_key(), SshKey::new().public());
     let body = |address: &str, key: &str| format!("address: \"{address}\", host_keys: [\"{key}\"]");
     let connections = [
-        ("web-closed", body(&closed.to_string(), &known)),
+        ("web-closed", body(&closed, &known)),
         ("web-other", body(&sshd().address(), &other)),
         ("web-wrong", body(&sshd().address(), &known)),
     ];
@@ -208,8 +207,8 @@ fn the_end_of_a_session_is_told() {
         told_in_session(&scene, "as:alice+web-2+deploy", withdraw, "the permission for this session was withdrawn");
     }
     told_in_session(&scene, DEPLOY, |_| scene.keyward.sigterm(), "keyward is shutting down; connect again");
-    told_in_session(&SshScene::with(sshd(), limits("idle_timeout: 1s")), DEPLOY, |_| {}, "the session was idle for too long");
-    told_in_session(&SshScene::with(sshd(), limits("max_lifetime: 1s")), DEPLOY, |_| {}, "the session reached its longest lifetime");
+    told_in_session(&SshScene::with(sshd(), limits("idle_timeout: 4s")), DEPLOY, |_| {}, "the session was idle for too long");
+    told_in_session(&SshScene::with(sshd(), limits("max_lifetime: 4s")), DEPLOY, |_| {}, "the session reached its longest lifetime");
 }
 
 #[test]
