@@ -154,7 +154,8 @@ pub trait Observer: Send + Sync {
     fn security(&self, store: &str, event: &'static str);
     /// A store was opened; whether nothing verifies its server.
     fn store_opened(&self, _store: &str, _unverified: bool) {}
-    /// A store counts as away (`true`): it did not answer several times in a row; or it is back.
+    /// A store counts as away (`true`): it did not answer several times in a row; or it is back, or was let go while it was away. After a
+    /// reload two of one name may be there for a while, and each says it of itself.
     fn store_away(&self, _store: &str, _away: bool) {}
 }
 
