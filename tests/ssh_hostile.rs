@@ -93,6 +93,22 @@ fn a_jump_opens_nothing_new_once_the_listener_does_not_trust_the_authority_that_
 }
 
 #[test]
+fn a_jump_opens_nothing_new_once_the_listener_takes_the_way_of_its_login_no_more() {
+    let scene = SshScene::new(sshd());
+    let inner = "inner:web-1:deploy";
+    let jump = says(&scene, &["key", inner, "wait", inner, "wait", inner]);
+    assert_eq!(lines(&jump), ["in", "in", "said in", "waiting"]);
+    scene.rewrite(|plan| plan.listener = "login: [password, keyboard-interactive]".to_owned());
+    scene.keyward.cli(&["reload"]).ok();
+    jump.go_on();
+    assert_eq!(lines(&jump), ["out", "waiting"]);
+    scene.rewrite(|_| {});
+    scene.keyward.cli(&["reload"]).ok();
+    jump.go_on();
+    assert_eq!(jump.rest(), "in\nsaid in", "it is taken again");
+}
+
+#[test]
 fn where_revoked_keys_cannot_be_read_a_client_that_tries_its_key_first_may_give_its_password() {
     let file = scratch("revoked").join("revoked");
     fs::write(&file, "").unwrap();

@@ -195,10 +195,13 @@ impl Proof<'_> {
         Verdict::Refused
     }
 
-    /// May the link inside a jump do without a proof? What proved the user outside has to count still: a certificate comes to its end and a
-    /// key is revoked while links live.
+    /// May the link inside a jump do without a proof? What proved the user outside has to count still: a certificate comes to its end, a key
+    /// is revoked, and a listener takes a way to log in no more, while links live.
     async fn may_pass(&mut self, user: &str) -> bool {
         let Some(visitor) = self.visitor.filter(|visitor| visitor.may_pass()) else { return false };
+        if !LoginMethod::of(visitor.who.identity.proof()).is_some_and(|method| self.settings.login.contains(&method)) {
+            return false;
+        }
         let Some(shown) = &visitor.who.shown else { return true };
         let (gate, source) = (Arc::clone(&self.link.proxy.gate), self.link.source);
         self.trust().await.is_some_and(|trust| gate.would_accept(user, shown, source, trust).is_some())

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use keyward_auth::{Grant, KeyTrust};
+use keyward_auth::{Grant, KeyTrust, Proof};
 use keyward_config::{Bytes, Config, Connection, FilePath, Listener, Problems, read_file};
 use keyward_ssh_transport::Limits;
 use keyward_ssh_transport::key::PublicKey;
@@ -60,6 +60,16 @@ pub(super) enum LoginMethod {
 
 impl LoginMethod {
     const ALL: [Self; 3] = [Self::PublicKey, Self::Password, Self::KeyboardInteractive];
+
+    /// The one by which this was proven; `None`: by none of SSH's.
+    pub(super) fn of(proof: Proof) -> Option<Self> {
+        match proof {
+            Proof::PublicKey | Proof::Certificate => Some(Self::PublicKey),
+            Proof::Cleartext => Some(Self::Password),
+            Proof::KeyboardInteractive => Some(Self::KeyboardInteractive),
+            Proof::ScramSha256 | Proof::ScramSha256Plus | Proof::Operator => None,
+        }
+    }
 }
 
 /// A connection to an SSH server, or to a group of them.
