@@ -94,15 +94,17 @@ fn a_channel_that_does_not_move_stops_no_other_and_goes_on_where_it_was() {
 }
 
 #[test]
-fn one_download_through_a_jump_leaves_the_others_on_it_their_part_of_a_slow_line() {
+fn a_download_through_a_jump_leaves_the_others_on_it_their_part_of_a_slow_line() {
     let scene = SshScene::new(sshd());
-    let line = format!("ProxyCommand=python3 {}/tests/bed/ssh_slow_line.py {} 4000000", env!("CARGO_MANIFEST_DIR"), scene.port());
-    let (jump, inside) = scene.shared_jump(&["-o", &line]);
+    let (jump, inside) = scene.shared_jump(&["-o", &scene.slow_line(1_000_000)]);
     let download = scene.start(SshWay::Jump, &["-o", &inside], "cat /dev/zero");
-    let much = |so_far: u64| within(LONG, "the line is full", || (scene.relayed() > so_far + 8_000_000).then_some(()));
-    much(0);
+    let is_full = || {
+        let before = scene.relayed();
+        within(LONG, "the line is full", || (scene.relayed() > before + 3_000_000).then_some(()));
+    };
+    is_full();
     let (shell, _) = scene.begin(SshWay::Jump, &["-o", &inside], "cat");
-    much(scene.relayed());
+    is_full();
     shell.say("still here");
     shell.until_printed("still here");
     assert!(!jump.is_over() && !download.is_over(), "{jump:?} {download:?}");

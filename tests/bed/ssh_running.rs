@@ -212,6 +212,12 @@ impl SshScene<'_> {
         (jump, format!("ProxyCommand={program} -F {} -S {} -W [%h]:%p jump", config.display(), control.display()))
     }
 
+    /// The option by which a client comes over a line that carries so much down, and on which little is under way.
+    pub fn slow_line(&self, bytes_a_second: u32) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/ssh_slow_line.py");
+        format!("ProxyCommand=python3 {script} {} {bytes_a_second}", self.port())
+    }
+
     /// The ids of the live sessions.
     pub fn sessions(&self) -> Vec<String> {
         let listed = self.keyward.cli(&["sessions", "--format", "json"]);

@@ -1,4 +1,4 @@
-"""A line that is slow towards its client and keeps little on the way, for ssh's ProxyCommand: `ssh_slow_line.py PORT BYTES_A_SECOND`."""
+"""A line as far clients have it, slow and in small packets, for ssh's ProxyCommand: `ssh_slow_line.py PORT BYTES_A_SECOND`."""
 
 import os
 import socket
@@ -17,8 +17,9 @@ def up():
 
 
 line = socket.socket()
-# Before it connects: what the kernel would keep else is seconds of the line.
+# Before it connects: what the kernel keeps of a connection within one machine is megabytes else.
 line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * PIECE)
+line.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
 line.connect(("127.0.0.1", PORT))
 threading.Thread(target=up, daemon=True).start()
 due = time.monotonic()
