@@ -17,8 +17,8 @@ def up():
 
 
 line = socket.socket()
-# Before it connects: what the kernel keeps of a connection within one machine is megabytes else.
-line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * PIECE)
+# Before it connects: what the kernel keeps of a connection within one machine is megabytes else, on both sides.
+line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 line.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
 line.connect(("127.0.0.1", PORT))
 threading.Thread(target=up, daemon=True).start()
