@@ -128,3 +128,17 @@ async fn what_a_server_warns_of_is_said_once_whatever_the_numbers_in_it() {
     let news = (0..2000).filter(|number| vault.client.is_news(&format!("text {number}"))).count();
     assert_eq!(news, 498);
 }
+
+#[tokio::test]
+async fn a_reference_without_data_is_read_with_it_and_said_once() {
+    let mount = ok(json!({"data": {"path": "kv/", "type": "kv", "options": {"version": "2"}}}));
+    let secret = ok(json!({"data": {"data": {"k": "v"}, "metadata": {"version": 1}}}));
+    let (server, vault) = by_approle(&[login("s.1"), mount, secret]).await;
+    for (path, said) in [("kv/data/whole", false), ("kv/short", true)] {
+        let path = path.parse::<crate::store::Reference>().unwrap().path;
+        vault.read(SessionId::random(), &path, false).await.unwrap();
+        let read = asked(&server).pop().unwrap();
+        assert!(read.starts_with("kv/data/"), "{read}");
+        assert_ne!(vault.client.is_news(&read), said, "{read}");
+    }
+}
