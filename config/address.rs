@@ -64,6 +64,17 @@ impl FromStr for UpstreamAddress {
     }
 }
 
+impl ListenAddress {
+    /// The port that it names; `None` of a unix socket, and where any will do.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()).filter(|port| *port != 0),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = &'static str;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, Observer};
@@ -22,6 +22,9 @@ use crate::upstream::Endpoint;
 /// With `reload: on_change`, the file is looked at this often, and taken once it has been still for twice as long. Looking works where
 /// notifications do not: network file systems, and the folders that Kubernetes swaps as a whole.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// A file that was refused is tried again after so long, as it is: what it names may have come since, such as a certificate's file.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The rows of both lists, as the file's reader wants them.
 #[must_use]
@@ -74,6 +77,13 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     (loaded, gate)
 }
 
+/// A file's name, the same from wherever it is named.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    let whole = path.canonicalize().or_else(|_| std::path::absolute(path));
+    whole.as_deref().unwrap_or(path).display().to_string()
+}
+
 /// What the file says of each listener, by its address.
 fn listeners(config: &Config) -> BTreeMap<String, Node> {
     config.listeners.iter().map(|listener| (listener.address.value.to_string(), listener.node.clone())).collect()
@@ -115,16 +125,29 @@ impl Reloader {
         Self { path: current.file.clone(), proxy, server, ca, current: Mutex::new(current), stamp }
     }
 
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes the file as it is now. Live sessions keep the connection of their grant, and end only if they are no longer allowed. One log
     /// line says what came of it.
     ///
     /// # Errors
     /// The problems of the file, one a line, or why a listener cannot be opened; everything stays as it was.
     pub fn reload(&self) -> Result<String, String> {
+        self.reload_again(None)
+    }
+
+    /// The same; a refusal for these reasons is known, and not told again.
+    fn reload_again(&self, known: Option<&str>) -> Result<String, String> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = self.take(&mut current);
+        self.proxy.metrics.reloaded(outcome.is_ok());
         match &outcome {
             Ok(text) => tracing::info!(changes = text, "reloaded"),
+            Err(text) if Some(text.as_str()) == known => {}
             Err(text) => tracing::error!(problems = text, "reload refused; the old configuration stays in force"),
         }
         outcome
@@ -175,20 +198,24 @@ impl Reloader {
         let look = || std::iter::once(Stamp::of(&self.path)).chain(named()).collect::<Vec<_>>();
         let mut taken: Vec<_> = std::iter::once(self.stamp).chain(named()).collect();
         let mut last = taken.clone();
+        let mut refused: Option<(Instant, String)> = None;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = look();
             let still = now == last;
             last.clone_from(&now);
-            if !still || now.contains(&None) || now == taken {
+            let again = refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= AGAIN);
+            if !still || now.contains(&None) || now == taken && !again {
                 continue;
             }
             tokio::time::sleep(LOOK).await;
             if look() == now {
+                let known = refused.take().filter(|_| now == taken).map(|(_, why)| why);
                 taken = now;
                 let this = Arc::clone(&self);
-                // Reading files blocks. Refusals are logged by `reload`; the next change is taken again.
-                let _ = tokio::task::spawn_blocking(move || this.reload()).await;
+                // Reading files blocks.
+                let outcome = tokio::task::spawn_blocking(move || this.reload_again(known.as_deref())).await;
+                refused = outcome.ok().and_then(Result::err).map(|why| (Instant::now(), why));
             }
         }
     }

@@ -1,21 +1,21 @@
 //! The server: listeners, the budget of handshakes, a task for each link, the one place that logs how a link ended, and the drain.
 
+mod listeners;
+
 use std::any::Any;
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ipnet::IpNet;
 use keyward_auth::tls::SystemRoots;
 use keyward_auth::{Gate, Source};
-use keyward_config::{Config, Limits, ListenAddress, Listener, Settings};
+use keyward_config::{Limits, Settings};
 use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,23 +23,19 @@ use tracing::Instrument;
 
 use crate::audit::{Audit, Denied};
 use crate::budget::Handshakes;
-use crate::ca::LocalCa;
 use crate::error::{Party, SessionError, Stage};
-use crate::link::{Claimed, Doorway, Link};
-use crate::listen::Socket;
+use crate::link::{Claimed, Link};
 use crate::metrics::Metrics;
-use crate::protocol::{self, Kind, Served};
+use crate::protocol::{self, Served};
 use crate::proxy_protocol;
 use crate::refusal::{Reason, Refusal};
 use crate::registry::Registry;
 use crate::relay::Pool;
 use crate::stream::Stream;
-use crate::tls::ServerIdentity;
-use crate::upstream::Security;
 use crate::woken::Woken;
 
-/// After an accept error (no file descriptors left, say) the listener rests.
-const REST: Duration = Duration::from_millis(100);
+pub(crate) use listeners::Door;
+pub use listeners::{Prepared, Server};
 
 /// Sessions that were told to end have this long: to finish a message, to tell the client, and to stop what runs upstream.
 const LAST_WORDS: Duration = Duration::from_secs(16);
@@ -147,122 +143,6 @@ impl Proxy {
         }
         self.audit.finish().await;
     }
-}
-
-/// The listeners of the process.
-pub struct Server {
-    proxy: Arc<Proxy>,
-    open: Mutex<HashMap<ListenAddress, Open>>,
-}
-
-struct Open {
-    door: Arc<ArcSwap<Door>>,
-    stop: CancellationToken,
-}
-
-/// What may change of a listener while its socket stays.
-pub(crate) struct Door {
-    kind: &'static Kind,
-    way: Arc<Doorway>,
-    /// Sources that must send a PROXY protocol header, and the only ones that may.
-    balancers: Vec<IpNet>,
-}
-
-/// Listeners that are ready to be served: their address, what they lead to, and the socket of a new one.
-pub struct Prepared(Vec<(ListenAddress, Door, Option<Socket>)>);
-
-impl Server {
-    /// A server without listeners.
-    #[must_use]
-    pub fn new(proxy: Arc<Proxy>) -> Self {
-        Self { proxy, open: Mutex::default() }
-    }
-
-    /// Makes the listeners of the file ready: new ones are bound, nothing is closed yet. Dropping the result leaves all as it is.
-    ///
-    /// # Errors
-    /// A text for the operator.
-    pub fn prepare(&self, config: &Config, ca: &LocalCa) -> Result<Prepared, String> {
-        let open = self.lock();
-        let mut prepared = Prepared(Vec::new());
-        for listener in &config.listeners {
-            let address = &listener.address.value;
-            let failed = |text: String| format!("listener {address}: {text}");
-            let door = Door::open(&self.proxy, listener, ca).map_err(failed)?;
-            // The socket of an address that stays is kept, with what waits in it.
-            let socket =
-                if open.contains_key(address) { None } else { Some(Socket::bind(address).map_err(|error| failed(error.to_string()))?) };
-            prepared.0.push((address.clone(), door, socket));
-        }
-        Ok(prepared)
-    }
-
-    /// Serves what was made ready, and closes what is no longer there. Does not fail.
-    pub fn commit(&self, prepared: Prepared) {
-        let mut open = self.lock();
-        open.retain(|address, listener| {
-            let stays = prepared.0.iter().any(|(kept, _, _)| kept == address);
-            if !stays {
-                listener.stop.cancel();
-            }
-            stays
-        });
-        for (address, door, socket) in prepared.0 {
-            let Some(socket) = socket else {
-                if let Some(listener) = open.get(&address) {
-                    listener.door.store(Arc::new(door));
-                }
-                continue;
-            };
-            tracing::info!(protocol = door.way.protocol, address = socket.shown(), "listening");
-            let door = Arc::new(ArcSwap::from_pointee(door));
-            let stop = self.proxy.draining.child_token();
-            tokio::spawn(accept(Arc::clone(&self.proxy), socket, Arc::clone(&door), stop.clone()));
-            open.insert(address, Open { door, stop });
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ListenAddress, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Door {
-    fn open(proxy: &Proxy, listener: &Listener, ca: &LocalCa) -> Result<Self, String> {
-        let kind = protocol::kind(listener.protocol).ok_or("no such protocol")?;
-        (kind.ready)(proxy, ca.state())?;
-        let identity = match &listener.address.value {
-            ListenAddress::Unix(_) => None,
-            _ if kind.preface.security == Security::HostKeys => None,
-            address => Some(ServerIdentity::open(listener.tls.as_ref().map(|tls| &tls.value), address, ca, kind.preface.alpn)?),
-        };
-        let way = Arc::new(Doorway {
-            protocol: kind.settings.name,
-            connection: listener.connection.as_ref().map(|name| name.value.clone()),
-            identity,
-            settings: Arc::clone(&listener.settings),
-        });
-        Ok(Self { kind, way, balancers: listener.proxy_protocol.clone() })
-    }
-}
-
-async fn accept(proxy: Arc<Proxy>, socket: Socket, door: Arc<ArcSwap<Door>>, stop: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = socket.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => drop(proxy.links.spawn(link(Arc::clone(&proxy), Arc::clone(&door), stream, peer))),
-            // The connection itself failed: the next one may be fine.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {}
-            Err(error) => {
-                tracing::warn!(%error, "accept");
-                tokio::time::sleep(REST).await;
-            }
-        }
-    }
-    socket.remove();
 }
 
 /// One link from its first byte to its last.
