@@ -40,9 +40,8 @@ impl Peer {
         Self::start(&command, &[], port)
     }
 
-    /// PgBouncer in session mode before one server, logging in there as `login`. Clients may use TLS, and log in by SCRAM. It gives its
-    /// connections up after a second, so that each lap begins with new ones, as it does for all others: a server's process that has
-    /// answered before answers faster.
+    /// PgBouncer in session mode before one server, logging in there as `login`. Clients may use TLS, and log in by SCRAM. It keeps its
+    /// connections, as it does in life: it takes one at a session's first query, and would else log in while the clock runs.
     pub fn pgbouncer(postgres: &Postgres, login: &Login, upstream: Upstream) -> Self {
         let to_server = match upstream {
             Upstream::Plain => "server_tls_sslmode = disable".to_owned(),
@@ -64,7 +63,7 @@ impl Peer {
             "[databases]\n* = host=127.0.0.1 port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              pool_mode = session\nmax_client_conn = {clients}\ndefault_pool_size = {pool}\nauth_type = scram-sha-256\nauth_file = {}\n\
              client_tls_sslmode = allow\nclient_tls_key_file = {key}\nclient_tls_cert_file = {certificate}\n{to_server}\n\
-             server_idle_timeout = 1\nignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",
+             ignore_startup_parameters = extra_float_digits\nlog_connections = 0\nlog_disconnections = 0\n",
             users.display()
         );
         let file = folder.join("pgbouncer.ini");
