@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::bed::{AppRole, Bao, Config, Dsn, Keyward, Kv, Login, Method, canary, eventually, postgres15, psql};
+use crate::bed::{AppRole, Bao, Config, Dsn, Keyward, Kv, Login, Method, bao, canary, eventually, postgres15, psql};
 
 /// alice may reach `orders`, whose login is a KV secret in a store of the test's own.
 struct Scene<'a> {
@@ -93,6 +93,32 @@ fn who_lets_users_in_from_the_cache_is_ready_and_who_cannot_is_not() {
         let answer = scene.keyward.http("/readyz");
         assert_eq!(answer.status, status, "{keys}: {answer:?}");
     }
+}
+
+#[test]
+fn a_store_that_a_reload_replaces_is_away_no_more() {
+    let gone = Bao::own();
+    let scene = Scene::new(&gone, "cache_ttl: 0");
+    scene.opened();
+    gone.kill9();
+    let away = |shown: u8| {
+        let line = format!("keyward_store_away{{store=\"corp\"}} {shown}\n");
+        eventually(&line, || scene.keyward.http("/metrics").body.contains(&line).then_some(()));
+    };
+    scene.until_refused();
+    scene.until_refused();
+    away(1);
+    // The same secret in another store, whose address an admin puts into the file.
+    let kv = bao().mount_kv2();
+    kv.put("orders", &[("username", &scene.app.name), ("password", &scene.app.password)]);
+    let path = kv.path("orders");
+    let body = format!("address: \"{}\", database: postgres, store: corp, credential: {path}", postgres15().address());
+    let alice = canary();
+    let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body);
+    scene.keyward.rewrite(&config.user("alice", &alice).allow("alice", "orders"));
+    scene.keyward.cli(&["reload"]).ok();
+    assert_eq!(psql(&scene.keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), scene.app.name);
+    away(0);
 }
 
 #[test]
