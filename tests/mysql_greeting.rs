@@ -160,7 +160,10 @@ fn a_session_greeted_before_its_server_was_known_is_served() {
             for client in gate.incoming() {
                 let (client, upstream) = (client.unwrap(), std::net::TcpStream::connect(("127.0.0.1", to)).unwrap());
                 let (mut up, mut down) = ((client.try_clone().unwrap(), upstream.try_clone().unwrap()), (upstream, client));
-                std::thread::spawn(move || std::io::copy(&mut up.0, &mut up.1));
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut up.0, &mut up.1);
+                    up.1.shutdown(Shutdown::Write)
+                });
                 std::thread::spawn(move || std::io::copy(&mut down.0, &mut down.1));
             }
         });
