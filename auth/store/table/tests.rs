@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::store::contract::beds::{OwnTable, open, sql, table, try_open, try_sql};
+use crate::store::vault::real;
 
 async fn read(store: &dyn Store, name: &str) -> Result<Document, StoreError> {
     store.read(SessionId::random(), &SecretPath::of_name(name, None).unwrap(), true).await
@@ -79,6 +80,40 @@ async fn rows_that_hold_no_secret_say_why() {
     assert_eq!(kind(&*bed.store, "two").await, StoreErrorKind::NotFound);
     sql(&format!("DROP TABLE {schema}.secret"));
     assert_eq!(kind(&*bed.store, "two").await, StoreErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_the_server_quotes_of_a_value_goes_nowhere() {
+    let (bed, own) = table("table", None);
+    let schema = &own.schema;
+    // Latin-1 in a place of UTF-8, as a database without an encoding gives it: the bytes of `äcanary`.
+    let latin1 = "e463616e617279";
+    sql(&format!("INSERT INTO {schema}.secret VALUES ('cast', 'canary'), ('bytes', '{latin1}')"));
+    let raise = "BEGIN RAISE EXCEPTION '%', $1 USING ERRCODE = '42P01'; END";
+    sql(&format!("CREATE FUNCTION {schema}.raised(text) RETURNS text LANGUAGE plpgsql AS $function${raise}$function$"));
+    for (number, (name, value, code)) in [
+        ("cast", "value::integer", "22P02"),
+        ("cast", "value::regclass", "42P01"),
+        ("cast", "value::regtype", "42704"),
+        ("cast", "value::json", "22P02"),
+        ("cast", &*format!("{schema}.raised(value)"), "42P01"),
+        ("bytes", "convert_from(decode(value, 'hex'), 'UTF8')", "22021"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let view = format!("{schema}.view{number}");
+        sql(&format!("CREATE VIEW {view} AS SELECT key, {value} AS value FROM {schema}.secret"));
+        let store =
+            open("table", &format!("address: '127.0.0.1:{}', database: postgres, table: {view}, username: postgres", real::postgres()));
+        let error = read(&*store, name).await.err().unwrap();
+        assert!(error.detail.contains(code), "{value}: {error}");
+        assert!(!error.detail.contains("canary") && !error.detail.contains("0x"), "{value}: {error}");
+    }
+    // What is ours is named.
+    sql(&format!("ALTER TABLE {schema}.secret RENAME COLUMN value TO elsewhere"));
+    let error = read(&*bed.store, "cast").await.err().unwrap();
+    assert!(error.detail.contains("column \"value\" does not exist (42703)"), "{error}");
 }
 
 #[tokio::test]
@@ -222,7 +257,6 @@ fn settings_that_verify_nobody_are_refused() {
     wrong("address: 'db:5432', tls: require", "`require` verifies nothing");
     wrong("address: /run/pg.sock, tls: verify-full", "none on a unix socket");
     wrong("address: 'db:5432', tls: { ca: /none/such.pem }", "/none/such.pem");
-    wrong("address: 'db:5432', tls: { certificate: /none/such.pem }", "belong together");
     wrong("address: 'db:5432', table: a.b.c", "schema.name");
     wrong("address: 'db:5432', key_column: 'k\"'", "`key_column` is a name");
 }
