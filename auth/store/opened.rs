@@ -108,7 +108,7 @@ impl Opens<'_> {
             let runner = |store: &Name| connection.runner().filter(|_| connection.store() == Some(store)).cloned();
             connection.stores().into_iter().map(move |store| (store.clone(), runner(store)))
         });
-        let by_stores = self.config.stores.values().flat_map(|store| {
+        let by_stores = self.config.stores.values().filter(|store| store.enabled).flat_map(|store| {
             let scope = Scope::new(&self.config.stores, None, "", store.name.span);
             let found = store.node.references().into_iter();
             found.filter_map(move |found| scope.reference(&found.text).ok()).map(|reference| (reference.store, None))

@@ -288,6 +288,9 @@ async fn a_store_is_opened_for_each_runner_that_is_named_and_for_whoever_names_n
     // Another store's own credential is read by the store's own runner.
     let inner = "inner: { type: vault, address: 'https://w', auth: { method: token, token: { secret: 'corp:m/data/inner?token' } } }";
     assert_eq!(named(format!("stores: {{ {corp}, {inner} }}\n{}", db(", runner: payroll"))), ["corp", "corp/payroll", "inner"]);
+    // One that is switched off logs in nowhere: it needs no runner.
+    let (no_own, off) = (corp.replace(", runner: orders", ""), inner.replace("type: vault", "type: vault, enabled: false"));
+    assert_eq!(named(format!("stores: {{ {no_own}, {off} }}\n{}", db(", runner: payroll"))), ["corp/payroll"]);
     let (_, problems) = open(&format!("stores: {{ {corp} }}\n{}", db(", runner: nobody")), None);
     let said = problems.to_string();
     assert!(said.contains("connections.db.runner") && said.contains("it has: orders, payroll"), "{said}");
