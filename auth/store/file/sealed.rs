@@ -128,8 +128,9 @@ fn read(path: &Path, key: &SealingKey) -> Result<Option<Content>, StoreError> {
     if !file.metadata().map_err(io)?.is_file() {
         return Err(failed(StoreErrorKind::Malformed, "not a regular file"));
     }
-    let text = read_bounded(&mut file).map_err(io)?.ok_or_else(|| failed(StoreErrorKind::Malformed, "longer than 4 MiB"))?;
-    let sealed = text.strip_prefix(HEAD).and_then(|rest| rest.strip_prefix('\n'));
+    let bytes = read_bounded(&mut file).map_err(io)?.ok_or_else(|| failed(StoreErrorKind::Malformed, "longer than 4 MiB"))?;
+    let text = std::str::from_utf8(&bytes).ok();
+    let sealed = text.and_then(|text| text.strip_prefix(HEAD)).and_then(|rest| rest.strip_prefix('\n'));
     let sealed = sealed.ok_or_else(|| failed(StoreErrorKind::Malformed, "this is no sealed file, or one of a later version"))?;
     let plain = key.open(HEAD, sealed).map_err(|error| failed(kind_of(error), &error.to_string()))?;
     Content::parse(&plain).map(Some).ok_or_else(|| failed(StoreErrorKind::Malformed, "it holds no secrets"))
@@ -149,12 +150,12 @@ impl Content {
     }
 }
 
-/// `None`: it is too long, or not text.
-fn read_bounded(file: &mut File) -> std::io::Result<Option<String>> {
+/// `None`: it is too long.
+fn read_bounded(file: &mut File) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     file.take(MAX.saturating_add(1)).read_to_end(&mut bytes)?;
     let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX);
-    Ok(String::from_utf8(bytes).ok().filter(|_| fits))
+    Ok(Some(bytes).filter(|_| fits))
 }
 
 fn kind_of(error: SealError) -> StoreErrorKind {

@@ -162,6 +162,9 @@ async fn a_file_that_is_not_there_or_not_ours_to_open_says_so() {
         std::fs::write(bed.path(), text).unwrap();
         assert_eq!(bed.read("orders").await.unwrap_err().kind, kind, "{text}");
     }
+    // What another program has encrypted.
+    std::fs::write(bed.path(), [0x85, 0x01, 0x0c, 0x03, 0xff]).unwrap();
+    assert!(bed.read("orders").await.unwrap_err().detail.contains("this is no sealed file"));
     std::fs::write(bed.path(), vec![b'a'; 4 * 1024 * 1024 + 1]).unwrap();
     assert!(bed.read("orders").await.unwrap_err().detail.contains("4 MiB"));
 }
