@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::Secret;
-use crate::store::{StoreError, StoreErrorKind, wipe};
+use crate::store::{StoreError, StoreErrorKind, is_exact, wipe};
 
 /// How deep a key with dots is followed, as a reference's is.
 const DEPTH: u32 = 16;
@@ -83,7 +83,7 @@ impl Change {
     /// The secret as it is afterwards.
     ///
     /// # Errors
-    /// `Malformed`: what is there has no keys.
+    /// `Malformed`: what is there has no keys; a number would be written as another text than it was ([`is_exact`]).
     pub(crate) fn apply(&self, secret: &mut Value) -> Result<(), StoreError> {
         if self.others == Others::Dropped || secret.is_null() {
             wipe(secret);
@@ -103,7 +103,22 @@ impl Change {
                 map.insert(key.clone(), value.clone());
             }
         }
-        Ok(())
+        let Some(key) = inexact(secret) else { return Ok(()) };
+        wipe(secret);
+        let what = format!("the key `{key}` is a number that cannot be kept exactly: write it as a string, too; nothing was written");
+        Err(StoreError::new(StoreErrorKind::Malformed, what))
+    }
+}
+
+/// The first key with a number that would be written as another text than it was.
+fn inexact(value: &Value) -> Option<String> {
+    let below =
+        |name: String, inner: &Value| inexact(inner).map(|rest| if rest.is_empty() { name.clone() } else { format!("{name}.{rest}") });
+    match value {
+        Value::Number(number) => Some(String::new()).filter(|_| !is_exact(number)),
+        Value::Object(map) => map.iter().find_map(|(key, inner)| below(key.clone(), inner)),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, inner)| below(index.to_string(), inner)),
+        Value::Null | Value::Bool(_) | Value::String(_) => None,
     }
 }
 
@@ -186,6 +201,25 @@ mod tests {
             let error = Change::new(Others::Kept).set_json(&Secret::from(text.to_owned())).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_number_that_would_be_written_as_another_text_is_not_written_at_all() {
+        for number in ["12345678901234567890123", "1.10", "1e3", "-0"] {
+            let there: Value = serde_json::from_str(&format!("{{\"a\": {{\"list\": [1, {number}]}}, \"password\": \"old\"}}")).unwrap();
+            let error = change(Others::Kept, &[("password", "new")]).apply(&mut there.clone()).unwrap_err();
+            assert!(error.detail.contains("the key `a.list.1` is a number that cannot be kept exactly"), "{error}");
+            let named = applied(&change(Others::Kept, &[("password", "new"), ("a.list.1", number)]), there.clone());
+            assert_eq!(named, json!({"a": {"list": [1, number]}, "password": "new"}));
+            assert_eq!(applied(&change(Others::Dropped, &[("password", "new")]), there), json!({"password": "new"}));
+            let given = Secret::from(format!("{{\"pin\": {number}}}"));
+            let mut json = Change::new(Others::Kept);
+            json.set_json(&given).unwrap();
+            let error = json.apply(&mut Value::Null).unwrap_err();
+            assert!(error.detail.contains("the key `pin` is a number") && !error.detail.contains(number), "{error}");
+        }
+        let whole = json!({"a": u64::MAX, "b": i64::MIN});
+        assert_eq!(applied(&change(Others::Kept, &[("c", "d")]), whole), json!({"a": u64::MAX, "b": i64::MIN, "c": "d"}));
     }
 
     #[test]

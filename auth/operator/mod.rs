@@ -30,7 +30,9 @@ impl Secrets {
     /// # Errors
     /// There is none, it is switched off, or secrets of its kind are not written by Keyward.
     pub fn wants(config: &Config, store: &str) -> Result<Wants, String> {
-        find(config, store).map(|(store, writing)| (writing.wants)(store))
+        let (store, writing) = find(config, store)?;
+        let key = || outer::wants(config, store.node.references().into_iter().map(|found| found.text));
+        Ok(if writing.wants == Wants::Token { Wants::Token } else { key() })
     }
 
     /// Opens the store of this name. Asks nobody yet.
@@ -39,7 +41,7 @@ impl Secrets {
     /// As [`Self::wants`]; the token is none; the store's settings cannot be used.
     pub fn open(config: &Arc<Config>, store: &str, token: Option<Secret>) -> Result<Self, StoreError> {
         let token = token.map(Arc::new);
-        let outer = Arc::new(OfOperator { config: Arc::clone(config), token: token.clone() });
+        let outer = Arc::new(OfOperator::of(config, token.as_ref(), store));
         open_writer(config, store, token.as_deref(), outer).map(Self)
     }
 

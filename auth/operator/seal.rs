@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use keyward_config::Config;
+use keyward_config::{Config, SecretInput};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::outer::OfOperator;
+use super::outer::{self, OfOperator};
 use super::{Change, SecretName, of_name};
 use crate::Secret;
 use crate::store::sealing::SealingKey;
-use crate::store::{Input, Opening, StoreError, StoreErrorKind, Unobserved, Wants, blocking, wipe};
+use crate::store::{Input, Outer, StoreError, StoreErrorKind, Wants, blocking, wipe};
 
 /// What a store opens its values by, in an operator's hand.
 pub struct Seal(Input);
@@ -21,11 +21,9 @@ impl Seal {
     /// # Errors
     /// There is no such store, it is switched off, or it reads nothing that others have sealed.
     pub fn wants(config: &Config, store: &str) -> Result<Wants, String> {
-        let (entry, kind) = of_name(config, store)?;
-        let sealing = kind.seal.as_ref();
-        sealing
-            .map(|sealing| (sealing.wants)(entry))
-            .ok_or_else(|| format!("the store {store} is of type {}: it reads nothing that is sealed by itself", entry.kind))
+        let key = key(config, store)?;
+        let reference = if let Some(SecretInput::Reference(text)) = key { Some(text.clone()) } else { None };
+        Ok(outer::wants(config, reference))
     }
 
     /// Finds the key. Reads it when it is needed.
@@ -33,14 +31,11 @@ impl Seal {
     /// # Errors
     /// As [`Self::wants`]; the store has no key.
     pub fn open(config: &Arc<Config>, store: &str, token: Option<Secret>) -> Result<Self, StoreError> {
-        let wrong = |message: String| StoreError::new(StoreErrorKind::Disabled, message);
-        Self::wants(config, store).map_err(wrong)?;
-        let (entry, kind) = of_name(config, store).map_err(wrong)?;
-        let outer = Arc::new(OfOperator { config: Arc::clone(config), token: token.map(Arc::new) });
-        let (observer, stay) = (Arc::new(Unobserved), crate::store::Stay::Looks);
-        let opening = Opening { store: entry, label: store, runner: None, stay, observer, outer, former: None };
-        let key = kind.seal.as_ref().map(|sealing| (sealing.key)(&opening)).transpose().map_err(wrong)?;
-        key.map(Self).ok_or_else(|| wrong("it reads nothing that is sealed by itself".to_owned()))
+        let wrong = |message: &str| StoreError::new(StoreErrorKind::Disabled, message);
+        let key = key(config, store).map_err(|message| wrong(&message))?;
+        let key = key.ok_or_else(|| wrong("the store has no `key`: its values are not sealed"))?;
+        let outer: Arc<dyn Outer> = Arc::new(OfOperator::of(config, token.map(Arc::new).as_ref(), store));
+        Ok(Self(Input::new("key", key, &outer)))
     }
 
     /// Seals one value.
@@ -68,4 +63,13 @@ impl Seal {
         wipe(&mut secret);
         self.value(name, Secret::from(text?.as_bytes().to_vec())).await
     }
+}
+
+/// What the store opens its values by.
+fn key<'a>(config: &'a Config, store: &str) -> Result<Option<&'a SecretInput>, String> {
+    let (entry, kind) = of_name(config, store)?;
+    let sealing = kind.seal.as_ref();
+    sealing
+        .map(|sealing| (sealing.key)(entry))
+        .ok_or_else(|| format!("the store {store} is of type {}: it reads nothing that is sealed by itself", entry.kind))
 }

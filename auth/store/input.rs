@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use keyward_config::{Protected, SecretInput};
 use zeroize::Zeroizing;
 
@@ -12,7 +12,9 @@ use super::{StoreError, StoreErrorKind, plan};
 
 /// The stores that another one's own credentials may be in.
 pub(crate) trait Outer: Send + Sync {
-    /// Reads one value past the cache: it is asked for at a login, which is rare and may follow a refusal of the former one.
+    /// Reads one value past the cache: it is asked for at a login, which is rare and may follow a refusal of the former one. What opens sealed
+    /// values is asked for at each read of one: those are what the cache of their own store spares, and a key that was withdrawn opens nothing
+    /// more.
     ///
     /// # Errors
     /// The store's. `Malformed`: the text is no reference, or its store may not be asked by this one.
@@ -20,11 +22,13 @@ pub(crate) trait Outer: Send + Sync {
 }
 
 /// No other store at all.
+#[cfg(test)]
 pub(crate) struct Nowhere;
 
+#[cfg(test)]
 impl Outer for Nowhere {
     fn read<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Zeroizing<String>, StoreError>> {
-        Box::pin(ready(Err(StoreError::new(StoreErrorKind::Disabled, "there is no other store"))))
+        Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Disabled, "there is no other store"))))
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use keyward_config::Name;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::{StoreError, StoreErrorKind};
 use crate::Secret;
@@ -189,15 +189,16 @@ impl Selector {
     }
 
     /// Takes the value out of a secret: at each level the key that is exactly the rest, else the part before the next dot.
-    /// A string as it is, numbers and booleans as their JSON text. A string that is itself a JSON object may be entered.
+    /// A string as it is, whole numbers and booleans as their JSON text. A string that is itself a JSON object may be entered.
     ///
     /// # Errors
-    /// `Malformed` if there is no such key, or no text behind it. The message names keys, never a value.
+    /// `Malformed` if there is no such key, no text behind it, or a number that [`is_exact`] is not. The message names keys, never a value.
     pub(crate) fn pick(&self, fields: &Value, path: &SecretPath) -> Result<Secret, StoreError> {
         let malformed = |what: &str| StoreError::new(StoreErrorKind::Malformed, format!("{path}: the key `{}` {what}", self.0));
         match find(fields, &self.0, DEPTH) {
             Found::Text(text) if text.is_empty() => Err(malformed("is empty")),
             Found::Text(text) => Ok(Secret::from(text)),
+            Found::Inexact => Err(malformed("is a number that cannot be kept exactly: write it as a string")),
             Found::NotText(what) => Err(malformed(&format!("holds {what}, not a text"))),
             Found::Nothing => {
                 let names = fields.as_object().map(|map| map.keys().take(20).map(String::as_str).collect::<Vec<_>>().join(", "));
@@ -212,7 +213,14 @@ const DEPTH: u32 = 16;
 enum Found {
     Text(String),
     NotText(&'static str),
+    Inexact,
     Nothing,
+}
+
+/// Whether a number is sure to be what was written. One with a fraction, an exponent or more digits than 64 bits hold is read as a float, which
+/// is another text: `1.10`, `1e3`.
+pub(crate) fn is_exact(number: &Number) -> bool {
+    !number.is_f64()
 }
 
 fn find(value: &Value, rest: &str, depth: u32) -> Found {
@@ -257,7 +265,8 @@ fn find(value: &Value, rest: &str, depth: u32) -> Found {
 fn leaf(value: &Value) -> Found {
     match value {
         Value::String(text) => Found::Text(text.clone()),
-        Value::Number(number) => Found::Text(number.to_string()),
+        Value::Number(number) if is_exact(number) => Found::Text(number.to_string()),
+        Value::Number(_) => Found::Inexact,
         Value::Bool(flag) => Found::Text(flag.to_string()),
         Value::Null => Found::NotText("null"),
         Value::Array(_) => Found::NotText("a list"),

@@ -5,7 +5,7 @@ use keyward_config::SecretInput;
 use serde_json::Value;
 
 use super::credential::wipe;
-use super::{Input, Opening, SecretPath, StoreError};
+use super::{Opening, SecretPath, StoreError};
 use crate::Secret;
 use crate::operator::Change;
 
@@ -13,18 +13,16 @@ use crate::operator::Change;
 pub(crate) struct Writing {
     /// Opens one for an operator, with the token that he showed. The login of the file is never used.
     pub(crate) open: OpenWriter,
-    /// What he has to show.
-    pub(crate) wants: fn(&keyward_config::Store) -> Wants,
+    /// What he has to show to the store itself, beside what its key asks for.
+    pub(crate) wants: Wants,
 }
 
 type OpenWriter = fn(&Opening<'_>, Option<&Secret>) -> Result<Box<dyn Writer>, StoreError>;
 
 /// How values are sealed that others put where a kind of store reads them.
 pub(crate) struct Sealing {
-    /// What the store opens them by.
-    pub(crate) key: fn(&Opening<'_>) -> Result<Input, String>,
-    /// What an operator has to show to have that key.
-    pub(crate) wants: fn(&keyward_config::Store) -> Wants,
+    /// What a store opens them by. `None`: its values are not sealed.
+    pub(crate) key: fn(&keyward_config::Store) -> Option<&SecretInput>,
 }
 
 /// What an operator has to show to a store.
@@ -34,16 +32,6 @@ pub enum Wants {
     Token,
     /// Nothing: who may write its file and read its key may write its secrets.
     Nothing,
-}
-
-impl Wants {
-    /// To have a key that a store's settings name: a token only where it is in another store.
-    pub(crate) fn of_key(key: Option<&SecretInput>) -> Self {
-        match key {
-            Some(SecretInput::Reference(_)) => Self::Token,
-            Some(SecretInput::Literal(_) | SecretInput::File(_) | SecretInput::Env(_)) | None => Self::Nothing,
-        }
-    }
 }
 
 /// A store as an operator writes to it.

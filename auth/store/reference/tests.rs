@@ -98,6 +98,26 @@ fn a_selector_prefers_the_exact_key_then_goes_deeper() {
     assert!(Selector::key("k").pick(&json!({"k": ""}), &path).is_err());
 }
 
+#[test]
+fn a_number_is_what_was_written_or_no_value_at_all() {
+    let path = parse("m/data/p").path;
+    let pick = |number: &str| {
+        let inside = json!({"text": format!("{{\"k\": {number}}}"), "plain": serde_json::from_str::<Value>(number).unwrap()});
+        ["text.k", "plain"].map(|key| {
+            let value = Selector::key(key).pick(&inside, &path);
+            value.map(|secret| String::from_utf8_lossy(secret.expose()).into_owned()).map_err(|error| error.detail)
+        })
+    };
+    for number in ["0", "18446744073709551615", "-9223372036854775808"] {
+        assert_eq!(pick(number), [Ok(number.to_owned()), Ok(number.to_owned())]);
+    }
+    for number in ["12345678901234567890123", "1.10", "1e3", "-0"] {
+        for said in pick(number) {
+            assert!(said.unwrap_err().ends_with("is a number that cannot be kept exactly: write it as a string"), "{number}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn nothing_makes_the_parser_panic(text in "\\PC{0,60}") {

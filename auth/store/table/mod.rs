@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use keyward_config::{Section, StoreSettings};
+use keyward_config::{SecretInput, Section, StoreSettings};
 use tokio::sync::Semaphore;
 use tokio_postgres::Row;
 use zeroize::Zeroizing;
@@ -25,7 +25,7 @@ use self::statement::Statements;
 use super::calls::{Calls, blocking};
 use super::sealing::{SealingKey, is_sealed};
 use super::text::{self, Shape};
-use super::{Document, Input, Kind, Opening, Sealing, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus, Wants};
+use super::{Document, Input, Kind, Opening, Sealing, SecretPath, Store, StoreError, StoreErrorKind, StoreStatus};
 use crate::SessionId;
 
 /// Reads under way at one time: each may take as much memory as the longest value, or as a passphrase is stretched by.
@@ -39,7 +39,7 @@ pub(super) const KIND: Kind = Kind {
     runners: |_| Vec::new(),
     files,
     write: None,
-    seal: Some(Sealing { key, wants }),
+    seal: Some(Sealing { key }),
 };
 
 struct Table {
@@ -67,14 +67,8 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
 }
 
 /// What values are sealed by, each for its name.
-fn key(opening: &Opening<'_>) -> Result<Input, String> {
-    let settings = opening.store.settings.downcast_ref::<Settings>().ok_or("its settings are of another kind")?;
-    let key = settings.key.as_ref().ok_or("the store has no `key`: its values are not sealed")?;
-    Ok(Input::new("key", key, &opening.outer))
-}
-
-fn wants(store: &keyward_config::Store) -> Wants {
-    Wants::of_key(store.settings.downcast_ref::<Settings>().and_then(|settings| settings.key.as_ref()))
+fn key(store: &keyward_config::Store) -> Option<&SecretInput> {
+    store.settings.downcast_ref::<Settings>().and_then(|settings| settings.key.as_ref())
 }
 
 /// Certificates are renewed under the same name.

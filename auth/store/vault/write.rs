@@ -23,7 +23,7 @@ use crate::store::writer::{Destroy, Held, History, Metadata, MetadataChange, Val
 use crate::store::{Opening, SecretPath, StoreError, StoreErrorKind, wipe};
 
 /// How a Vault is written to.
-pub(super) const WRITING: Writing = Writing { open, wants: |_| Wants::Token };
+pub(super) const WRITING: Writing = Writing { open, wants: Wants::Token };
 
 /// How often a secret is read and written anew because somebody else wrote it in between.
 const TRIES: u32 = 10;

@@ -12,7 +12,6 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use super::super::settings::Settings;
 use super::{Content, HEAD, MAX, SealedFile, absent, kind_of, malformed, read};
 use crate::Secret;
 use crate::operator::Change;
@@ -22,7 +21,7 @@ use crate::store::writer::{Destroy, Held, History, Metadata, MetadataChange, Val
 use crate::store::{Opening, SecretPath, StoreError, StoreErrorKind, wipe};
 
 /// How a sealed file is written to.
-pub(in crate::store::file) const WRITING: Writing = Writing { open, wants };
+pub(in crate::store::file) const WRITING: Writing = Writing { open, wants: Wants::Nothing };
 
 /// How long somebody else may take to write it.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,10 +29,6 @@ const LOOK: Duration = Duration::from_millis(50);
 
 fn open(opening: &Opening<'_>, _: Option<&Secret>) -> Result<Box<dyn Writer>, StoreError> {
     SealedFile::of(opening).map(|file| Box::new(file) as Box<dyn Writer>).map_err(|what| StoreError::new(StoreErrorKind::Malformed, what))
-}
-
-fn wants(store: &keyward_config::Store) -> Wants {
-    Wants::of_key(store.settings.downcast_ref::<Settings>().and_then(|settings| settings.key.as_ref()))
 }
 
 impl SealedFile {

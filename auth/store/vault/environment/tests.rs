@@ -37,7 +37,7 @@ pub(in crate::store::vault) fn open(config: &Config, store: &str) -> Result<(), 
         runner: None,
         stay: crate::store::Stay::Serves,
         observer: crate::sample::nobody(),
-        outer: std::sync::Arc::new(crate::store::Nowhere),
+        outer: crate::sample::nowhere(),
         former: None,
     };
     (super::super::KIND.open)(&opening).map(drop)
