@@ -114,7 +114,7 @@ mod tests {
         let settings = serde_json::from_value(json!({"auth": {"method": "approle", "role_id": "r"}})).unwrap();
         let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &crate::sample::nowhere()).unwrap();
         let tokens = Access::new(Arc::clone(&client), login);
-        let vault = Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new(), token_is_given: false };
+        let vault = Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new() };
         let path = "db/creds/role".parse::<Reference>().unwrap().path;
         let error = vault.issue_lease(SessionId::random(), &path).await.err().unwrap();
         (error, server.requests().len())

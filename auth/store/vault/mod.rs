@@ -68,8 +68,6 @@ struct Vault {
     mounts: Mounts,
     /// By each of its addresses, in the order of the file.
     identities: Vec<String>,
-    /// Its token is one that somebody gave us, and no login of ours makes another one.
-    token_is_given: bool,
 }
 
 fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
@@ -85,8 +83,7 @@ fn open(opening: &Opening<'_>) -> Result<Arc<dyn Store>, String> {
     }
     let identities = client.origins().map(|origin| format!("vault {origin} {}", settings.namespace())).collect();
     let tokens = Access::open(Arc::clone(&client), login, (&store.node, settings), former.as_ref());
-    let token_is_given = matches!(settings.auth()?, login::settings::Auth::Token(_));
-    Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities, token_is_given }))
+    Ok(Arc::new(Vault { tokens, mounts: Mounts::default(), client, identities }))
 }
 
 fn runners(store: &keyward_config::Store) -> Vec<String> {

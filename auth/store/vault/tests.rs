@@ -11,11 +11,10 @@ use crate::{Gate, sample};
 async fn vault(auth: Value, answers: &[String]) -> (Server, Vault) {
     let server = Server::answering(answers).await;
     let client = Arc::new(server.client());
-    let token_is_given = auth["method"] == "token";
     let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
     let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &sample::nowhere()).unwrap();
     let tokens = Access::new(Arc::clone(&client), login);
-    (server, Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new(), token_is_given })
+    (server, Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new() })
 }
 
 async fn by_approle(answers: &[String]) -> (Server, Vault) {
@@ -52,6 +51,46 @@ fn grant(keys: &str) -> Grant {
     Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}")).operator_grants().remove(0)
 }
 
+fn path() -> SecretPath {
+    "db/creds/role".parse::<crate::store::Reference>().unwrap().path
+}
+
+async fn issue(vault: &Vault, grant: &Grant) -> Result<Issued, StoreError> {
+    vault.issue(grant, &Wanted { path: path(), username: None, shown: Vec::new() }).await
+}
+
+/// A login that gives a token of ten minutes, for a connection that wants twenty.
+#[tokio::test]
+async fn a_token_that_ends_before_the_session_is_renewed_or_replaced_before_the_account_is_asked_for() {
+    let mount = ok(json!({"data": {"path": "db/", "type": "database"}}));
+    let lease = ok(json!({"lease_id": "db/creds/role/1", "lease_duration": 3600, "data": {"username": "v", "password": "x"}}));
+    let login = |token: &str, renewable: bool| ok(json!({"auth": {"client_token": token, "lease_duration": 600, "renewable": renewable}}));
+    let renewed = |seconds: u64| ok(json!({"auth": {"client_token": "s.1", "lease_duration": seconds, "renewable": true}}));
+    let refused = answer("400 Bad Request", "", r#"{"errors":["invalid role or secret ID"]}"#);
+    let (renew, by_role, creds) = ("auth/token/renew-self", "auth/approle/login", "db/creds/role");
+    let grant = grant("min_session: 20m");
+    for (what, renewable, then, calls, token) in [
+        ("it gives as much", true, vec![renewed(1215), lease.clone()], vec![renew, creds], "s.1"),
+        ("a periodic one", true, vec![renewed(600), lease.clone()], vec![renew, creds], "s.1"),
+        ("its last end is near", true, vec![renewed(300), login("s.2", true), lease.clone()], vec![renew, by_role, creds], "s.2"),
+        ("nobody can say", true, vec![answer("404 Not Found", "", r#"{"errors":[]}"#), lease.clone()], vec![renew, creds], "s.1"),
+        ("no other one is to be had", true, vec![renewed(300), refused.clone()], vec![renew, by_role], ""),
+        ("a batch token, whose successor is no better", false, vec![login("s.2", false)], vec![by_role], ""),
+    ] {
+        let (server, vault) = by_approle(&[vec![login("s.1", renewable), mount.clone()], then].concat()).await;
+        let issued = issue(&vault, &grant).await;
+        assert_eq!(asked(&server)[2..], calls, "{what}");
+        match issued {
+            Ok(_) => assert!(server.requests().last().unwrap().contains(&format!("x-vault-token: {token}")), "{what}"),
+            Err(error) => assert!(token.is_empty() && error.detail.starts_with("lease too short"), "{what}: {error}"),
+        }
+        let before = server.requests().len();
+        let _ = issue(&vault, &grant).await;
+        let again = asked(&server)[before..].iter().filter(|path| *path != creds).count();
+        assert_eq!(again, 0, "{what}: once in a while");
+    }
+}
+
 #[tokio::test]
 async fn a_token_that_nothing_prolongs_and_that_leaves_a_session_too_little_asks_for_no_account() {
     let auth = json!({"method": "token", "token": "s.given"});
@@ -69,10 +108,13 @@ async fn a_token_that_nothing_prolongs_and_that_leaves_a_session_too_little_asks
     ] {
         let expires = if ttl > 0 { json!("2030-01-01T00:00:00Z") } else { Value::Null };
         let token = ok(json!({"data": {"ttl": ttl, "renewable": renewable, "expire_time": expires}}));
-        let (server, vault) = vault(auth.clone(), &[token, mount.clone(), ok(lease.clone())]).await;
+        let renewed = ok(json!({"auth": {"client_token": "s.given", "lease_duration": 60}}));
+        // Another look at the token, which somebody may have replaced; or its renewal.
+        let more = if ttl == 60 && keys.starts_with("min") { vec![if renewable { renewed } else { token.clone() }] } else { Vec::new() };
+        let answers = [vec![token, mount.clone()], more, vec![ok(lease.clone())]].concat();
+        let (server, vault) = vault(auth.clone(), &answers).await;
         let grant = grant(keys);
-        let path = "db/creds/role".parse::<crate::store::Reference>().unwrap().path;
-        let issued = vault.issue(&grant, &Wanted { path, username: None, shown: Vec::new() }).await;
+        let issued = issue(&vault, &grant).await;
         assert_eq!(issued.is_err(), refused, "{ttl} {renewable} {keys}");
         assert_eq!(asked(&server).contains(&"db/creds/role".to_owned()), !refused);
         if let Err(error) = issued {

@@ -38,6 +38,8 @@ pub(super) struct Token {
     increment: Duration,
     /// The store stopped to know it before its end.
     found_dead: AtomicBool,
+    /// The last renewal gave less than was asked: no other one moves its end.
+    last_end: AtomicBool,
     end: watch::Sender<Option<Instant>>,
 }
 
@@ -47,6 +49,8 @@ pub(super) struct Tokens {
     current: ArcSwapOption<Token>,
     /// One login at a time.
     history: tokio::sync::Mutex<History>,
+    /// When one that lasts longer was last asked for.
+    lasting: tokio::sync::Mutex<Option<Instant>>,
     renewers: Mutex<Renewers>,
     /// A reload has opened another store in the place of this one, which lives on for the leases that live from its tokens: what is left of a
     /// login is not its to take.
@@ -120,7 +124,8 @@ impl Token {
 impl Tokens {
     fn new(way: Arc<Way>) -> Arc<Self> {
         let (way, current) = (ArcSwap::new(way), ArcSwapOption::empty());
-        Arc::new(Self { way, current, history: <_>::default(), renewers: <_>::default(), has_successor: <_>::default() })
+        let (history, lasting, renewers) = Default::default();
+        Arc::new(Self { way, current, history, lasting, renewers, has_successor: <_>::default() })
     }
 
     /// The token; logs in if there is none.
@@ -237,9 +242,9 @@ impl Tokens {
         for warning in &warnings {
             tracing::warn!(store = client.name, warning, "the store's token");
         }
-        let (found_dead, note, end) = (AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
-        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, found_dead, end });
-        tracing::info!(store = client.name, accessor, ?policies, left = ?token.left(), renewable, "logged in to the store");
+        let (found_dead, last_end, note, end) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
+        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, found_dead, last_end, end });
+        tracing::info!(store = client.name, accessor, ?policies, seconds = token.left().map(|left| left.as_secs()), renewable, "logged in to the store");
         self.current.store(Some(Arc::clone(&token)));
         client.observer.token_life(&client.name, token.left());
         if let Ok(Renewers { all, .. }) = self.renewers.lock().as_deref_mut() {
@@ -284,8 +289,12 @@ impl Tokens {
 
     /// Renews, or logs in anew where that is no longer worth it. `true`: this token goes on.
     async fn prolong(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
+        self.prolong_by(token, token.increment).await
+    }
+
+    async fn prolong_by(self: &Arc<Self>, token: &Arc<Token>, wanted: Duration) -> Result<bool, StoreError> {
         if token.renewable {
-            let body = json!({ "increment": token.increment.as_secs() });
+            let body = json!({ "increment": wanted.as_secs() });
             let path = "auth/token/renew-self";
             let call = Call { method: Method::POST, body: Some(&body), paced: true, space: Space::Login, ..Call::get("token_renew", path) };
             let client = self.client();
@@ -298,8 +307,11 @@ impl Tokens {
                         return Ok(token.is_held());
                     }
                     client.observer.token_life(&client.name, token.left());
-                    // Less than was asked: its last end is near, and no renewal moves it.
-                    if granted.saturating_add(Duration::from_secs(1)) >= token.increment {
+                    // Less than was asked: its last end is near, and no renewal moves it. A periodic one gets its period, whatever is asked.
+                    let second = Duration::from_secs(1);
+                    let goes_on = granted.saturating_add(second) >= wanted || granted.abs_diff(token.increment) <= second;
+                    token.last_end.store(!goes_on, Ordering::Relaxed);
+                    if goes_on {
                         return Ok(true);
                     }
                 }
@@ -342,6 +354,7 @@ impl Tokens {
 }
 
 mod access;
+mod lasting;
 mod renewal;
 #[cfg(test)]
 mod tests;
