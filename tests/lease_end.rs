@@ -10,8 +10,7 @@ use crate::bed::{
     installed, mariadb, masked, mysql9, postgres15, psql, sshd, within,
 };
 
-/// For the end of a session that lives for half a minute.
-const LONG: Duration = Duration::from_secs(50);
+const LONG: Duration = Duration::from_secs(50); // for the end of a session that lives for half a minute
 const BUSY: &str = "keyward: too many connections; try again later (session ID)";
 
 /// alice and bob may reach `orders_rw`, whose credential is a lease of this store.
