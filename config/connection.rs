@@ -10,7 +10,8 @@ use crate::protected::{GivenKeys, given_schema};
 use crate::read::TextOr;
 use crate::upstream_tls::TlsInput;
 use crate::{
-    Assets, Host, Kinds, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, Template, UpstreamAddress, UpstreamTls,
+    Assets, Host, Kinds, Limits, Name, Node, Period, Problems, Reason, SecretInput, Settings, Spanned, Template, UpstreamAddress,
+    UpstreamTls,
 };
 
 /// A registered asset as the file declares it. The generic keys; those of its protocol are in `settings`.
@@ -148,7 +149,7 @@ pub enum LeaseSharing {
 #[derive(serde::Deserialize, JsonSchema, Default, Clone, PartialEq, Eq)]
 #[serde(default)]
 pub struct ConnectionLimits {
-    /// Sessions at one time on this connection, of all users together.
+    /// Sessions at one time on this connection, of all users together; 1 or more.
     pub max_sessions: Option<u32>,
     /// A session in which no byte moved for this long is ended.
     pub idle_timeout: Option<Period>,
@@ -164,6 +165,12 @@ pub struct ConnectionLimits {
 impl ConnectionLimits {
     /// What a person with several programs open needs, and far from what would wear out a store or its database.
     const LEASES_PER_USER: u32 = 20;
+
+    fn check(&self, node: Option<&Node>, path: &str, problems: &mut Problems) {
+        if let (Some(0), Some(node)) = (self.max_sessions, node) {
+            problems.error(node.span_of("max_sessions"), joined(path, "limits.max_sessions"), Limits::NOBODY);
+        }
+    }
 
     /// The dynamic accounts that one user has at one time. `None`: no limit.
     #[must_use]
@@ -234,6 +241,7 @@ impl Connection {
             return None;
         }
         let keys = keys?;
+        keys.limits.check(node.get("limits"), path, problems);
         let place = place(keys.address, servers, node, path, problems);
         let accounts = accounts(own?, keys.accounts, node, path, problems)?;
         Some(Self {

@@ -80,8 +80,11 @@ fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &Hash
             Some(name) => connections.contains(name),
             None => connections.iter().any(|name| pattern.matches(name)),
         };
+        // It allows nothing to anybody. As an error it would keep the right of a group's last member, since the reload that takes him out
+        // would be refused.
         for name in rule.allow.iter().filter(|name| !allowed.contains(name.as_str())) {
-            dangling(name.span, "user or group", name.as_str(), &path(name.span, "allow"), &allowed, problems);
+            let message = unknown("user or group", name.as_str(), &allowed);
+            problems.warning(name.span, path(name.span, "allow"), message);
         }
         for pattern in rule.connections.iter().filter(|pattern| !known(pattern)) {
             let group = config.connections.iter().find(|(_, connection)| {
@@ -125,6 +128,10 @@ fn path(root: &Node, section: &str, span: Span, key: &str) -> String {
 }
 
 fn dangling(span: Span, what: &str, name: &str, path: &str, known: &HashSet<&str>, problems: &mut Problems) {
+    problems.error(span, path, unknown(what, name, known));
+}
+
+fn unknown(what: &str, name: &str, known: &HashSet<&str>) -> String {
     let suggestion = suggest::did_you_mean(name, known.iter().copied());
-    problems.error(span, path, format!("no {what} is named {}{suggestion}", suggest::quoted(name)));
+    format!("no {what} is named {}{suggestion}", suggest::quoted(name))
 }

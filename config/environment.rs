@@ -98,7 +98,15 @@ impl Node {
         // Every JSON text is YAML, but for tabs between its words: those inside of its strings are escaped.
         let root = node::build(&Zeroizing::new(text.replace('\t', " ")), problems)?;
         match root.value {
-            Value::Seq(items) => Some(items),
+            Value::Seq(mut items) => {
+                // Programs that write JSON have null for what there is not.
+                for item in &mut items {
+                    if let Value::Map(entries) = &mut item.value {
+                        entries.retain(|entry| !entry.value.is_null());
+                    }
+                }
+                Some(items)
+            }
             _ => {
                 problems.error(root.span, "", format!("expected a list, found {}", root.found()));
                 None

@@ -54,6 +54,9 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// What is said of a limit of zero.
+    pub(crate) const NOBODY: &str = "expected more than 0: nobody could log in";
+
     /// A limit of zero that would let nobody in is a slip.
     pub(crate) fn check(&self, node: Option<&Node>, problems: &mut Problems) {
         let Some(node) = node else { return };
@@ -66,7 +69,7 @@ impl Limits {
         let zero = counts.into_iter().filter(|(_, count)| *count == 0).map(|(key, _)| key);
         let at_once = self.handshake_timeout.is_zero().then_some("handshake_timeout");
         for key in zero.chain(at_once) {
-            problems.error(node.span_of(key), format!("limits.{key}"), "expected more than 0: nobody could log in");
+            problems.error(node.span_of(key), format!("limits.{key}"), Self::NOBODY);
         }
     }
 }

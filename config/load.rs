@@ -165,15 +165,16 @@ fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, variables: Variables<'_
         problems.error(entry.key.span, "", unknown_key(&entry.key, known));
     }
     let state: Option<FilePath> = section(root, "state", problems);
-    if root.get("state").is_none() {
+    if root.get("state").is_none_or(Node::is_null) {
+        let top = Span { line: 1, column: 1 };
         problems.error(
-            Span { line: 1, column: 1 },
+            root.get("state").map_or(top, Node::span),
             "state",
             "the key \"state\" is missing: the folder for the lease journal, keys and the local CA",
         );
     }
     let listeners = list(root, "listeners", problems, |node, path, problems| Listener::read(node, path, kinds, problems));
-    if root.get("listeners").is_none_or(|node| matches!(&node.value, Value::Seq(items) if items.is_empty())) {
+    if root.get("listeners").is_none_or(|node| node.is_null() || matches!(&node.value, Value::Seq(items) if items.is_empty())) {
         problems.error(root.span_of("listeners"), "listeners", "expected at least one listener");
     }
     let limits: Limits = section(root, "limits", problems).unwrap_or_default();

@@ -101,7 +101,7 @@ fn every_problem_of_a_file_is_told_in_one_run() {
 21:69: connections.wrong.replication: expected true or false, found a list
 23:20: users.alice.groups: expected a list, found a string
 24:25: users.bob: unknown key \"passwd\"; did you mean \"password\"?
-26:20: access[0].allow: no user or group is named \"carol\"
+26:20: warning: access[0].allow: no user or group is named \"carol\"
 26:50: warning: access[0].connections: no connection is named \"nothing*\"
 26:72: warning: access[0].accounts: none of these connections has an account \"missing\"
 27:5: access[1]: the key \"allow\" is missing
@@ -132,9 +132,55 @@ fn nothing_that_may_mean_no_switches_verification_off() {
     for no in ["false", "true", "no", "No", "'no'", "'false'", "off", "0", "1", "0.5", "\"\"", "'  '", "'-'", "[x]", "{ why: x }"] {
         assert_eq!(insecure(no), (true, None), "{no}");
     }
-    assert_eq!(insecure("~"), (false, None), "as good as left out");
+    assert_eq!(insecure("~"), (true, None), "whether it was meant is not known");
     assert_eq!(insecure("old server until March"), (false, Some("old server until March".into())));
     assert_eq!(insecure("' a test '"), (false, Some("a test".into())));
+}
+
+#[test]
+fn a_key_whose_value_was_forgotten_is_a_problem_and_allows_nothing() {
+    let connection = |keys: &str| format!("connections: {{ c: {{ protocol: mysql, address: h, credential: a, {keys} }} }}\n");
+    let table = [
+        ("access: [{ allow: [u], connections: [c], accounts: }]\n".to_owned(), "access[0].accounts"),
+        (connection("store: "), "connections.c.store"),
+        (connection("tls: "), "connections.c.tls"),
+        (connection("tls: { ca: ~ }"), "connections.c.tls.ca"),
+        (connection("limits: { max_sessions: null }"), "connections.c.limits.max_sessions"),
+        ("audit: { file: }\n".to_owned(), "audit.file"),
+        ("stores: { s: { type: vault, address: a, ca_cert: } }\n".to_owned(), "stores.s.ca_cert"),
+    ];
+    for (text, at) in table {
+        let found = after_head(&text);
+        assert!(found.iter().any(|line| line.contains(at) && line.ends_with("has no value; leave the key out")), "{text}: {found:?}");
+    }
+    let listener = problems("state: /s\nlisteners: [{ protocol: mysql, address: '127.0.0.1:0', connection: }]\n");
+    assert_eq!(listener, ["2:66: listeners[0].connection: has no value; leave the key out"]);
+}
+
+#[test]
+fn a_section_that_must_be_there_must_have_a_value() {
+    let state = problems("listeners: [{ protocol: mysql, address: '127.0.0.1:0' }]\nstate:\n");
+    assert!(state.len() == 1 && state[0].contains("state: the key \"state\" is missing"), "{state:?}");
+    for written in ["", " ~", " []"] {
+        let listeners = problems(&format!("state: /s\nlisteners:{written}\n"));
+        assert!(listeners.len() == 1 && listeners[0].starts_with("2:1: listeners: expected at least one"), "{written}: {listeners:?}");
+    }
+    assert_eq!(after_head("stores:\nconnections:\nusers:\naccess:\nlimits:\nhttp:\n"), [""; 0], "these may be empty");
+}
+
+#[test]
+fn what_would_let_nobody_in_or_be_ignored_is_a_problem_of_its_connection() {
+    let connection = |keys: &str| after_head(&format!("connections: {{ c: {{ protocol: mysql, address: h, credential: a, {keys} }} }}\n"));
+    assert_eq!(
+        connection("limits: { max_sessions: 0 }"),
+        ["3:75: connections.c.limits.max_sessions: expected more than 0: nobody could log in"]
+    );
+    assert_eq!(connection("limits: { max_sessions: 1, max_leases_per_user: 0 }"), [""; 0], "there it means no limit");
+    for half in ["certificate: c.pem", "private_key: c.key"] {
+        let found = connection(&format!("tls: {{ {half} }}"));
+        assert_eq!(found, ["3:70: connections.c.tls: expected `certificate` and `private_key` together, or neither"]);
+    }
+    assert_eq!(connection("tls: { certificate: c.pem, private_key: c.key }"), [""; 0]);
 }
 
 #[test]

@@ -235,7 +235,8 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Failure> {
-        if matches!(self.node.value, Value::Scalar(Scalar::Null, _)) { visitor.visit_none() } else { visitor.visit_some(self) }
+        // Most keys that may be left out narrow something down: one whose value somebody forgot would allow everything.
+        if self.node.is_null() { Err(Failure::custom("has no value; leave the key out")) } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Failure> {

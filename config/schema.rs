@@ -31,6 +31,7 @@ pub fn schema(kinds: &Kinds<'_>) -> Value {
     if let Some(whole) = whole.as_object_mut() {
         whole.insert("$defs".into(), definitions);
     }
+    valued(&mut whole);
     whole
 }
 
@@ -164,6 +165,38 @@ fn close(value: &mut Value) {
     }
 }
 
+/// A key that may be left out is never written without a value (`read.rs`), which schemars takes an `Option` for.
+fn valued(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            if object.get("default").is_some_and(Value::is_null) {
+                object.remove("default");
+            }
+            if let Some(Value::Array(types)) = object.get_mut("type") {
+                types.retain(|word| word != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    object.insert("type".into(), one);
+                }
+            }
+            if let Some(Value::Array(forms)) = object.get_mut("anyOf") {
+                forms.retain(|form| *form != json!({ "type": "null" }));
+                if let [Value::Object(one)] = forms.as_mut_slice() {
+                    let one = std::mem::take(one);
+                    object.remove("anyOf");
+                    // What is said of the key comes before what is said of its type.
+                    for (key, value) in one {
+                        object.entry(key).or_insert(value);
+                    }
+                }
+            }
+            object.values_mut().for_each(valued);
+        }
+        Value::Array(items) => items.iter_mut().for_each(valued),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -227,6 +260,15 @@ mod tests {
         assert_eq!(rule["additionalProperties"], false);
         let keys: BTreeSet<&str> = rule["properties"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys, BTreeSet::from(["accounts", "allow", "connections", "nested", "own"]));
+    }
+
+    #[test]
+    fn a_key_that_may_be_left_out_is_not_written_without_a_value() {
+        let schema = of::<Own>();
+        assert!(!schema.to_string().contains("null"), "{schema}");
+        let rule = schema.pointer("/properties/access/items/properties").unwrap();
+        assert_eq!(rule["accounts"]["type"], "array");
+        assert_eq!(rule["nested"]["$ref"], "#/$defs/Nested");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::{Deserializer, IntoDeserializer};
+use serde::de::{Deserializer, Error, IntoDeserializer};
 
 use crate::read::TextOr;
 use crate::scope;
@@ -19,7 +19,7 @@ pub struct UpstreamTls {
     /// PEM file of the authorities to trust instead of the system's.
     #[serde(deserialize_with = "scope::optional_path")]
     pub ca: Option<PathBuf>,
-    /// PEM file of the certificate chain to show to the upstream.
+    /// PEM file of the certificate chain to show to the upstream. With `private_key`, or neither.
     #[serde(deserialize_with = "scope::optional_path")]
     pub certificate: Option<PathBuf>,
     /// PEM file of the key to `certificate`.
@@ -52,6 +52,9 @@ pub struct TlsInput(pub UpstreamTls);
 impl<'de> Deserialize<'de> for TlsInput {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match TextOr::<UpstreamTls>::deserialize(deserializer)? {
+            TextOr::Map(tls) if tls.certificate.is_some() != tls.private_key.is_some() => {
+                Err(D::Error::custom("expected `certificate` and `private_key` together, or neither"))
+            }
             TextOr::Map(tls) => Ok(Self(tls)),
             TextOr::Text(word) => {
                 Ok(Self(UpstreamTls { mode: TlsMode::deserialize(word.as_str().into_deserializer())?, ..Default::default() }))
