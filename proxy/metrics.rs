@@ -122,6 +122,7 @@ pub struct Metrics {
     leases_live: Gauge,
     leases_waiting: Gauge,
     audit_failures: Counter,
+    reload_ok: Gauge,
 }
 
 fn histogram() -> Histogram {
@@ -155,7 +156,9 @@ impl Default for Metrics {
             leases_live: Gauge::default(),
             leases_waiting: Gauge::default(),
             audit_failures: Counter::default(),
+            reload_ok: Gauge::default(),
         };
+        metrics.reload_ok.set(1);
         metrics.register();
         metrics
     }
@@ -208,6 +211,7 @@ impl Metrics {
         registry.register("leases_live", "Leases that sessions hold", self.leases_live.clone());
         registry.register("leases_waiting", "Leases that wait to be given back", self.leases_waiting.clone());
         registry.register("audit_failures", "Audit records that could not be written", self.audit_failures.clone());
+        registry.register("reload_ok", "1: the file was taken when it was read last; 0: that reload was refused", self.reload_ok.clone());
     }
 
     /// The text that Prometheus reads (OpenMetrics).
@@ -280,6 +284,11 @@ impl Metrics {
     /// A session was used for something, or was refused it; both are fixed words.
     pub fn used(&self, protocol: &'static str, what: &'static str, outcome: &'static str) {
         self.uses.get_or_create(&ByUse { protocol, what, outcome }).inc();
+    }
+
+    /// A reload was taken, or refused.
+    pub fn reloaded(&self, ok: bool) {
+        self.reload_ok.set(i64::from(ok));
     }
 
     /// An audit record could not be written.

@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::bed::{Config, Dsn, Keyward, Method, Psql, bao, canary, eventually, postgres15, psql};
+use crate::bed::{Config, Dsn, Keyward, Method, Psql, bao, canary, certificate, eventually, free_port, postgres15, psql, scratch};
 
 struct Scene {
     keyward: Keyward,
@@ -51,19 +51,59 @@ fn a_reload_that_withdraws_access_ends_those_sessions_and_no_others() {
 }
 
 #[test]
+fn a_reload_without_the_last_member_of_a_group_is_taken_and_ends_his_sessions() {
+    let (kv, app, password) = (bao().mount_kv2(), postgres15().login(Method::Scram), canary());
+    kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+    let path = kv.path("orders");
+    let body = format!(
+        "address: \"{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"",
+        postgres15().address()
+    );
+    let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body);
+    let with = |groups: &str| config.clone().member("alice", &password, groups).allow("payments", "orders");
+    let keyward = Keyward::start(&with("payments"));
+    let dsn = keyward.dsn("alice", &password, "orders");
+    let goes = Psql::open(&dsn);
+    keyward.rewrite(&with(""));
+    assert!(keyward.cli(&["reload"]).ok().contains("ended 1 sessions"));
+    let said = goes.last_words();
+    assert!(said.contains("the permission for this session was withdrawn"), "{said}");
+    psql(&dsn, "SELECT 1").refused();
+    let check = keyward.cli(&["check", "--offline"]);
+    assert!(check.ok().contains("warning: access[0].allow: no user or group is named \"payments\""), "{check:?}");
+}
+
+#[test]
+fn a_reload_of_another_file_than_the_one_that_runs_is_refused() {
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    let other = scene.keyward.given().join("other.yaml");
+    std::fs::write(&other, scene.config.text(&scene.keyward.state(), &scene.keyward.given())).unwrap();
+    let said = scene.keyward.cli(&["reload", "--config", other.to_str().unwrap()]);
+    assert!(said.code == Some(1) && said.stderr.contains("keyward.yaml, not with ") && said.stderr.contains("other.yaml"), "{said:?}");
+    // The same file by another name.
+    let link = scene.keyward.given().join("link.yaml");
+    std::os::unix::fs::symlink(scene.keyward.given().join("../keyward.yaml"), &link).unwrap();
+    scene.keyward.cli(&["reload", "--config", link.to_str().unwrap()]).ok();
+}
+
+#[test]
 fn a_reload_of_a_broken_file_keeps_everything_as_it_was() {
     let scene = Scene::new(|config| config.allow("alice", "*"));
     let client = Psql::open(&scene.dsn("orders"));
+    let ok = || scene.keyward.http("/metrics").body.lines().find_map(|line| line.strip_prefix("keyward_reload_ok ")?.parse::<u8>().ok());
+    assert_eq!(ok(), Some(1), "as it was started");
     scene.keyward.rewrite(&scene.config.clone().line("colour: green"));
     scene.keyward.expect_log("WARN").expect_log("ERROR");
     let said = scene.keyward.cli(&["reload"]);
-    assert!(said.code != Some(0) && said.stderr.contains("colour"), "{said:?}");
+    assert!(said.code == Some(1) && said.stderr.contains("colour"), "{said:?}");
+    assert_eq!(ok(), Some(0));
     assert_eq!(client.ask("SELECT 1"), "1");
     assert_eq!(psql(&scene.dsn("orders"), "SELECT 1").ok(), "1");
     // SIGHUP takes the same way.
     scene.keyward.rewrite(&scene.config.clone().line("limits: { sessions: 1 }"));
     scene.keyward.signal(Signal::HUP);
     eventually("the new limit holds", || psql(&scene.dsn("orders"), "SELECT 1").stderr.contains("too many").then_some(()));
+    assert_eq!(ok(), Some(1));
 }
 
 #[test]
@@ -157,6 +197,35 @@ fn check_names_the_connection_whose_secret_cannot_be_read() {
     let said = scene.keyward.cli(&["check"]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stdout.lines().any(|line| line.contains("broken") && line.contains("nowhere/data/x")), "{said:?}");
+}
+
+#[test]
+fn a_changed_file_whose_certificate_comes_later_is_taken_when_it_is_there() {
+    let scene = Scene::new(|config| config.line("reload: on_change"));
+    scene.keyward.expect_log("reload refused");
+    let (there, late) = (scratch("certificate"), scene.keyward.state().join("late"));
+    certificate(&there);
+    let tls = format!("tls: {{ certificate: {0}/server.pem, private_key: {0}/server.key }}", late.display());
+    let listener = format!("protocol: postgres, address: \"127.0.0.1:{}\", {tls}", free_port());
+    scene.keyward.rewrite(&scene.config.clone().allow("alice", "orders").listener(&listener));
+    let refused = || scene.keyward.log().iter().filter(|line| line.to_string().contains("reload refused")).count();
+    eventually("it is refused", || (refused() == 1).then_some(()));
+    std::os::unix::fs::symlink(there, &late).unwrap();
+    eventually("it is in force", || (psql(&scene.dsn("orders"), "SELECT 1").code == Some(0)).then_some(()));
+    assert_eq!(refused(), 1, "what is known is not told again");
+}
+
+#[test]
+fn an_address_on_a_port_that_another_listener_still_has_wants_a_restart() {
+    let port = free_port();
+    let listener = |host: &str| format!("protocol: postgres, address: \"{host}:{port}\"");
+    let scene = Scene::new(|config| config.allow("alice", "*"));
+    scene.keyward.rewrite(&scene.config.clone().listener(&listener("127.0.0.1")));
+    scene.keyward.cli(&["reload"]).ok();
+    scene.keyward.expect_log("reload refused");
+    scene.keyward.rewrite(&scene.config.clone().listener(&listener("[::ffff:127.0.0.1]")));
+    let said = scene.keyward.cli(&["reload"]);
+    assert!(said.code == Some(1) && said.stderr.contains("restart to change its address"), "{said:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bed::{Config, SOON, eventually, scratch};
+use crate::bed::{Config, SOON, eventually, run, scratch};
 
 /// A Keyward whose service manager we are. Ended with the test.
 struct Service {
@@ -80,6 +80,36 @@ fn a_process_that_cannot_serve_never_says_that_it_is_ready() {
     assert_eq!(service.ended().code(), Some(1));
     service.told.set_nonblocking(true).unwrap();
     assert_eq!(service.told.recv(&mut [0; 256]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn the_reload_of_the_unit_file_says_whether_the_file_was_taken() {
+    let folder = scratch("service");
+    let told = UnixDatagram::bind(folder.join("notify")).unwrap();
+    let mut service = Service::start(folder.join("notify").to_str().unwrap(), told, &folder, &Config::new());
+    assert_eq!(service.hears(), "READY=1");
+    let file = folder.join("keyward.yaml");
+    let unit = include_str!("../docker/keyward.service");
+    let reload =
+        unit.lines().find_map(|line| line.strip_prefix("ExecReload=/usr/local/bin/keyward ")).expect("it reloads by Keyward itself");
+    let reload = || {
+        let words = reload.split(' ').map(|word| if word == "/etc/keyward/keyward.yaml" { file.to_str().unwrap() } else { word });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.args(words).env_remove("KEYWARD_CONFIG");
+        run(command, "", SOON)
+    };
+    reload().ok();
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}colour: green\n")).unwrap();
+    assert_eq!(reload().code, Some(1));
+    // The record that was moved away is begun anew, as logrotate wants it.
+    std::fs::write(&file, good).unwrap();
+    let record = folder.join("state/audit.jsonl");
+    std::fs::remove_file(&record).unwrap();
+    reload().ok();
+    eventually("the record is there", || record.exists().then_some(()));
+    kill_process(Pid::from_child(&service.child), Signal::TERM).unwrap();
+    assert!(service.ended().success());
 }
 
 #[test]

@@ -12,10 +12,11 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::listen::bind_unix;
 use crate::refusal::Reason;
-use crate::reload::Reloader;
+use crate::reload::{self, Reloader};
 use crate::server::Proxy;
 
-const REQUEST_MAX: u64 = 4096;
+/// The longest path, escaped, and some.
+const REQUEST_MAX: u64 = 32 * 1024;
 /// A list of 10 000 sessions is about 3 MiB.
 const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,8 +32,12 @@ pub enum Request {
         /// Its id.
         session: String,
     },
-    /// To take the file as it is now.
-    Reload,
+    /// To take the file as it is now, and to open the audit record anew.
+    Reload {
+        /// Which file the operator means, as [`reload::shown`] has it. An earlier version does not say.
+        #[serde(default)]
+        file: Option<String>,
+    },
 }
 
 /// What he is answered.
@@ -125,12 +130,18 @@ async fn answer(request: Request, proxy: &Proxy, reloader: Arc<Reloader>) -> Ans
             }
             _ => Answer::Failed("there is no such session".to_owned()),
         },
-        // Reading files and certificates blocks.
-        Request::Reload => match tokio::task::spawn_blocking(move || reloader.reload()).await {
-            Ok(Ok(text)) => Answer::Done(text),
-            Ok(Err(text)) => Answer::Failed(text),
-            Err(_) => Answer::Failed("the reload broke off".to_owned()),
-        },
+        Request::Reload { file: Some(file) } if file != reload::shown(reloader.path()) => {
+            Answer::Failed(format!("the process runs with {}, not with {file}; nothing was reloaded", reload::shown(reloader.path())))
+        }
+        Request::Reload { .. } => {
+            proxy.audit.reopen();
+            // Reading files and certificates blocks.
+            match tokio::task::spawn_blocking(move || reloader.reload()).await {
+                Ok(Ok(text)) => Answer::Done(text),
+                Ok(Err(text)) => Answer::Failed(text),
+                Err(_) => Answer::Failed("the reload broke off".to_owned()),
+            }
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{DONE, Format, WRONG, failed, runtime, table};
 use crate::admin::socket::{self, Answer, Request, SessionRow};
-use crate::reload::read;
+use crate::reload::{read, shown};
 use crate::state::admin_socket;
 
 pub(super) fn sessions(path: &Path, format: Format) -> u8 {
@@ -37,7 +37,7 @@ pub(super) fn kill(path: &Path, session: String) -> u8 {
 }
 
 pub(super) fn reload(path: &Path) -> u8 {
-    done(ask(path, &Request::Reload))
+    done(ask(path, &Request::Reload { file: Some(shown(path)) }))
 }
 
 fn done(answer: Result<Answer, u8>) -> u8 {

@@ -76,6 +76,13 @@ impl Config {
         self
     }
 
+    /// The same in these groups (`ops, payments`).
+    #[must_use]
+    pub fn member(mut self, name: &str, password: &str, groups: &str) -> Self {
+        self.users += &format!("  {name}: {{ password: \"{}\", groups: [{groups}] }}\n", verifier(password, &[]));
+        self
+    }
+
     /// A user with the argon2id verifier of this password.
     #[must_use]
     pub fn user_with_argon2(mut self, name: &str, password: &str) -> Self {
