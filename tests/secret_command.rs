@@ -1,8 +1,9 @@
 //! `keyward secret`, as operators use it: at a terminal and in scripts, with tokens of their own, against OpenBao and a sealed file.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -73,6 +74,31 @@ fn failed(said: &Output, text: &str) {
     assert!(said.code == Some(1) && said.stdout.is_empty() && said.stderr.contains(text), "{said:?}");
 }
 
+#[track_caller]
+fn dumps_nothing(pid: u32) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core: Vec<&str> = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap().split_whitespace().collect();
+    assert_eq!(core[..2], ["0", "0"], "no core dump");
+}
+
+#[test]
+fn commands_that_hold_what_a_store_gives_dump_nothing() {
+    // A store that never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let corp = format!("  corp: {{ type: vault, address: \"http://{}\", auth: {{ method: token, token: t }} }}\n", silent.local_addr().unwrap());
+    let connection = "connections: { db: { protocol: postgres, address: \"127.0.0.1:1\", store: corp, password: kv/x?p, username: kv/x?u } }\n";
+    let operator = Operator::new(&(corp + connection));
+    for arguments in [&["check"][..], &["policy", "corp"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.args(arguments).env("KEYWARD_CONFIG", operator.folder.join("keyward.yaml")).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let _asked = silent.accept().unwrap();
+        dumps_nothing(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
 #[test]
 fn what_is_typed_at_a_terminal_logs_sessions_in_and_is_seen_nowhere() {
     let (kv, alice, app) = (bao().mount_kv2(), canary(), postgres15().login(Method::Scram));
@@ -92,9 +118,8 @@ fn what_is_typed_at_a_terminal_logs_sessions_in_and_is_seen_nowhere() {
     let arguments = fs::read_to_string(format!("/proc/{}/cmdline", terminal.pid())).unwrap();
     assert!(arguments.contains("secret\0put"), "{arguments}");
     must_be_absent("the process list", &arguments);
-    let limits = fs::read_to_string(format!("/proc/{}/limits", terminal.pid())).unwrap();
-    let core: Vec<&str> = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap().split_whitespace().collect();
-    assert_eq!(core[..2], ["0", "0"], "no core dump");
+    dumps_nothing(terminal.pid());
+    dumps_nothing(keyward.pid());
     terminal.types(&app.password);
     let (said, code) = terminal.end();
     assert_eq!(code, Some(0), "{said}");

@@ -205,6 +205,10 @@ const WRONG: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Nearly every command holds secrets: its user's, its operator's, those of the stores.
+    if let Err(text) = run::keep_to_ourselves() {
+        return ExitCode::from(failed(&text));
+    }
     // One provider for all TLS; a second installation cannot happen here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     ExitCode::from(match cli.command {

@@ -15,7 +15,7 @@ use keyward_auth::StoreError;
 use keyward_auth::operator::{Destroy, Folder, History, MetadataChange, SecretName, Secrets, make_key};
 use keyward_config::Config;
 
-use super::{DONE, File, Format, WRONG, failed, prompt, run, runtime};
+use super::{DONE, File, Format, WRONG, failed, prompt, runtime};
 use crate::reload;
 
 const NAMES: &str = "\
@@ -171,10 +171,6 @@ pub(super) enum SecretCommand {
 }
 
 pub(super) fn secret(command: SecretCommand) -> u8 {
-    // Secrets live in this process, too.
-    if let Err(text) = run::keep_to_ourselves() {
-        return failed(&text);
-    }
     dispatch(command).unwrap_or_else(|code| code)
 }
 
