@@ -85,8 +85,9 @@ fn dumps_nothing(pid: u32) {
 fn commands_that_hold_what_a_store_gives_dump_nothing() {
     // A store that never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let corp = format!("  corp: {{ type: vault, address: \"http://{}\", auth: {{ method: token, token: t }} }}\n", silent.local_addr().unwrap());
-    let connection = "connections: { db: { protocol: postgres, address: \"127.0.0.1:1\", store: corp, password: kv/x?p, username: kv/x?u } }\n";
+    let corp =
+        format!("  corp: {{ type: vault, address: \"http://{}\", auth: {{ method: token, token: t }} }}\n", silent.local_addr().unwrap());
+    let connection = "connections: { db: { protocol: postgres, address: \"127.0.0.1:1\", store: corp, credential: kv/x } }\n";
     let operator = Operator::new(&(corp + connection));
     for arguments in [&["check"][..], &["policy", "corp"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
@@ -358,6 +359,39 @@ fn a_sealed_file_is_made_by_hand_and_logs_sessions_in() {
     psql(&dsn, "SELECT 1").refused();
     operator.run(&["put", "files:team/orders", "username", "password"], &format!("{}\n{}\n", app.name, app.password)).ok();
     assert_eq!(psql(&dsn, "SELECT 1").ok(), "1");
+}
+
+#[test]
+fn a_key_in_a_folder_or_in_another_sealed_file_needs_no_token() {
+    let folder = scratch("keys").display().to_string();
+    let stores = format!(
+        "  run: {{ type: file, folder: {folder} }}\n  \
+         box: {{ type: file, sealed: {folder}/box, key: {{ secret: \"run:box-key\" }} }}\n  \
+         inner: {{ type: file, sealed: {folder}/inner, key: {{ secret: \"box:keys?inner\" }} }}\n  \
+         rows: {{ type: table, address: \"127.0.0.1:1\", database: d, username: u, key: {{ secret: \"inner:keys?rows\" }} }}\n"
+    );
+    let operator = Operator::new(&stores);
+    operator.run(&["key", &format!("{folder}/box-key")], "").ok();
+    for name in ["box:keys?inner", "inner:keys?rows"] {
+        operator.run(&["put", name], &canary()).ok();
+        operator.run(&["get", name], "").ok();
+    }
+    assert!(operator.run(&["seal", "rows:orders", "username", "password"], "app\nsecret\n").ok().starts_with("v1:"));
+}
+
+#[test]
+fn a_number_in_a_key_that_is_not_named_is_not_changed_unseen() {
+    let kv = bao().mount_kv2();
+    let operator = Operator::of(&kv);
+    let name = format!("corp:{}/orders", kv.mount);
+    bao().call("POST", &kv.path("orders"), json!({ "data": { "password": "old", "rate": 1.5, "port": 5432 } }));
+    failed(&operator.run(&["put", &name, "password"], "new"), "the key `rate` is a number that cannot be kept exactly");
+    failed(&operator.run(&["get", &format!("{name}?rate")], ""), "`rate` is a number that cannot be kept exactly: write it as a string");
+    failed(&operator.run(&["put", &name, "--json"], "{\"pin\": 12345678901234567890123}"), "the key `pin` is a number");
+    assert_eq!(operator.run(&["get", &format!("{name}?password")], "").ok(), "old");
+    operator.run(&["put", &name, "password", "rate"], "new\n1.50\n").ok();
+    assert_eq!(operator.run(&["get", &format!("{name}?rate")], "").ok(), "1.50");
+    assert_eq!(operator.run(&["get", &format!("{name}?port")], "").ok(), "5432");
 }
 
 #[test]
