@@ -181,6 +181,12 @@ fn a_newcomer_takes_the_place_of_one_who_waits_in_the_lobby() {
     assert_eq!((told.sequence, told.code, told.message.as_str()), wanted);
     // And it is one that goes, for one that comes.
     pings(&mut second);
+    scene.keyward.sigterm();
+    let told = second.refusal();
+    assert_eq!((told.code, told.message.as_str()), (1053, "keyward: keyward is shutting down; connect again (session ID)"));
+    scene.keyward.until_ended();
+    let denied: Vec<_> = scene.keyward.audit().into_iter().filter(|record| record["event"] == "denied").collect();
+    assert!(denied.is_empty(), "both were let in: {denied:?}");
 }
 
 #[test]

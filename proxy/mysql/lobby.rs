@@ -12,7 +12,7 @@ use super::{NAME, command, kill, refuse, wire};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Bounds, Link};
 use crate::protocol::Served;
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 use crate::stream::Stream;
 use crate::told;
 
@@ -23,10 +23,11 @@ const IDLE: Duration = Duration::from_secs(300);
 /// And so does who has been here for this long, whatever he says.
 const LIFE: Duration = Duration::from_secs(3600);
 
-/// Serves PING, QUIT, and KILL of the user's own sessions; everything else hears what he may reach.
+/// Serves PING, QUIT, and KILL of the user's own sessions; everything else hears what he may reach. Who is idle, was there for too long, has to
+/// make room, or is there when the process shuts down hears so: he is logged in, so that nothing was refused.
 ///
 /// # Errors
-/// The client broke the protocol, was idle or does not read, was there for too long, had to make room, or the process is shutting down.
+/// The client broke the protocol, or does not read.
 pub(super) async fn serve(
     link: &Link,
     client: &mut Stream,
@@ -36,8 +37,17 @@ pub(super) async fn serve(
 ) -> Result<Served, SessionError> {
     let bounds = Bounds { deadline: Instant::now().checked_add(LIFE).unwrap_or(link.deadline), ..link.bounds() };
     let served = bounds.run(answer_all(link, client, identity, agreed, packets)).await;
+    let Err(mut error) = served else { return served };
     // What ends it is an answer to a command that is still to come, as far as the client knows: number 0 is for who was not greeted yet.
-    served.inspect_err(|_| *packets = Packets::at(packets.next().max(1)))
+    *packets = Packets::at(packets.next().max(1));
+    if error.refusal == Refusal::TooSlow {
+        error.refusal = Refusal::SessionEnded(Reason::Lifetime);
+    }
+    if !matches!(error.refusal, Refusal::SessionEnded(_) | Refusal::Busy | Refusal::ShuttingDown) {
+        return Err(error);
+    }
+    refuse::tell(client, *packets, link.id, &error).await;
+    Ok(Served::Request)
 }
 
 async fn answer_all(
@@ -51,7 +61,7 @@ async fn answer_all(
     loop {
         *packets = Packets::default();
         let read = tokio::time::timeout(IDLE, packets.read_or_end(client, COMMAND_MAX)).await;
-        let idle = |_| SessionError::new(Refusal::TooSlow, Party::Client, Stage::Authorise, "nothing was asked for");
+        let idle = |_| SessionError::new(Refusal::SessionEnded(Reason::Idle), Party::Client, Stage::Authorise, "nothing was asked for");
         let Some(payload) = read.map_err(idle)?.map_err(|error| SessionError::client_io(Stage::Authorise, &error))? else {
             return Ok(Served::Request);
         };
