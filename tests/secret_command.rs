@@ -389,6 +389,8 @@ fn a_number_in_a_key_that_is_not_named_is_not_changed_unseen() {
     failed(&operator.run(&["get", &format!("{name}?rate")], ""), "`rate` is a number that cannot be kept exactly: write it as a string");
     failed(&operator.run(&["put", &name, "--json"], "{\"pin\": 12345678901234567890123}"), "the key `pin` is a number");
     assert_eq!(operator.run(&["get", &format!("{name}?password")], "").ok(), "old");
+    let shown = operator.run(&["get", &name, "--show"], "");
+    assert!(shown.ok().contains("about 1.5: it cannot be kept exactly"), "{shown:?}");
     operator.run(&["put", &name, "password", "rate"], "new\n1.50\n").ok();
     assert_eq!(operator.run(&["get", &format!("{name}?rate")], "").ok(), "1.50");
     assert_eq!(operator.run(&["get", &format!("{name}?port")], "").ok(), "5432");

@@ -5,7 +5,7 @@ use keyward_config::SecretInput;
 use serde_json::Value;
 
 use super::credential::wipe;
-use super::{Opening, SecretPath, StoreError};
+use super::{Opening, SecretPath, StoreError, is_exact};
 use crate::Secret;
 use crate::operator::Change;
 
@@ -116,12 +116,16 @@ impl Held {
         keys
     }
 
-    /// Each key with its value as text.
+    /// Each key with its value as text. A number that [`is_exact`] is not is said to be about that.
     #[must_use]
     pub fn values(&self) -> Vec<(String, Secret)> {
         let mut values = Vec::new();
         leaves(&self.fields, "", &mut |name, value| {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) if !is_exact(number) => format!("about {number}: it cannot be kept exactly"),
+                other => other.to_string(),
+            };
             values.push((name.to_owned(), Secret::from(text)));
         });
         values
