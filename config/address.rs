@@ -87,7 +87,7 @@ impl FromStr for ListenAddress {
 }
 
 /// A DNS name or an IPv4 literal; underscores occur in real ones.
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

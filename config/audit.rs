@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::scope;
+use crate::{Spanned, scope};
 
 /// The audit record: JSON lines, one file.
 #[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -30,14 +30,21 @@ pub enum OnFailure {
 }
 
 /// The log, on standard error.
-#[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Deserialize, JsonSchema, Clone, Debug, Default, Eq)]
 #[serde(default)]
 pub struct Log {
     /// For people or for programs.
     pub format: LogFormat,
     /// What is logged: levels (`error` to `trace`, `off`) and `target=level`, with commas between: `info`, `warn,keyward=debug`. Default:
     /// `info`.
-    pub level: Option<String>,
+    pub level: Option<Spanned<String>>,
+}
+
+/// Where the level stands is no change of the log.
+impl PartialEq for Log {
+    fn eq(&self, other: &Self) -> bool {
+        self.format == other.format && self.level.as_deref() == other.level.as_deref()
+    }
 }
 
 /// The log's form.

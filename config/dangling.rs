@@ -69,7 +69,8 @@ fn addresses(config: &Config, root: &Node, problems: &mut Problems) {
 }
 
 fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &HashSet<&str>, problems: &mut Problems) {
-    let groups = config.users.values().flat_map(|user| &user.groups).map(|group| group.as_str());
+    let groups = config.users.values().flat_map(|user| &user.groups).map(Name::as_str);
+    groups_without_rule(config, root, problems);
     let allowed: HashSet<&str> = users.iter().copied().chain(groups).collect();
     for rule in &config.access {
         if problems.is_full() {
@@ -116,6 +117,25 @@ fn rules(config: &Config, root: &Node, connections: &HashSet<&str>, users: &Hash
                     format!("none of these connections has an account {}", suggest::quoted(pattern.as_str())),
                 );
             }
+        }
+    }
+}
+
+/// A group that no rule names, at the first user who is in it: its members have nothing from it.
+fn groups_without_rule(config: &Config, root: &Node, problems: &mut Problems) {
+    // One that could not be read may name any of them, and a file without rules is not finished.
+    if config.access.is_empty() || config.access.len() < root.get("access").map_or(0, |access| access.items().len()) {
+        return;
+    }
+    let mut said: HashSet<&str> = config.access.iter().flat_map(|rule| &rule.allow).map(|name| name.as_str()).collect();
+    let named: Vec<&str> = said.iter().copied().collect();
+    for (user, entry) in &config.users {
+        let written = root.get("users").and_then(|users| users.get(user.as_str())?.get("groups"));
+        for (number, group) in entry.groups.iter().enumerate().filter(|(_, group)| said.insert(group.as_str())) {
+            let place = written.and_then(|groups| groups.items().get(number)).map(Node::span);
+            let suggestion = suggest::did_you_mean(group.as_str(), named.iter().copied());
+            let message = format!("no rule allows {} anything{suggestion}", suggest::quoted(group.as_str()));
+            problems.warning(place, format!("users.{user}.groups"), message);
         }
     }
 }

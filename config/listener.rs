@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 
+use crate::address::is_host;
 use crate::entry::{Entry, joined, row};
 use crate::{Kinds, ListenAddress, Name, Node, Problems, Settings, Spanned, scope};
 
@@ -74,12 +75,41 @@ impl Listener {
             return None;
         }
         let ListenerKeys { address, connection, tls, proxy_protocol, .. } = keys?;
-        if let Some(tls) = tls.as_ref().filter(|tls| tls.certificate.is_some() != tls.private_key.is_some()) {
-            problems.error(tls.span, joined(path, "tls"), "expected `certificate` and `private_key` together, or neither");
+        if let Some(tls) = &tls {
+            check_tls(tls, &address, node, &joined(path, "tls"), problems);
+        }
+        if matches!(*address, ListenAddress::Unix(_)) && !proxy_protocol.is_empty() {
+            problems.warning(node.span_of("proxy_protocol"), joined(path, "proxy_protocol"), "not read on a unix socket");
         }
         let proxy_protocol = proxy_protocol.into_iter().map(|network| network.0).collect();
         Some(Self { protocol: row.name, address, connection, tls, proxy_protocol, settings: settings?, node: node.clone() })
     }
+}
+
+/// What of `tls` cannot be used, or is not.
+fn check_tls(tls: &Spanned<ServerTls>, address: &ListenAddress, listener: &Node, path: &str, problems: &mut Problems) {
+    if tls.certificate.is_some() != tls.private_key.is_some() {
+        problems.error(tls.span, path, "expected `certificate` and `private_key` together, or neither");
+    }
+    let written = listener.get("tls").and_then(|tls| tls.get("names"));
+    let items = written.map(Node::items).unwrap_or_default();
+    for (number, (name, item)) in tls.names.iter().zip(items).enumerate() {
+        if !is_server_name(name) {
+            let expected = "expected a host name (outside of ASCII in its xn-- form) or an IP address, without a port";
+            problems.error(item.span(), format!("{path}.names[{number}]"), expected);
+        }
+    }
+    if matches!(address, ListenAddress::Unix(_)) {
+        problems.warning(tls.span, path, "not read on a unix socket, where there is no TLS");
+    } else if tls.certificate.is_some() && !tls.names.is_empty() {
+        let text = "not read beside `certificate`: they are for the certificate that the local CA makes";
+        problems.warning(written.map_or(tls.span, Node::span), format!("{path}.names"), text);
+    }
+}
+
+/// What a client may verify a certificate's name against; `*.` stands for one label.
+fn is_server_name(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok() || is_host(name.strip_prefix("*.").unwrap_or(name))
 }
 
 impl<'de> Deserialize<'de> for Network {

@@ -184,6 +184,44 @@ fn what_would_let_nobody_in_or_be_ignored_is_a_problem_of_its_connection() {
 }
 
 #[test]
+fn what_a_listener_would_not_use_or_no_client_could_verify_is_told() {
+    let listener = |keys: &str| problems(&format!("state: /s\nlisteners: [{{ protocol: mysql, {keys} }}]\n"));
+    let tcp = |tls: &str| listener(&format!("address: '127.0.0.1:0', tls: {{ {tls} }}"));
+    assert_eq!(tcp("names: [keyward.internal, 10.0.0.1, '::1', '*.db.internal', xn--bro-hoa.example, db_1]"), [""; 0]);
+    for bad in ["büro.example", "'keyward.internal:5432'", "'https://keyward.internal'", "'10.0.0.1/8'", "''", "'*'", "'[::1]'"] {
+        let found = tcp(&format!("names: [localhost, {bad}]"));
+        assert!(found.len() == 1 && found[0].starts_with("2:82: listeners[0].tls.names[1]: expected a host name"), "{bad}: {found:?}");
+    }
+    let beside = tcp("certificate: c, private_key: k, names: [localhost]");
+    assert!(beside.len() == 1 && beside[0].contains("warning: listeners[0].tls.names: not read beside `certificate`"), "{beside:?}");
+    assert_eq!(tcp("certificate: c, private_key: k, names: []"), [""; 0]);
+    let unix = listener("address: /run/k.sock, tls: { names: [localhost] }, proxy_protocol: [127.0.0.1]");
+    assert!(
+        unix.len() == 2 && unix.iter().all(|line| line.contains("warning: ") && line.contains("not read on a unix socket")),
+        "{unix:?}"
+    );
+}
+
+#[test]
+fn a_group_that_no_rule_names_is_told_once() {
+    let users = "users:\n  alice: { groups: [ops, paymnets] }\n  bob: { groups: [paymnets, payments] }\n  carol: { groups: [ops] }\n";
+    let rules = |more: &str| {
+        format!(
+            "{users}connections: {{ c: {{ protocol: mysql, address: h, credential: a }} }}\naccess:\n  - {{ allow: [payments], connections: [c] }}\n{more}"
+        )
+    };
+    assert_eq!(
+        after_head(&rules("")),
+        [
+            "4:21: warning: users.alice.groups: no rule allows \"ops\" anything",
+            "4:26: warning: users.alice.groups: no rule allows \"paymnets\" anything; did you mean \"payments\"?"
+        ]
+    );
+    let broken = after_head(&rules("  - { alow: [ops], connections: [c] }\n"));
+    assert!(!broken.iter().any(|line| line.contains("no rule")), "the broken one may be it: {broken:?}");
+}
+
+#[test]
 fn a_missing_protocol_is_told_with_the_words() {
     let found = problems("state: /s\nlisteners: [{ address: '127.0.0.1:1' }, 5]\n");
     assert_eq!(found[0], "2:13: listeners[0]: the key \"protocol\" is missing: one of postgres, mysql, ssh");

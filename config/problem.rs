@@ -19,6 +19,7 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// The file.
+    #[serde(serialize_with = "shown")]
     pub file: PathBuf,
     /// Where in the file; `None` for what has no place in it.
     pub span: Option<Span>,
@@ -28,6 +29,11 @@ pub struct Problem {
     pub message: String,
     /// How bad it is.
     pub severity: Severity,
+}
+
+/// A name that is no UTF-8 has a problem, too.
+fn shown<S: serde::Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&file.display())
 }
 
 impl fmt::Display for Problem {

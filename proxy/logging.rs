@@ -11,7 +11,7 @@ use tracing_subscriber::{Layer, fmt, registry};
 /// # Errors
 /// A text for the operator: `log.level` is no filter.
 pub fn filter(log: &Log) -> Result<Targets, String> {
-    let filter = targets(log.level.as_deref().unwrap_or("info"));
+    let filter = targets(log.level.as_ref().map_or("info", |level| level.as_str()));
     filter.ok_or_else(|| "levels and `target=level`, with commas between: `info`, `keyward=debug`, `warn,keyward=debug`".to_owned())
 }
 

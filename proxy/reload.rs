@@ -45,13 +45,14 @@ pub fn load(path: &Path) -> (Loaded, Option<Arc<Gate>>) {
     let mut loaded = read(path);
     let Some(config) = &loaded.config else { return (loaded, None) };
     if let Err(text) = logging::filter(&config.log) {
-        loaded.problems.error(None, "log.level", text);
+        loaded.problems.error(config.log.level.as_ref().map(|level| level.span), "log.level", format!("expected {text}"));
     }
-    for (number, listener) in config.listeners.iter().enumerate() {
+    for listener in &config.listeners {
         if let Some(tls) = &listener.tls
             && let Err(text) = ServerIdentity::check(tls)
         {
-            loaded.problems.error(tls.span, format!("listeners[{number}].tls"), text);
+            // Not by its number: one that could not be read is left out of these.
+            loaded.problems.error(tls.span, format!("listener {}.tls", listener.address.value), text);
         }
         if let Some(kind) = protocol::kind(listener.protocol) {
             (kind.check_listener)(listener, config, &mut loaded.problems);
@@ -232,7 +233,7 @@ mod tests {
         for (level, fine) in [("warn,keyward=debug", true), ("info,[link]=debug", false)] {
             std::fs::write(&file, format!("state: {}\nlog: {{ level: \"{level}\" }}\n", state.display())).unwrap();
             let problems = load(&file).0.problems.to_string();
-            assert_eq!(!problems.contains("log.level"), fine, "{problems}");
+            assert_eq!(!problems.contains("keyward.yaml:2:15: log.level: expected levels"), fine, "{problems}");
         }
     }
 }

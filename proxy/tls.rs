@@ -76,7 +76,8 @@ fn given(tls: Option<&ServerTls>) -> Result<Option<Leaf>, String> {
 
 fn own_names(tls: Option<&ServerTls>, address: &ListenAddress) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    if let Ok(host) = rustix::system::uname().nodename().to_str() {
+    // A certificate holds no other letters.
+    if let Some(host) = rustix::system::uname().nodename().to_str().ok().filter(|host| host.is_ascii()) {
         names.push(host.to_owned());
     }
     if let ListenAddress::Tcp(address) = address

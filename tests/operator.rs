@@ -1,9 +1,13 @@
 //! What an operator does with a running Keyward: look at it, reload it, end a session, drain it.
 
+use std::process::Command;
+
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::bed::{Config, Dsn, Keyward, Method, Psql, bao, canary, certificate, eventually, free_port, postgres15, psql, scratch};
+use crate::bed::{
+    Config, Dsn, Keyward, Method, Psql, SOON, bao, canary, certificate, eventually, free_port, postgres15, psql, run, scratch,
+};
 
 struct Scene {
     keyward: Keyward,
@@ -78,12 +82,17 @@ fn a_reload_of_another_file_than_the_one_that_runs_is_refused() {
     let scene = Scene::new(|config| config.allow("alice", "*"));
     let other = scene.keyward.given().join("other.yaml");
     std::fs::write(&other, scene.config.text(&scene.keyward.state(), &scene.keyward.given())).unwrap();
-    let said = scene.keyward.cli(&["reload", "--config", other.to_str().unwrap()]);
+    let reload = |file: &std::path::Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.args(["reload", "--config"]).arg(file);
+        run(command, "", SOON)
+    };
+    let said = reload(&other);
     assert!(said.code == Some(1) && said.stderr.contains("keyward.yaml, not with ") && said.stderr.contains("other.yaml"), "{said:?}");
     // The same file by another name.
     let link = scene.keyward.given().join("link.yaml");
     std::os::unix::fs::symlink(scene.keyward.given().join("../keyward.yaml"), &link).unwrap();
-    scene.keyward.cli(&["reload", "--config", link.to_str().unwrap()]).ok();
+    reload(&link).ok();
 }
 
 #[test]
@@ -181,7 +190,10 @@ fn check_finds_nothing_wrong_with_a_config_that_works() {
     let offline = scene.keyward.cli(&["check", "--offline"]);
     offline.ok();
     let online = scene.keyward.cli(&["check", "--format", "json"]);
-    serde_json::from_str::<Value>(online.ok()).expect("one JSON document");
+    let found: Value = serde_json::from_str(online.ok()).expect("one JSON document");
+    let rows = found["results"].as_array().unwrap();
+    let fine = |row: &&Value| row["outcome"] == "ok" && row["ok"] == true;
+    assert_eq!(rows.iter().filter(|row| row["kind"] == "connection").filter(fine).count(), 2, "{found}");
     scene.keyward.cli(&["check"]).ok();
 }
 
@@ -197,6 +209,9 @@ fn check_names_the_connection_whose_secret_cannot_be_read() {
     let said = scene.keyward.cli(&["check"]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.stdout.lines().any(|line| line.contains("broken") && line.contains("nowhere/data/x")), "{said:?}");
+    let found: Value = serde_json::from_str(&scene.keyward.cli(&["check", "--format", "json"]).stdout).unwrap();
+    let broken = found["results"].as_array().unwrap().iter().find(|row| row["name"] == "broken").unwrap();
+    assert_eq!((&broken["outcome"], &broken["ok"]), (&"failed".into(), &false.into()), "{found}");
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn the_printed_policy_piped_into_the_store_is_what_check_and_sessions_need() {
     let (code, row) = rights(&keyward);
     let wide = format!("may list, read all of {}/; `keyward policy corp` prints what it needs", kv.mount);
     assert_eq!((code, &row["ok"], row["detail"].as_str()), (Some(0), &Value::from(true), Some(wide.as_str())));
+    assert_eq!(row["outcome"], "warning", "it works, and may more");
     let table = keyward.cli(&["check"]);
     assert!(table.ok().lines().any(|line| line.starts_with("warning") && line.contains(&wide)), "{table:?}");
 }

@@ -200,6 +200,8 @@ fn values_are_read_from_standard_input_as_they_are() {
     assert_eq!(operator.run(&["get", &format!("{name}?port")], "").stdout, "5432");
     assert_eq!(operator.run(&["get", &format!("{name}?password"), "--version", "2"], "").stdout, "first secret");
     assert_eq!(operator.run(&["get", &format!("{name}?password&version=3")], "").stdout, "second");
+    let quoted = operator.run(&["get", &format!("{name}?private_key"), "--format", "json"], "");
+    assert_eq!(serde_json::from_str::<String>(quoted.ok()).unwrap(), key, "a JSON document, too");
     let facts: Value = serde_json::from_str(operator.run(&["get", &name, "--format", "json"], "").ok()).unwrap();
     assert_eq!(facts["keys"], json!(["password", "port", "private_key", "username"]));
     assert_eq!((&facts["version"]["number"], &facts["values"]), (&json!(3), &Value::Null));

@@ -38,6 +38,18 @@ enum Outcome {
     Untried,
 }
 
+impl Outcome {
+    /// For programs.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Lax => "warning",
+            Self::Failed => "failed",
+            Self::Untried => "untried",
+        }
+    }
+}
+
 /// One line of the result.
 struct Row {
     kind: &'static str,
@@ -286,7 +298,8 @@ fn programs(problems: &Problems, rows: &[Row]) {
         .map(|row| {
             // Neither true nor false where nothing was tried.
             let ok = (row.outcome != Outcome::Untried).then_some(row.outcome != Outcome::Failed);
-            json!({ "kind": row.kind, "name": row.name, "ok": ok, "stage": row.stage, "detail": row.detail })
+            let outcome = row.outcome.word();
+            json!({ "kind": row.kind, "name": row.name, "outcome": outcome, "ok": ok, "stage": row.stage, "detail": row.detail })
         })
         .collect();
     println!("{:#}", json!({ "problems": problems, "results": rows }));

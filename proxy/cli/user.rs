@@ -24,5 +24,13 @@ pub(super) fn hash(argon2: bool) -> u8 {
 }
 
 fn ask() -> std::io::Result<Secret> {
-    if prompt::is_terminal() { prompt::twice("Password: ", "Again: ", MAX) } else { prompt::line(MAX) }
+    if prompt::is_terminal() {
+        return prompt::twice("Password: ", "Again: ", MAX);
+    }
+    let password = prompt::rest(MAX)?;
+    // Exposed: whether more than one line came. A password of which a part was dropped would let nobody in.
+    if password.expose().iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return Err(std::io::Error::other("more than one line on standard input"));
+    }
+    Ok(password)
 }

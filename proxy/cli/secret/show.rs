@@ -6,6 +6,7 @@ use std::path::Path;
 use keyward_auth::Secret;
 use keyward_auth::operator::{Held, Metadata, SecretName, Values, Version};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::{Desk, load, wrong};
 use crate::cli::{DONE, Format, failed, output, table};
@@ -20,7 +21,7 @@ pub(super) fn get(path: &Path, name: &str, show: bool, version: Option<u64>, for
     let desk = Desk::open(&config, name.store())?;
     if let Some(key) = name.key() {
         let value = desk.does(async |secrets| secrets.value(&name, key, version).await)?;
-        return output::unless_closed(print(&value)).map(|()| DONE).map_err(|error| failed(&format!("standard output: {error}")));
+        return output::unless_closed(print(&value, format)).map(|()| DONE).map_err(|error| failed(&format!("standard output: {error}")));
     }
     let values = if show { Values::Shown } else { Values::Hidden };
     let held = desk.does(async |secrets| secrets.get(&name, version, values).await)?;
@@ -38,12 +39,18 @@ pub(super) fn get(path: &Path, name: &str, show: bool, version: Option<u64>, for
     Ok(DONE)
 }
 
-/// The value and nothing else, so that a program gets it as it is; people get a line.
-fn print(value: &Secret) -> std::io::Result<()> {
+/// The value and nothing else, so that a program gets it as it is, or as a JSON string; people get a line.
+fn print(value: &Secret, format: Format) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    // Exposed: the operator asked for it.
-    stdout.write_all(value.expose())?;
-    if stdout.is_terminal() {
+    // Exposed, both: the operator asked for it.
+    match format {
+        Format::Table => stdout.write_all(value.expose())?,
+        Format::Json => {
+            let text = value.expose_str().ok_or_else(|| std::io::Error::other("JSON has texts only, and this value is none"))?;
+            stdout.write_all(Zeroizing::new(serde_json::to_string(text)?).as_bytes())?;
+        }
+    }
+    if format == Format::Json || stdout.is_terminal() {
         stdout.write_all(b"\n")?;
     }
     stdout.flush()
