@@ -170,7 +170,7 @@ fn entry(item: &Node, at: &str, name: &str, stores: &[&str], problems: &mut Prob
         }
         (Some(Outer::Store(store)), None) => {
             let Some(path) = &entry.path else {
-                let message = format!("the key \"path\" is missing: where the token is in the store {store}");
+                let message = format!("the key \"path\" is missing: where the token is in the store {}", store.escape_debug());
                 problems.error(item.span(), at, message);
                 return None;
             };
