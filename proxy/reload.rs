@@ -227,6 +227,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_listener_is_named_by_its_address_whatever_stands_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keyward.yaml");
+        let broken = "  - { protocol: mysql, adress: '127.0.0.1:3' }\n";
+        let other = "  - { protocol: mysql, address: '127.0.0.1:4', tls: { certificate: nowhere.pem, private_key: nowhere.key } }\n";
+        std::fs::write(&file, format!("state: state\nlisteners:\n{broken}{other}")).unwrap();
+        let problems = load(&file).0.problems.to_string();
+        assert!(problems.contains("yaml:4:56: listener 127.0.0.1:4.tls: "), "{problems}");
+    }
+
+    #[tokio::test]
     async fn a_level_of_the_log_that_the_start_would_not_take_is_a_problem_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let (file, state) = (folder.path().join("keyward.yaml"), folder.path().join("state"));
