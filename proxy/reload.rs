@@ -234,7 +234,7 @@ mod tests {
         let other = "  - { protocol: mysql, address: '127.0.0.1:4', tls: { certificate: nowhere.pem, private_key: nowhere.key } }\n";
         std::fs::write(&file, format!("state: state\nlisteners:\n{broken}{other}")).unwrap();
         let problems = load(&file).0.problems.to_string();
-        assert!(problems.contains("yaml:4:56: listener 127.0.0.1:4.tls: "), "{problems}");
+        assert!(problems.contains("yaml:4:53: listener 127.0.0.1:4.tls: "), "{problems}");
     }
 
     #[tokio::test]
