@@ -244,7 +244,14 @@ impl Tokens {
         }
         let (found_dead, last_end, note, end) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
         let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, found_dead, last_end, end });
-        tracing::info!(store = client.name, accessor, ?policies, seconds = token.left().map(|left| left.as_secs()), renewable, "logged in to the store");
+        tracing::info!(
+            store = client.name,
+            accessor,
+            ?policies,
+            seconds = token.left().map(|left| left.as_secs()),
+            renewable,
+            "logged in to the store"
+        );
         self.current.store(Some(Arc::clone(&token)));
         client.observer.token_life(&client.name, token.left());
         if let Ok(Renewers { all, .. }) = self.renewers.lock().as_deref_mut() {
