@@ -25,10 +25,10 @@ const RENEW_LIMIT: Duration = Duration::from_secs(15);
 /// After the lease's end the store gets this long to have ended it by itself.
 const SLACK: Duration = Duration::from_secs(60);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
-/// Between two renewals that fail: the end comes nearer.
-const LAST_RENEWAL_RETRY: Duration = Duration::from_secs(30);
-/// Between two tries to give a lease back (vault.md §14.6).
-const LAST_RETRY: Duration = Duration::from_secs(300);
+/// Between two renewals that fail, or two tries to give a lease back: it counts among its user's until then, and he may be waiting for a place.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Between two tries to give a lease back that the policy denies (vault.md §14.6).
+const DENIED_RETRY: Duration = Duration::from_secs(300);
 
 /// The owner of one lease.
 pub(crate) struct Keeper {
@@ -57,7 +57,7 @@ impl Keeper {
     ) {
         let from = self.from.clone();
         let turn = tokio::select! {
-            turn = from.turn_to_issue(grant.connection().name()) => turn,
+            turn = from.turn_to_issue(grant.address()) => turn,
             // Nobody waits for it any more, and nothing was asked yet.
             () = hand_over.closed() => return,
         };
@@ -194,7 +194,7 @@ impl Keeper {
                     Err(StoreErrorKind::Unavailable | StoreErrorKind::Throttled | StoreErrorKind::LoginFailed) => {
                         life.failing = true;
                         renew_at = Instant::now().checked_add(jitter(retry));
-                        retry = retry.saturating_mul(2).min(LAST_RENEWAL_RETRY);
+                        retry = retry.saturating_mul(2).min(LAST_RETRY);
                     }
                     Err(_) => renew_at = None,
                 }
@@ -238,7 +238,7 @@ impl Keeper {
             let denied = error.kind == StoreErrorKind::Denied;
             if denied {
                 // No try helps before somebody has changed the policy, and it is one for all leases.
-                wait = LAST_RETRY;
+                wait = DENIED_RETRY;
                 if self.from.may_not_revoke() {
                     let hint = "does the policy allow update on sys/leases/revoke?";
                     tracing::warn!(store, path, session, %error, hint, "the store denies to take leases back; they end at their own time");

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use keyward_config::Name;
+use keyward_config::UpstreamAddress;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -15,9 +15,9 @@ use super::{Observer, Store, StoreError, StoreErrorKind};
 const READING: usize = 32;
 /// Requests for leases under way at one time.
 const ISSUING: usize = 64;
-/// How many of them may be for accounts of one connection. A request is never called off, and one whose database hangs keeps its turn until
-/// the store gives it up: it must not keep those of other databases waiting. The store itself opens no more than four connections to a
-/// database, if its admin has not said otherwise.
+/// How many of them may be for accounts of one server, by its address in the file. A request is never called off, and one whose database hangs
+/// keeps its turn until the store gives it up: it must not keep those of other databases waiting. The store itself opens no more than four
+/// connections to a database, if its admin has not said otherwise.
 const ISSUING_FOR_ONE: usize = 8;
 /// Revocations under way at one time. What a former process left behind is paced besides (leases.rs): a store answers at once, and drops the
 /// account in its own time.
@@ -42,14 +42,14 @@ pub(crate) struct Named {
 struct Turns {
     reading: Semaphore,
     issuing: Semaphore,
-    issuing_for: Mutex<BTreeMap<Name, Weak<Semaphore>>>,
+    issuing_for: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     revoking: Semaphore,
 }
 
-/// A turn to ask for a lease: one of the store's, and one of the connection's.
+/// A turn to ask for a lease: one of the store's, and one of the server's.
 pub(crate) struct TurnToIssue<'a> {
     _of_the_store: SemaphorePermit<'a>,
-    _of_the_connection: OwnedSemaphorePermit,
+    _of_the_server: OwnedSemaphorePermit,
 }
 
 impl Named {
@@ -73,22 +73,22 @@ impl Named {
         turn.ok().and_then(Result::ok).ok_or_else(late)
     }
 
-    /// A turn to ask for a lease for a session on this connection.
+    /// A turn to ask for a lease for a session on this server.
     ///
     /// # Errors
     /// `Unavailable`: none came for twenty seconds.
-    pub(crate) async fn turn_to_issue(&self, connection: &Name) -> Result<TurnToIssue<'_>, StoreError> {
+    pub(crate) async fn turn_to_issue(&self, server: &UpstreamAddress) -> Result<TurnToIssue<'_>, StoreError> {
         let late = |what: String| StoreError::new(StoreErrorKind::Unavailable, what);
         let end = Instant::now().checked_add(LONGEST_QUEUE).unwrap_or_else(Instant::now);
-        let of_the_connection = timeout_at(end, self.turns.issuing_for(connection).acquire_owned()).await.ok().and_then(Result::ok);
-        let _of_the_connection = of_the_connection.ok_or_else(|| {
-            let what = "requests for accounts of this connection wait for an answer already; does its database hang?";
-            late(format!("{connection}: {ISSUING_FOR_ONE} {what}"))
+        let of_the_server = timeout_at(end, self.turns.issuing_for(server).acquire_owned()).await.ok().and_then(Result::ok);
+        let _of_the_server = of_the_server.ok_or_else(|| {
+            let what = "requests for accounts of this server wait for an answer already; does its database hang?";
+            late(format!("{server}: {ISSUING_FOR_ONE} {what}"))
         })?;
         let of_the_store = timeout_at(end, self.turns.issuing.acquire()).await.ok().and_then(Result::ok);
         let _of_the_store =
             of_the_store.ok_or_else(|| late(format!("{ISSUING} requests for leases wait for an answer of the store already")))?;
-        Ok(TurnToIssue { _of_the_store, _of_the_connection })
+        Ok(TurnToIssue { _of_the_store, _of_the_server })
     }
 
     /// A turn to give a lease back. Each holds it for one try.
@@ -108,16 +108,17 @@ impl Named {
 }
 
 impl Turns {
-    /// The turns of one connection; they are there as long as somebody has one or waits for one.
-    fn issuing_for(&self, connection: &Name) -> Arc<Semaphore> {
+    /// The turns of one server; they are there as long as somebody has one or waits for one.
+    fn issuing_for(&self, server: &UpstreamAddress) -> Arc<Semaphore> {
         // Whole after a panic too: each change is one step.
         let mut all = self.issuing_for.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turns) = all.get(connection).and_then(Weak::upgrade) {
+        let server = server.to_string();
+        if let Some(turns) = all.get(&server).and_then(Weak::upgrade) {
             return turns;
         }
         let turns = Arc::new(Semaphore::new(ISSUING_FOR_ONE));
         all.retain(|_, turns| turns.strong_count() > 0);
-        all.insert(connection.clone(), Arc::downgrade(&turns));
+        all.insert(server, Arc::downgrade(&turns));
         turns
     }
 }

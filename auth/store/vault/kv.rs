@@ -27,7 +27,8 @@ impl Vault {
     pub(super) async fn read_kv(&self, session: SessionId, path: &SecretPath, fresh: bool) -> Result<Document, StoreError> {
         let mount = self.mount_of(session, path).await?;
         let place = place(path, mount.as_ref())?;
-        if place.completed && self.client.is_news(&place.path) {
+        // Once for the mount: users may have paths of their own.
+        if place.completed && self.client.is_news(mount.as_ref().map_or("", |mount| &mount.path)) {
             let (store, path, read) = (&self.client.name, path.as_str(), &place.path);
             tracing::info!(store, path, read, "this mount is KV version 2, whose paths have data/ after the mount: it is put in");
         }

@@ -39,21 +39,23 @@ async fn a_store_is_asked_for_so_many_leases_of_a_connection_at_one_time_and_nob
     assert_eq!(bed.store.log().iter().filter(|call| call.starts_with("revoke")).count(), 8);
 }
 
-/// Connections to so many databases.
-fn databases(number: usize) -> Vec<Grant> {
-    let one =
-        |number| format!("  db{number:02}: {{ protocol: postgres, address: 'pg{number}:5432', store: corp, credential: db/creds/role }}\n");
-    Bed::grants(&(0..number).map(one).collect::<String>())
+/// Connections to these servers.
+fn connections(servers: impl IntoIterator<Item = usize>) -> Vec<Grant> {
+    let one = |(number, server): (usize, usize)| {
+        format!("  db{number:02}: {{ protocol: postgres, address: 'pg{server}:5432', store: corp, credential: db/creds/role }}\n")
+    };
+    Bed::grants(&servers.into_iter().enumerate().map(one).collect::<String>())
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_database_that_hangs_keeps_nobody_from_another_one() {
     let bed = Bed::in_memory(Fake { hold: Some(Notify::new()), ..Fake::new(3600) });
-    let (named, grants) = (bed.named(), databases(2));
-    let hung: Vec<_> = (0..40).map(|_| tokio::spawn(bed.issue_of(&named, &grants[0]))).collect();
+    // Two connections lead to the one that hangs.
+    let (named, grants) = (bed.named(), connections([0, 0, 1]));
+    let hung: Vec<_> = (0..40).map(|client| tokio::spawn(bed.issue_of(&named, &grants[client % 2]))).collect();
     bed.store.called(8).await;
     let began = Instant::now();
-    let other = tokio::spawn(bed.issue_of(&named, &grants[1]));
+    let other = tokio::spawn(bed.issue_of(&named, &grants[2]));
     bed.store.called(9).await;
     assert_eq!(began.elapsed(), Duration::ZERO, "it is asked at once");
     // Those who wait for the database that hangs hear why, in time.
@@ -65,7 +67,7 @@ async fn a_database_that_hangs_keeps_nobody_from_another_one() {
     for client in waited {
         let error = client.await.unwrap().unwrap_err();
         assert_eq!(error.kind, StoreErrorKind::Unavailable);
-        assert!(error.detail.starts_with("db00: 8 requests") && error.detail.contains("does its database hang?"), "{error}");
+        assert!(error.detail.starts_with("pg0:5432: 8 requests") && error.detail.contains("does its database hang?"), "{error}");
     }
     assert_eq!(bed.leases.stats().live, 9, "nobody else has a place, or a lease");
     bed.store.hold.as_ref().unwrap().notify_waiters();
@@ -79,7 +81,7 @@ async fn a_database_that_hangs_keeps_nobody_from_another_one() {
 #[tokio::test(start_paused = true)]
 async fn a_store_has_so_many_turns_for_all_its_databases() {
     let bed = Bed::in_memory(Fake { hold: Some(Notify::new()), ..Fake::new(3600) });
-    let (named, grants) = (bed.named(), databases(10));
+    let (named, grants) = (bed.named(), connections(0..10));
     let clients: Vec<_> = grants.iter().flat_map(|grant| (0..7).map(|_| tokio::spawn(bed.issue_of(&named, grant)))).collect();
     bed.store.called(64).await;
     tokio::time::sleep(Duration::from_secs(21)).await;
