@@ -181,6 +181,10 @@ impl Tokens {
                 Some(current) if current.is_alive() => return Ok(current),
                 current => current.is_some_and(|dead| dead.found_dead.load(Ordering::Relaxed)),
             };
+            // It was read for the new one: it would be shown to a server that it is not for, or be taken from that one.
+            if tokens.stands_back() {
+                return Err(StoreError::new(StoreErrorKind::Unavailable, "its token has ended, and another store has taken its place"));
+            }
             if let Some((_, error)) = history.failed.as_ref().filter(|(at, _)| *at >= since) {
                 return Err(error.clone());
             }

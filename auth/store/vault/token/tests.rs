@@ -299,3 +299,24 @@ async fn a_store_in_whose_place_another_one_is_keeps_its_token_for_its_leases_an
     drop(lease);
     assert!(!first.replace(&token).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_store_in_whose_place_another_one_is_sends_nothing_that_may_be_meant_for_that_one() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "for-the-old").unwrap();
+    let auth = format!("auth: {{ method: approle, role_id: r, secret_id: {{ file: '{}' }} }}", file.path().display());
+    let (old, new) = (Server::answering(&[login("s.1", 3600)]).await, Server::answering(&[login("s.2", 3600)]).await);
+    let first = reloaded(&old, &auth, &auth, &tokens(&[]).await.1);
+    let token = first.get().await.unwrap();
+    std::fs::write(file.path(), "for-the-new").unwrap();
+    let second = reloaded(&new, &auth, &auth, &first);
+    second.begin();
+    // An admin has revoked it: it is dead, and what asks for another one is a lease that is to be given back.
+    for error in [first.rejected(&token, &forbidden()).await.err(), first.get().await.err()] {
+        assert_eq!(error.unwrap().kind, StoreErrorKind::Unavailable);
+    }
+    assert!(token.end().borrow().is_some_and(|end| end <= Instant::now()), "what lives from it ends");
+    assert_eq!(second.get().await.unwrap().text, "s.2");
+    assert_eq!(old.requests().len(), 1, "the login of before");
+    assert!(new.requests()[0].contains("for-the-new"));
+}
