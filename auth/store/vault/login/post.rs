@@ -30,6 +30,18 @@ pub(in crate::store::vault) struct Post {
     locks: bool,
 }
 
+/// What is said of a proof that counts towards a lock: by AppRole, by userpass, by LDAP, and where a method has no words of its own. Whatever
+/// else is answered with the same status is counted by no server: a directory that cannot be reached, an address that the role is not for
+/// (both servers: builtin/credential/approle/path_login.go, userpass/path_login.go, ldap/backend.go, `ErrInvalidCredentials`).
+const COUNTED_WORDS: [&str; 6] = [
+    "invalid role or secret ID",
+    "invalid secret id",
+    "invalid username or password",
+    "ldap operation failed: failed to bind",
+    "ldap operation failed: failed to re-bind",
+    "invalid credentials",
+];
+
 /// What the refusal of a proof that counts towards a lock says beside its reason.
 const HELD_BACK: &str =
     "it is not sent again for an hour, unless it changes or Keyward is started anew: wrong ones lock the role, also for the right one";
@@ -66,13 +78,11 @@ impl Post {
 
     /// `LoginFailed`, where the store said no.
     pub(super) fn explain(&self, failure: Failure) -> Rejected {
-        let status = match &failure {
-            Failure::Refused(refused) if is_no(refused) => refused.status,
+        let (status, counted) = match &failure {
+            Failure::Refused(refused) if is_no(refused) => (refused.status, self.locks && is_counted(refused)),
             _ => return explain(&format!("login at {}", self.mount), failure).into(),
         };
         let error = explain(&format!("login at {}", self.mount), failure);
-        // The store counts what it answers with 400, and a lock is a 403.
-        let counted = self.locks && status == 400;
         let hint = if counted { Some(HELD_BACK) } else { self.hints.iter().find(|(of, _)| *of == status).map(|(_, hint)| *hint) };
         let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
         let error = StoreError::new(StoreErrorKind::LoginFailed, format!("{}{hint}", error.detail));
@@ -83,6 +93,11 @@ impl Post {
 /// Whether the store refused the login itself.
 pub(super) fn is_no(refused: &Refused) -> bool {
     matches!(refused.status, 400 | 403 | 404)
+}
+
+/// Whether the store counts it towards a lock, which itself is a 403.
+fn is_counted(refused: &Refused) -> bool {
+    refused.status == 400 && COUNTED_WORDS.into_iter().any(|words| refused.says(words))
 }
 
 impl Drop for Post {

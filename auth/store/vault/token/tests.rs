@@ -187,17 +187,39 @@ async fn sent_in_hours(server: &Server, tokens: &Arc<Access>, hours: usize) -> V
 
 #[tokio::test]
 async fn a_proof_that_counts_towards_a_lock_is_sent_once_an_hour_whoever_asks() {
+    let approle = "invalid role or secret ID";
     let worker = json!({"method": "approle", "worker": {"role_id": "w", "secret_id": "s"}, "runners": {"reader": {"role_id": "r"}}});
-    for auth in [
-        json!({"method": "approle", "role_id": "r", "secret_id": "wrong-canary"}),
-        json!({"method": "userpass", "username": "u", "password": "wrong-canary"}),
-        json!({"method": "ldap", "username": "u", "password": "wrong-canary"}),
-        worker,
+    for (auth, words) in [
+        (json!({"method": "approle", "role_id": "r", "secret_id": "wrong-canary"}), approle),
+        (json!({"method": "userpass", "username": "u", "password": "wrong-canary"}), "invalid username or password"),
+        (json!({"method": "ldap", "username": "u", "password": "wrong-canary"}), "ldap operation failed: failed to bind as user"),
+        (worker, approle),
     ] {
-        let (server, tokens) = tokens_by(auth.clone(), &[refusal("400 Bad Request", "invalid role or secret ID")]).await;
+        let (server, tokens) = tokens_by(auth.clone(), &[refusal("400 Bad Request", words)]).await;
         assert_eq!(sent_in_hours(&server, &tokens, 3).await, [1, 1, 1], "{auth}");
         let error = tokens.get().await.err().unwrap();
         assert!(error.detail.contains("for an hour") && !error.detail.contains("canary"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn what_no_server_counts_towards_a_lock_is_sent_again_soon() {
+    let ldap = json!({"method": "ldap", "username": "u", "password": "right"});
+    let approle = json!({"method": "approle", "role_id": "r", "secret_id": "right"});
+    for (auth, words) in [
+        (&ldap, r#"LDAP Result Code 200 "Network Error": dial tcp 10.0.0.7:636: connect: connection refused"#),
+        (&ldap, r#"failed to connect to LDAP server(s): error connecting to host "ldaps://ldap.internal""#),
+        (&approle, r#"source address "10.0.0.9" unauthorized by CIDR restrictions on the role: %!w(<nil>)"#),
+        (&approle, "missing secret_id"),
+    ] {
+        let (server, tokens) = tokens_by(auth.clone(), &[refusal("400 Bad Request", words), login("s.1", 60)]).await;
+        for _ in 0..2 {
+            let error = tokens.get().await.err().unwrap();
+            assert!(error.kind == StoreErrorKind::LoginFailed && !error.detail.contains("lock"), "{error}");
+        }
+        assert_eq!(server.requests().len(), 1, "not at once: {words}");
+        pass(Duration::from_secs(31)).await;
+        assert_eq!(tokens.get().await.unwrap().text, "s.1", "{words}");
     }
 }
 
