@@ -96,6 +96,11 @@ impl Link {
         }
     }
 
+    /// The login is done: counts what its stages took. Where it fails, that is counted at the link's end.
+    pub(crate) fn count_stages(&mut self) {
+        self.proxy.metrics.stages(self.door.protocol, self.stages.take());
+    }
+
     /// A handshake that was ended from outside ended at the stage that was under way. If its deadline passed, whose fault that is depends on
     /// what was waited for.
     #[must_use]

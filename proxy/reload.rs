@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use keyward_auth::tls::SystemRoots;
@@ -114,16 +114,33 @@ pub struct Reloader {
     proxy: Arc<Proxy>,
     server: Arc<Server>,
     ca: LocalCa,
-    current: Mutex<Config>,
+    current: Mutex<Current>,
     /// Of the file when the process read it.
     stamp: Option<Stamp>,
+}
+
+/// What is in force.
+struct Current {
+    config: Config,
+    /// The last reload was refused: when, and why.
+    refused: Option<(Instant, String)>,
+}
+
+/// Who reloads.
+#[derive(PartialEq, Eq)]
+enum Caller {
+    /// Who hears what came of it.
+    Somebody,
+    /// The watcher, which tells of a refusal once.
+    Watch,
 }
 
 impl Reloader {
     /// For the process that runs with this configuration.
     #[must_use]
     pub fn new(proxy: Arc<Proxy>, server: Arc<Server>, ca: LocalCa, current: Config, stamp: Option<Stamp>) -> Self {
-        Self { path: current.file.clone(), proxy, server, ca, current: Mutex::new(current), stamp }
+        let path = current.file.clone();
+        Self { path, proxy, server, ca, current: Mutex::new(Current { config: current, refused: None }), stamp }
     }
 
     /// The file.
@@ -138,20 +155,29 @@ impl Reloader {
     /// # Errors
     /// The problems of the file, one a line, or why a listener cannot be opened; everything stays as it was.
     pub fn reload(&self) -> Result<String, String> {
-        self.reload_again(None)
+        self.reload_for(Caller::Somebody)
     }
 
-    /// The same; a refusal for these reasons is known, and not told again.
-    fn reload_again(&self, known: Option<&str>) -> Result<String, String> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = self.take(&mut current);
+    fn reload_for(&self, caller: Caller) -> Result<String, String> {
+        let mut current = self.current();
+        let outcome = self.take(&mut current.config);
         self.proxy.metrics.reloaded(outcome.is_ok());
+        let before = current.refused.take();
         match &outcome {
             Ok(text) => tracing::info!(changes = text, "reloaded"),
-            Err(text) if Some(text.as_str()) == known => {}
-            Err(text) => tracing::error!(problems = text, "reload refused; the old configuration stays in force"),
+            Err(text) => {
+                let is_known = before.is_some_and(|(_, known)| known == *text);
+                if caller == Caller::Somebody || !is_known {
+                    tracing::error!(problems = text, "reload refused; the old configuration stays in force");
+                }
+                current.refused = Some((Instant::now(), text.clone()));
+            }
         }
         outcome
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, current: &mut Config) -> Result<String, String> {
@@ -194,29 +220,26 @@ impl Reloader {
 
     /// Watches the file, and those that the environment names beside it, for `reload: on_change`. Runs until dropped.
     pub async fn watch(self: Arc<Self>) {
-        let named = self.current.lock().unwrap_or_else(PoisonError::into_inner).named_files.clone();
+        let named = self.current().config.named_files.clone();
         let named = || named.iter().map(|path| Stamp::of(path));
         let look = || std::iter::once(Stamp::of(&self.path)).chain(named()).collect::<Vec<_>>();
         let mut taken: Vec<_> = std::iter::once(self.stamp).chain(named()).collect();
         let mut last = taken.clone();
-        let mut refused: Option<(Instant, String)> = None;
         loop {
             tokio::time::sleep(LOOK).await;
             let now = look();
             let still = now == last;
             last.clone_from(&now);
-            let again = refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= AGAIN);
-            if !still || now.contains(&None) || now == taken && !again {
+            let again = || self.current().refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= AGAIN);
+            if !still || now.contains(&None) || now == taken && !again() {
                 continue;
             }
             tokio::time::sleep(LOOK).await;
             if look() == now {
-                let known = refused.take().filter(|_| now == taken).map(|(_, why)| why);
                 taken = now;
                 let this = Arc::clone(&self);
                 // Reading files blocks.
-                let outcome = tokio::task::spawn_blocking(move || this.reload_again(known.as_deref())).await;
-                refused = outcome.ok().and_then(Result::err).map(|why| (Instant::now(), why));
+                let _ = tokio::task::spawn_blocking(move || this.reload_for(Caller::Watch)).await;
             }
         }
     }

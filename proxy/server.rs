@@ -195,7 +195,7 @@ where
             () = Woken::new(cut) => return,
         };
         // Those of a login that succeeded were counted when it did.
-        proxy.metrics.stages(protocol, link.stages.take());
+        link.count_stages();
         match served {
             Ok(Ok(Served::Probe)) => proxy.metrics.probe(protocol),
             Ok(Ok(Served::Request)) => {}

@@ -307,7 +307,7 @@ impl Session<Leased> {
         proxy.metrics.session_opened(protocol, grant.connection().name().as_str(), verified_by.word());
         let closing = Closing { proxy: Arc::clone(&proxy), grant: grant.clone(), record, outcome: "aborted" };
         link.stages.end(Stage::Audit);
-        proxy.metrics.stages(protocol, link.stages.take());
+        link.count_stages();
         lease.forget_credential();
         let registered = proxy.registry.enter(grant.clone(), Arc::clone(&traffic), handle);
         // Entered first, asked second: a reload that took the permission away while we logged in finds the session, or is found here.

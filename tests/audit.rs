@@ -62,6 +62,8 @@ fn a_session_that_was_opened_before_the_record_was_moved_away_is_not_lost_in_a_c
     keyward.until_audit("closed", 1);
     let record = keyward.state().join("audit.jsonl");
     std::fs::rename(&record, keyward.state().join("audit.jsonl.1")).unwrap();
+    // As a check does that runs before we are told.
+    std::fs::write(&record, "{\"event\":\"checked\"}\n").unwrap();
     keyward.signal(Signal::HUP);
     let continued = keyward.until_audit("continued", 1);
     assert_eq!(continued[0]["session"], opened["session"], "only the one that is open");

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -164,8 +164,9 @@ impl Writing<'_> {
     fn go_on_in(&mut self, fresh: Record) -> Option<Entry> {
         // What is late is in the old one.
         let _ = self.sync();
+        let is_new = fresh.on_disk && (fresh.is_empty() || !fresh.is_same(&self.record));
+        self.torn &= !is_new;
         self.record = fresh;
-        let is_new = self.record.on_disk && self.record.file.metadata().is_ok_and(|file| file.len() == 0);
         let line: Vec<u8> = self.open.iter().filter(|_| is_new).flat_map(|session| record::continued(*session)).collect();
         Some(Entry { line, done: None, means: Means::Nothing }).filter(|entry| !entry.line.is_empty())
     }
@@ -218,13 +219,23 @@ struct Record {
     file: File,
     /// A pipe to a collector has no disk to be on.
     on_disk: bool,
+    /// Its device and its number there.
+    number: (u64, u64),
 }
 
 impl Record {
     fn append(path: &Path) -> std::io::Result<Self> {
         let file = append(path)?;
-        let on_disk = file.metadata()?.is_file();
-        Ok(Self { file, on_disk })
+        let found = file.metadata()?;
+        Ok(Self { file, on_disk: found.is_file(), number: (found.dev(), found.ino()) })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.len() == 0)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.number == other.number
     }
 
     fn sync(&self) -> std::io::Result<()> {

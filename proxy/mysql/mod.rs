@@ -132,7 +132,10 @@ fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result
         let established = link.bounds().run(Box::pin(establish(link, client, &mut packets))).await;
         let served = match established {
             Ok(Established::Probe) => Ok(Served::Probe),
-            Ok(Established::Lobby(identity, agreed, _number)) => lobby::serve(link, client, &identity, agreed, &mut packets).await,
+            Ok(Established::Lobby(identity, agreed, _number)) => {
+                link.count_stages();
+                lobby::serve(link, client, &identity, agreed, &mut packets).await
+            }
             Ok(Established::Session(up)) => return relay(link, client, *up).await,
             Err(error) => Err(error),
         };

@@ -36,6 +36,7 @@ pub(super) async fn serve(link: &mut Link, client: &mut Stream, wire: &mut Wire,
     let full = || SessionError::new(Refusal::Busy, Party::Client, Stage::Authorise, "a limit on jumps is reached");
     let _place = place.ok_or_else(full)?;
     link.handshake = None;
+    link.count_stages();
     let lifetime = limits.max_lifetime.get();
     let until = if lifetime.is_zero() { None } else { Instant::now().checked_add(lifetime) };
     let mut jump = Jump { link, client, wire, who, until, untaken: UNTAKEN, inside: Inside::new() };

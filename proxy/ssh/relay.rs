@@ -160,7 +160,7 @@ impl Relay<'_> {
         let (mut unrecorded, mut recorded) = (false, 0_u32);
         let mut look = |message: &[u8]| {
             // Nothing passes behind what cannot be recorded.
-            if unrecorded || nobody_hears {
+            if unrecorded || from == Side::Client && words.are_shown_by(message) || nobody_hears {
                 return Verdict::Drop;
             }
             if let Some(&(DATA | EXTENDED_DATA)) = message.first() {
@@ -168,9 +168,6 @@ impl Relay<'_> {
                     Side::Client => traffic.add_up(message.len()),
                     Side::Server => traffic.add_down(message.len()),
                 }
-            }
-            if from == Side::Client && words.are_shown_by(message) {
-                return Verdict::Drop;
             }
             let looked = policy.look(from, message);
             if let Some(event) = &looked.event {
@@ -223,13 +220,13 @@ impl Relay<'_> {
             let left = self.client.wire.conn.backlog();
             let since = stuck.filter(|(before, _)| *before == left).map_or(now, |(_, since)| since);
             *stuck = Some((left, since));
-            next = since.checked_add(LAST_WORDS);
+            let end = since.checked_add(LAST_WORDS);
             // What it said last may have to wait for its turn.
-            let unheard = self.left.goodbye.is_none() && self.due(Side::Server, now).is_some();
-            if !unheard && (left == 0 || next.is_some_and(|due| due <= now)) {
+            let turn = self.due(Side::Server, now).filter(|_| self.left.goodbye.is_none());
+            if turn.is_none() && (left == 0 || end.is_some_and(|end| end <= now)) {
                 return Err(self.gone());
             }
-            sides = &[Side::Client];
+            (next, sides) = (turn.or(end), &[Side::Client]);
         }
         for &side in sides {
             let due = self.parts(side).0.conn.tick(now).map_err(|fatal| broken(side, fatal))?;

@@ -186,6 +186,12 @@ impl Inside {
                 moved = true;
             }
         }
+        // A client that reads takes nothing of those whose turn it is not.
+        for id in waiting.iter().filter(|id| moved && self.channels.room(**id) > 0) {
+            if let Some(Inner { says: Says::Rest(since), .. }) = self.links.get_mut(id) {
+                *since = now;
+            }
+        }
         Ok(moved)
     }
 

@@ -149,6 +149,22 @@ async fn what_a_server_said_before_it_closed_reaches_a_client_that_still_speaks(
 }
 
 #[tokio::test]
+async fn what_a_server_said_last_is_heard_behind_more_than_it_may_ask_for_at_once() {
+    const ASKED: usize = 1100;
+    let (mut client, mut server, ended) = relayed(&[], 1 << 20).await;
+    open_session(&mut client, &mut server).await;
+    let asks = Message::Open { kind: b"x11", sender: 9, window: 1 << 20, packet: 32 * 1024, rest: b"" };
+    for _ in 0..ASKED {
+        server.says(&asks).await;
+    }
+    says_much(&mut server, 16 * 1024).await;
+    drop(server);
+    must_hear_much(&mut client, 16 * 1024).await;
+    must_hear_goodbye(&mut client, "the server closed the connection").await;
+    assert_eq!(ended.await.unwrap().end, End::Upstream);
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_also_where_nobody_waits_for_an_answer_or_there_is_no_session_yet() {
     let (mut client, mut server, ended) = relayed(&[Permission::Shell], PIPE).await;
     let forward = Message::GlobalRequest { name: b"tcpip-forward", wants_reply: true, rest: b"\0\0\0\0\0\0\x1f\x90" };

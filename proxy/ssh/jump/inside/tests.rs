@@ -199,6 +199,24 @@ fn a_client_that_is_slow_gets_all_that_was_said_before_the_end() {
 }
 
 #[test]
+fn what_one_said_that_has_ended_waits_for_its_turn_beside_busy_ones() {
+    let mut scene = Scene::new();
+    let mut busy: Vec<End> = (0..8).map(|_| scene.link(u32::MAX)).collect();
+    let mut ended = scene.link(u32::MAX);
+    fill(&mut ended);
+    drop(ended);
+    let mut now = Duration::ZERO;
+    for _ in 0..100 {
+        busy.iter_mut().for_each(fill);
+        while scene.turn(now) {}
+        scene.takes(CHUNK);
+        // Each of the nine comes once in 27 s.
+        now += Duration::from_secs(3);
+    }
+    assert_eq!(scene.heard[8], (pump::HIGH, true));
+}
+
+#[test]
 fn what_a_link_that_is_over_does_not_take_is_no_hindrance() {
     let mut scene = Scene::new();
     let end = scene.link(u32::MAX);

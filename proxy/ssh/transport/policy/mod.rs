@@ -92,7 +92,8 @@ impl Policy {
         Self { allowed, table: Table::default(), forwards: Forwards::default(), agent: Invited::No, x11: Invited::No, asked_by_server: 0 }
     }
 
-    /// What becomes of a message that `by` says, with its number. Every message of both sides has to be looked at, in its order.
+    /// What becomes of a message that `by` says, with its number. Every message of both sides has to be looked at, in its order; but none of a
+    /// side whose messages go nowhere any more.
     pub fn look(&mut self, by: Side, message: &[u8]) -> Looked {
         let looked = match message.first() {
             Some(&(DATA | EXTENDED_DATA)) => self.contents(by, message).map(Looked::from),
