@@ -1,7 +1,7 @@
 //! The client certificate of the connection to the store (vault.md §4.4).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, SystemTime};
 
 use keyward_config::Stamp;
@@ -28,11 +28,18 @@ pub(in crate::store::vault) struct Cert {
     mount: Mount,
     name: Option<String>,
     files: Files,
-    /// The files as they were when what is in them was last taken.
-    taken: Mutex<Stamps>,
+    shown: Arc<Mutex<Shown>>,
 }
 
-#[derive(Clone)]
+/// What is shown, and to whom. A store that a reload opens anew shares it with those of before: they give leases back for as long as their
+/// sessions live, and no login of theirs takes up what is in the files by then.
+struct Shown {
+    /// The files as they were when what is in them was last taken.
+    taken: Stamps,
+    on: Vec<Weak<Client>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
@@ -47,7 +54,31 @@ impl Cert {
         };
         let files = Files { certificate: certificate.to_path_buf(), key: key.to_path_buf() };
         let mount = Mount::read("auth.mount", keys.mount.as_deref(), "cert")?;
-        Ok(Self { mount, name: keys.name.clone(), taken: Mutex::new(files.stamps()), files })
+        let shown = Arc::new(Mutex::new(Shown { taken: files.stamps(), on: Vec::new() }));
+        Ok(Self { mount, name: keys.name.clone(), files, shown })
+    }
+
+    /// What is taken up from now on is shown by this client, too.
+    pub(super) fn show_on(&self, client: &Arc<Client>) {
+        if let Ok(mut shown) = self.shown.lock() {
+            shown.on.retain(|client| client.strong_count() > 0);
+            shown.on.push(Arc::downgrade(client));
+        }
+    }
+
+    /// Shows on the clients of both what the next login takes up, where it comes from the same files.
+    pub(super) fn go_on_from(&mut self, former: &Self) {
+        if self.files != former.files {
+            return;
+        }
+        let read = self.shown.lock().map(|shown| shown.taken).unwrap_or_default();
+        if let Ok(mut shown) = former.shown.lock()
+            && shown.taken != read
+        {
+            // They were renewed in between: of the two, one does not show it yet.
+            shown.taken = Stamps::default();
+        }
+        self.shown = Arc::clone(&former.shown);
     }
 
     /// The files that are renewed under their names.
@@ -68,19 +99,19 @@ impl Cert {
         let files = self.files.clone();
         let read = tokio::task::spawn_blocking(move || (files.stamps(), files.read())).await;
         let Ok((now, read)) = read else { return Stamps::default() };
-        let Ok(mut taken) = self.taken.lock() else { return now };
-        if *taken == now {
+        let Ok(mut shown) = self.shown.lock() else { return now };
+        if shown.taken == now {
             return now;
         }
         match read {
             Ok(certificate) => {
-                client.show(&certificate);
-                *taken = now;
+                shown.on.iter().filter_map(Weak::upgrade).for_each(|client| client.show(&certificate));
+                shown.taken = now;
                 tracing::info!(store = client.name, "took up the new client_cert");
             }
             Err(error) => tracing::warn!(store = client.name, error, "the new client_cert cannot be used: the former one is shown"),
         }
-        *taken
+        shown.taken
     }
 
     pub(super) async fn perform(&self, client: &Client, post: &Post) -> Result<Granted, Rejected> {

@@ -160,13 +160,21 @@ impl Login {
         }
     }
 
-    /// Goes on with what the login of the same store knew that was open before it: what was in a wrapping token can be had once, and a refusal
-    /// of one is one of the other.
+    /// Goes on with what the login of the same store knew that was open before it: what was in a wrapping token can be had once, a refusal of
+    /// one is one of the other, and so is a certificate.
     pub(super) fn go_on_from(&mut self, former: &Self) {
         match (self, former) {
             (Self::AppRole(login), Self::AppRole(former)) => login.go_on_from(former),
             (Self::Worker(login), Self::Worker(former)) => login.go_on_from(former),
+            (Self::Cert(login), Self::Cert(former)) => login.go_on_from(former),
             _ => {}
+        }
+    }
+
+    /// From now on, what the connection itself proves is proven on this client's, too.
+    pub(super) fn show_on(&self, client: &Arc<Client>) {
+        if let Self::Cert(login) = self {
+            login.show_on(client);
         }
     }
 

@@ -22,6 +22,13 @@ pub(super) struct Way {
     namespace: String,
 }
 
+impl Way {
+    fn new(client: Arc<Client>, login: Login, namespace: String) -> Self {
+        login.show_on(&client);
+        Self { client, login, namespace }
+    }
+}
+
 /// The tokens of an open store, and the way to them.
 pub(in crate::store::vault) struct Access {
     way: Arc<Way>,
@@ -33,7 +40,7 @@ pub(in crate::store::vault) struct Access {
 impl Access {
     #[cfg(test)]
     pub(in crate::store::vault) fn new(client: Arc<Client>, login: Login) -> Arc<Self> {
-        Self::of(Way { client, login, namespace: String::new() }, None)
+        Self::of(Way::new(client, login, String::new()), None)
     }
 
     fn of(way: Way, former: Option<&Self>) -> Arc<Self> {
@@ -51,20 +58,20 @@ impl Access {
     ) -> Arc<Self> {
         let namespace = settings.login_namespace().to_owned();
         let Some((former, access)) = former.and_then(|former| Some((former, former.login.downcast_ref::<Self>()?))) else {
-            return Self::of(Way { client, login, namespace }, None);
+            return Self::of(Way::new(client, login, namespace), None);
         };
         let there: Vec<&str> = access.way.client.origins().collect();
         // The nodes of one cluster know the same tokens.
         if !client.origins().any(|origin| there.contains(&origin)) || access.way.namespace != namespace {
-            return Self::of(Way { client, login, namespace }, Some(access));
+            return Self::of(Way::new(client, login, namespace), Some(access));
         }
         login.go_on_from(&access.way.login);
         let shown: &[&str] = if matches!(login, Login::Cert(_)) { &["client_cert", "client_key"] } else { &[] };
         let mut keys = ["auth"].iter().chain(shown);
         if !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key)) {
-            return Self::of(Way { client, login, namespace }, Some(access));
+            return Self::of(Way::new(client, login, namespace), Some(access));
         }
-        Arc::new(Self { way: Arc::new(Way { client, login, namespace }), tokens: Arc::clone(&access.tokens), instead_of: None })
+        Arc::new(Self { way: Arc::new(Way::new(client, login, namespace)), tokens: Arc::clone(&access.tokens), instead_of: None })
     }
 
     /// From now on this is the way. Logs in before anybody asks, where what proves us would end meanwhile.
@@ -83,3 +90,6 @@ impl Deref for Access {
         &self.tokens
     }
 }
+
+#[cfg(test)]
+mod tests;
