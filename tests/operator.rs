@@ -15,17 +15,22 @@ struct Scene {
     alice: String,
 }
 
+/// With the connection `orders`, and what another one to the same server would say.
+fn orders() -> (Config, String) {
+    let (kv, app) = (bao().mount_kv2(), postgres15().login(Method::Scram));
+    kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
+    let path = kv.path("orders");
+    let body = format!(
+        "address: \"{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"",
+        postgres15().address()
+    );
+    (Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body), body)
+}
+
 impl Scene {
     /// alice may reach `orders` and `orders_old`; `change` adds what the test is about.
     fn new(change: impl FnOnce(Config) -> Config) -> Self {
-        let (kv, app, alice) = (bao().mount_kv2(), postgres15().login(Method::Scram), canary());
-        kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
-        let path = kv.path("orders");
-        let body = format!(
-            "address: \"{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"",
-            postgres15().address()
-        );
-        let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body);
+        let ((config, body), alice) = (orders(), canary());
         let config = change(config.connection("orders_old", &body).user("alice", &alice));
         Self { keyward: Keyward::start(&config), config, alice }
     }
@@ -56,14 +61,7 @@ fn a_reload_that_withdraws_access_ends_those_sessions_and_no_others() {
 
 #[test]
 fn a_reload_without_the_last_member_of_a_group_is_taken_and_ends_his_sessions() {
-    let (kv, app, password) = (bao().mount_kv2(), postgres15().login(Method::Scram), canary());
-    kv.put("orders", &[("username", &app.name), ("password", &app.password)]);
-    let path = kv.path("orders");
-    let body = format!(
-        "address: \"{}\", database: postgres, store: corp, username: \"{path}?username\", password: \"{path}?password\"",
-        postgres15().address()
-    );
-    let config = Config::new().store("corp", bao(), &bao().approle(&[&path])).connection("orders", &body);
+    let ((config, _), password) = (orders(), canary());
     let with = |groups: &str| config.clone().member("alice", &password, groups).allow("payments", "orders");
     let keyward = Keyward::start(&with("payments"));
     let dsn = keyward.dsn("alice", &password, "orders");

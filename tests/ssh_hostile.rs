@@ -73,39 +73,34 @@ fn once_its_key_is_no_longer_the_users_a_jump_gets_no_channel_and_nothing_is_sig
     assert_eq!(jump.rest(), "in\nsaid in", "it is hers again");
 }
 
+/// A jump that this proof let in opens nothing more while the listener says this, and again once it is as it was.
+#[track_caller]
+fn opens_nothing_while(scene: &SshScene, proof: &str, listener: &str) {
+    let inner = "inner:web-1:deploy";
+    let jump = says(scene, &[proof, inner, "wait", inner, "wait", inner]);
+    assert_eq!(lines(&jump), ["in", "in", "said in", "waiting"]);
+    scene.rewrite(|plan| listener.clone_into(&mut plan.listener));
+    scene.keyward.cli(&["reload"]).ok();
+    jump.go_on();
+    assert_eq!(lines(&jump), ["out", "waiting"]);
+    scene.rewrite(|_| {});
+    scene.keyward.cli(&["reload"]).ok();
+    jump.go_on();
+    assert_eq!(jump.rest(), "in\nsaid in");
+}
+
 #[test]
 fn a_jump_opens_nothing_new_once_the_listener_does_not_trust_the_authority_that_let_it_in() {
     let (authority, key) = (SshKey::new(), SshKey::new());
     let listener = format!("trusted_user_ca_keys: [\"{}\"]", authority.public());
     let scene = SshScene::with(sshd(), SshPlan { listener, ..SshPlan::default() });
     key.certified_by(&authority, "alice", &[]);
-    let (proof, inner) = (format!("key:{}", key.file().display()), "inner:web-1:deploy");
-    let jump = says(&scene, &[&proof, inner, "wait", inner, "wait", inner]);
-    assert_eq!(lines(&jump), ["in", "in", "said in", "waiting"]);
-    scene.rewrite(|plan| plan.listener.clear());
-    scene.keyward.cli(&["reload"]).ok();
-    jump.go_on();
-    assert_eq!(lines(&jump), ["out", "waiting"]);
-    scene.rewrite(|_| {});
-    scene.keyward.cli(&["reload"]).ok();
-    jump.go_on();
-    assert_eq!(jump.rest(), "in\nsaid in", "it is trusted again");
+    opens_nothing_while(&scene, &format!("key:{}", key.file().display()), "");
 }
 
 #[test]
 fn a_jump_opens_nothing_new_once_the_listener_takes_the_way_of_its_login_no_more() {
-    let scene = SshScene::new(sshd());
-    let inner = "inner:web-1:deploy";
-    let jump = says(&scene, &["key", inner, "wait", inner, "wait", inner]);
-    assert_eq!(lines(&jump), ["in", "in", "said in", "waiting"]);
-    scene.rewrite(|plan| plan.listener = "login: [password, keyboard-interactive]".to_owned());
-    scene.keyward.cli(&["reload"]).ok();
-    jump.go_on();
-    assert_eq!(lines(&jump), ["out", "waiting"]);
-    scene.rewrite(|_| {});
-    scene.keyward.cli(&["reload"]).ok();
-    jump.go_on();
-    assert_eq!(jump.rest(), "in\nsaid in", "it is taken again");
+    opens_nothing_while(&SshScene::new(sshd()), "key", "login: [password, keyboard-interactive]");
 }
 
 #[test]
