@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
-use super::{Token, Vault};
+use super::Vault;
 use crate::Grant;
 use crate::store::keeper::before;
 use crate::store::{SecretPath, StoreError, StoreErrorKind};
 
 impl Vault {
     /// Whether a lease of our token leaves a session as much as its connection says that it has to; where it does not, the token is renewed or
-    /// replaced first. Told before an account is made, which would be dropped at once. A token that can still be renewed has no end that is
-    /// known.
+    /// replaced first. Told before an account is made, which would be dropped at once. A periodic token has no end that is known.
     ///
     /// # Errors
     /// `Unavailable`: it leaves less. What came of a login, if there was no token yet.
     pub(super) async fn outlasts(&self, grant: &Grant, path: &SecretPath) -> Result<(), StoreError> {
         let Some(least) = grant.connection().least_session() else { return Ok(()) };
-        let token = self.tokens.lasting(least, |token| leaves(token).is_none_or(|left| left >= least)).await?;
-        let Some(left) = leaves(&token).filter(|left| *left < least && token.has_last_end()) else { return Ok(()) };
+        let token = self.tokens.lasting(least, |life| leaves(life) >= least).await?;
+        let Some(left) = token.left().map(leaves).filter(|left| *left < least && token.has_last_end()) else { return Ok(()) };
         self.client.observer.lease(&self.client.name, "too_short");
         let (left, least) = (left.saturating_add(Duration::from_millis(500)).as_secs(), least.as_secs());
         let text = format!("lease too short: {path} ends with our token, which leaves a session {left} s, and min_session is {least} s");
@@ -25,9 +24,8 @@ impl Vault {
     }
 }
 
-/// What it leaves to a session that begins now. `None`: it lives for ever.
-fn leaves(token: &Token) -> Option<Duration> {
-    let left = token.left()?;
+/// What a token that lives so long leaves to a session that begins now.
+fn leaves(life: Duration) -> Duration {
     let now = tokio::time::Instant::now();
-    Some(now.checked_add(left).map_or(left, |end| before(end, left).saturating_duration_since(now)))
+    now.checked_add(life).map_or(life, |end| before(end, life).saturating_duration_since(now))
 }

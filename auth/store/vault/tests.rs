@@ -59,25 +59,55 @@ async fn issue(vault: &Vault, grant: &Grant) -> Result<Issued, StoreError> {
     vault.issue(grant, &Wanted { path: path(), username: None, shown: Vec::new() }).await
 }
 
-/// A login that gives a token of ten minutes, for a connection that wants twenty.
+/// A login that gives a token of ten minutes, for a connection that wants twenty; asked for after so many seconds. What a server warns of
+/// when a token cannot live as long as it was asked for is as both say it.
 #[tokio::test]
 async fn a_token_that_ends_before_the_session_is_renewed_or_replaced_before_the_account_is_asked_for() {
     let mount = ok(json!({"data": {"path": "db/", "type": "database"}}));
     let lease = ok(json!({"lease_id": "db/creds/role/1", "lease_duration": 3600, "data": {"username": "v", "password": "x"}}));
     let login = |token: &str, renewable: bool| ok(json!({"auth": {"client_token": token, "lease_duration": 600, "renewable": renewable}}));
-    let renewed = |seconds: u64| ok(json!({"auth": {"client_token": "s.1", "lease_duration": seconds, "renewable": true}}));
+    let renewed = |seconds: u64| ok(json!({"auth": {"lease_duration": seconds, "renewable": true}}));
+    let capped = |seconds: u64| {
+        let warning = format!("TTL of \"20m15s\" exceeded the effective max_ttl of \"{seconds}s\"; TTL value is capped accordingly");
+        ok(json!({"auth": {"lease_duration": seconds, "renewable": true}, "warnings": [warning]}))
+    };
     let refused = answer("400 Bad Request", "", r#"{"errors":["invalid role or secret ID"]}"#);
+    let long_period = ok(json!({"auth": {"lease_duration": 600, "renewable": true},
+        "warnings": ["period of \"2000h\" exceeded the effective max_ttl of \"10m\"; period value is capped accordingly"]}));
     let (renew, by_role, creds) = ("auth/token/renew-self", "auth/approle/login", "db/creds/role");
     let grant = grant("min_session: 20m");
-    for (what, renewable, then, calls, token) in [
-        ("it gives as much", true, vec![renewed(1215), lease.clone()], vec![renew, creds], "s.1"),
-        ("a periodic one", true, vec![renewed(600), lease.clone()], vec![renew, creds], "s.1"),
-        ("its last end is near", true, vec![renewed(300), login("s.2", true), lease.clone()], vec![renew, by_role, creds], "s.2"),
-        ("nobody can say", true, vec![answer("404 Not Found", "", r#"{"errors":[]}"#), lease.clone()], vec![renew, creds], "s.1"),
-        ("no other one is to be had", true, vec![renewed(300), refused.clone()], vec![renew, by_role], ""),
-        ("a batch token, whose successor is no better", false, vec![login("s.2", false)], vec![by_role], ""),
+    for (what, age, renewable, then, calls, token) in [
+        ("it gives as much", 0, true, vec![renewed(1215), lease.clone()], vec![renew, creds], "s.1"),
+        ("a periodic one", 0, true, vec![renewed(600), lease.clone()], vec![renew, creds], "s.1"),
+        ("of a period that is too long", 0, true, vec![long_period, lease.clone()], vec![renew, creds], "s.1"),
+        (
+            "its last end is near, and that of another one is not",
+            300,
+            true,
+            vec![capped(1000), login("s.2", true), renewed(1215), lease.clone()],
+            vec![renew, by_role, renew, creds],
+            "s.2",
+        ),
+        ("that of another one is as near", 300, true, vec![capped(300)], vec![renew], ""),
+        ("it is in its first second", 0, true, vec![capped(600)], vec![renew], ""),
+        (
+            "that of another one has come nearer meanwhile",
+            300,
+            true,
+            vec![capped(1000), login("s.2", true), capped(600)],
+            vec![renew, by_role, renew],
+            "",
+        ),
+        ("nobody can say", 0, true, vec![answer("404 Not Found", "", r#"{"errors":[]}"#), lease.clone()], vec![renew, creds], "s.1"),
+        ("it may not be renewed", 0, true, vec![forbidden(POLICY), forbidden(POLICY)], vec![renew, "auth/token/lookup-self"], ""),
+        ("no other one is to be had", 300, true, vec![capped(1000), refused], vec![renew, by_role], ""),
+        ("a batch token, whose successor is no better", 0, false, vec![], vec![], ""),
     ] {
         let (server, vault) = by_approle(&[vec![login("s.1", renewable), mount.clone()], then].concat()).await;
+        vault.tokens.get().await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(age)).await;
+        tokio::time::resume();
         let issued = issue(&vault, &grant).await;
         assert_eq!(asked(&server)[2..], calls, "{what}");
         match issued {
@@ -85,7 +115,7 @@ async fn a_token_that_ends_before_the_session_is_renewed_or_replaced_before_the_
             Err(error) => assert!(token.is_empty() && error.detail.starts_with("lease too short"), "{what}: {error}"),
         }
         let before = server.requests().len();
-        let _ = issue(&vault, &grant).await;
+        assert_eq!(issue(&vault, &grant).await.is_err(), token.is_empty(), "{what}");
         let again = asked(&server)[before..].iter().filter(|path| *path != creds).count();
         assert_eq!(again, 0, "{what}: once in a while");
     }

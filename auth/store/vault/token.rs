@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use reqwest::Method;
 use reqwest::header::HeaderValue;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::access::Way;
-use self::renewal::{Watched, keep_alive};
+use self::renewal::{Outlook, Watched, keep_alive};
 use super::answer::{Failure, Refused};
 use super::client::{Call, Client, Retry, Space};
 use super::errors::{TokenHint, explain, token_hint};
@@ -24,8 +22,6 @@ pub(super) use self::access::Access;
 
 /// A token that is told dead is replaced at most once in this time, or a mistake in a policy becomes a storm of logins.
 const REPLACE_PAUSE: Duration = Duration::from_secs(30);
-/// A token with less than this, or than a tenth of its time, is replaced if it cannot be renewed.
-const LAST_MOMENTS: Duration = Duration::from_secs(10);
 
 /// A token that the store accepted. Leases hold on to its end.
 pub(super) struct Token {
@@ -36,9 +32,10 @@ pub(super) struct Token {
     note: Mutex<Option<String>>,
     generation: u64,
     increment: Duration,
+    issued: tokio::time::Instant,
     /// The store stopped to know it before its end.
     found_dead: AtomicBool,
-    /// The last renewal gave less than was asked: no other one moves its end.
+    /// The last renewal gave less than was asked, or was refused: no other one moves its end.
     last_end: AtomicBool,
     end: watch::Sender<Option<Instant>>,
 }
@@ -91,6 +88,11 @@ impl Token {
     /// What is left of it. `None`: it lives for ever.
     pub(super) fn left(&self) -> Option<Duration> {
         self.end.borrow().map(|end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// From its login to its end as it is now: once that is its last one, another token of the same login lives as long. `None`: for ever.
+    fn whole(&self) -> Option<Duration> {
+        self.left().map(|left| left.saturating_add(self.issued.elapsed()))
     }
 
     /// What an admin ought to know of it.
@@ -247,7 +249,8 @@ impl Tokens {
             tracing::warn!(store = client.name, warning, "the store's token");
         }
         let (found_dead, last_end, note, end) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
-        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, found_dead, last_end, end });
+        let issued = tokio::time::Instant::now();
+        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, issued, found_dead, last_end, end });
         tracing::info!(
             store = client.name,
             accessor,
@@ -300,36 +303,11 @@ impl Tokens {
 
     /// Renews, or logs in anew where that is no longer worth it. `true`: this token goes on.
     async fn prolong(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
-        self.prolong_by(token, token.increment).await
-    }
-
-    async fn prolong_by(self: &Arc<Self>, token: &Arc<Token>, wanted: Duration) -> Result<bool, StoreError> {
-        if token.renewable {
-            let body = json!({ "increment": wanted.as_secs() });
-            let path = "auth/token/renew-self";
-            let call = Call { method: Method::POST, body: Some(&body), paced: true, space: Space::Login, ..Call::get("token_renew", path) };
-            let client = self.client();
-            match client.call(&call, Some(&token.text), Retry::Idempotent).await {
-                Ok(answer) => {
-                    let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);
-                    let granted = Duration::from_secs(granted.unwrap_or_default());
-                    token.end.send_replace(answer.asked.checked_add(granted));
-                    if self.is_former(token) {
-                        return Ok(token.is_held());
-                    }
-                    client.observer.token_life(&client.name, token.left());
-                    // Less than was asked: its last end is near, and no renewal moves it. A periodic one gets its period, whatever is asked.
-                    let second = Duration::from_secs(1);
-                    let goes_on = granted.saturating_add(second) >= wanted || granted.abs_diff(token.increment) <= second;
-                    token.last_end.store(!goes_on, Ordering::Relaxed);
-                    if goes_on {
-                        return Ok(true);
-                    }
-                }
-                Err(failure) => self.not_renewed(token, failure).await?,
-            }
+        match self.renew(token, token.increment).await? {
+            Outlook::GoesOn => Ok(true),
+            Outlook::Former => Ok(token.is_held()),
+            Outlook::Ends => self.replace(token).await,
         }
-        self.replace(token).await
     }
 
     /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again, or since leases live from it.
@@ -340,27 +318,6 @@ impl Tokens {
             return Ok(goes_on());
         }
         Ok(self.log_in_now(&mut history).await?.generation == token.generation || goes_on())
-    }
-}
-
-impl Tokens {
-    /// A renewal failed. `Ok`: a login is to replace the token now. A token that turns out to be dead ends what it issued at once.
-    async fn not_renewed(&self, token: &Token, failure: Failure) -> Result<(), StoreError> {
-        let error = match failure {
-            Failure::Refused(refused) if refused.status == 400 => return Ok(()),
-            Failure::Refused(refused) if refused.status == 403 => match self.judge(token, &refused).await {
-                Ok(Verdict::Dead) => {
-                    self.bury(token);
-                    return Ok(());
-                }
-                Ok(Verdict::Alive) => return Ok(()),
-                Err(error) => error,
-            },
-            failure => explain("renewing our token", failure),
-        };
-        // A server that cannot renew may still be able to log us in, and soon nothing else will help.
-        let tenth = token.increment.checked_div(10).unwrap_or_default();
-        if token.left().is_some_and(|left| left < LAST_MOMENTS.max(tenth)) { Ok(()) } else { Err(error) }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::renewal::Outlook;
 use super::{REPLACE_PAUSE, Token, Tokens};
 use crate::store::StoreError;
 
@@ -18,29 +19,58 @@ impl Token {
 }
 
 impl Tokens {
-    /// The token. One that does not last as long as the caller wants is renewed now, and replaced by a login if that shows that it never
-    /// will; once in half a minute, or a role whose tokens live too short would be logged in to at every session.
+    /// The token. One whose life is not enough for the caller is renewed now, and replaced by a login if its last end is too near, and that
+    /// of another one would not be; once in half a minute.
     ///
     /// # Errors
     /// There was no token yet, and the login has failed.
     pub(in crate::store::vault) async fn lasting(
         self: &Arc<Self>,
         least: Duration,
-        lasts: impl Fn(&Token) -> bool,
+        is_enough: impl Fn(Duration) -> bool,
     ) -> Result<Arc<Token>, StoreError> {
+        let lasts = |token: &Token| token.left().is_none_or(&is_enough);
+        // No login helps: asking for one at every session would be a storm of them.
+        let never_will = |token: &Token| token.has_last_end() && token.is_alive() && !token.whole().is_none_or(&is_enough);
         let token = self.get().await?;
-        if lasts(&token) {
+        if lasts(&token) || never_will(&token) {
             return Ok(token);
         }
         let mut tried = self.lasting.lock().await;
         let token = self.get().await?;
-        if lasts(&token) || tried.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+        if lasts(&token) || never_will(&token) || tried.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
             return Ok(token);
         }
         *tried = Some(Instant::now());
-        if let Err(error) = self.prolong_by(&token, token.increment.max(least.saturating_add(MARGIN))).await {
+        let wanted = least.saturating_add(MARGIN);
+        let result = match self.renew(&token, token.increment.max(wanted)).await {
+            // Whoever wants less may be helped by a login.
+            Ok(_) if never_will(&token) => {
+                *tried = None;
+                Ok(())
+            }
+            Ok(Outlook::Ends) => self.replace_by_one_that_lasts(&token, wanted, &lasts).await,
+            Ok(Outlook::GoesOn | Outlook::Former) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
             tracing::info!(store = self.client().name, %error, "no token that lasts as long as a session needs could be had");
         }
         self.get().await
+    }
+
+    /// A login does not say where the last end of its token is, either.
+    async fn replace_by_one_that_lasts(
+        self: &Arc<Self>,
+        token: &Arc<Token>,
+        wanted: Duration,
+        lasts: impl Fn(&Token) -> bool,
+    ) -> Result<(), StoreError> {
+        self.replace(token).await?;
+        let newer = self.get().await?;
+        if newer.generation > token.generation && !lasts(&newer) {
+            self.renew(&newer, newer.increment.max(wanted)).await?;
+        }
+        Ok(())
     }
 }

@@ -1,13 +1,19 @@
 //! What keeps a token alive: renewed at two thirds, taken anew when its file changes, told of when its end comes near (vault.md §3.5).
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use keyward_config::Stamp;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use super::{Token, Tokens};
+use super::{Token, Tokens, Verdict};
 use crate::store::keeper::jitter;
+use crate::store::vault::answer::{Answer, Failure};
+use crate::store::vault::client::{Call, Retry, Space};
+use crate::store::vault::errors::explain;
 use crate::store::vault::login::Login;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -18,6 +24,17 @@ const A_DAY: Duration = Duration::from_secs(86_400);
 const LOOK: Duration = Duration::from_secs(1);
 /// Which part of its life a token has left when it is told, in hundredths, that nothing replaces it.
 const TOLD: [u32; 3] = [20, 10, 5];
+/// A token with less than this, or than a tenth of its time, is replaced if it cannot be renewed.
+const LAST_MOMENTS: Duration = Duration::from_secs(10);
+
+/// What is known of a token once its renewal was asked for.
+pub(super) enum Outlook {
+    GoesOn,
+    /// It goes on as long as leases live from it: another one has taken its place.
+    Former,
+    /// No renewal prolongs it as it should.
+    Ends,
+}
 
 /// Wakes at two thirds of what the token has left, and when its file changes, until it is dead, nobody needs it, or it has no owner.
 /// `file` is as it was before the token was got.
@@ -63,6 +80,68 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>, mut file
             }
         }
     }
+}
+
+impl Tokens {
+    /// Asks for so much more time.
+    pub(super) async fn renew(&self, token: &Token, wanted: Duration) -> Result<Outlook, StoreError> {
+        if !token.renewable {
+            return Ok(Outlook::Ends);
+        }
+        let body = json!({ "increment": wanted.as_secs() });
+        let path = "auth/token/renew-self";
+        let call = Call { method: Method::POST, body: Some(&body), paced: true, space: Space::Login, ..Call::get("token_renew", path) };
+        let client = self.client();
+        let answer = match client.call(&call, Some(&token.text), Retry::Idempotent).await {
+            Ok(answer) => answer,
+            Err(failure) => return self.not_renewed(token, failure).await.map(|()| Outlook::Ends),
+        };
+        let granted = answer.body.get("auth").and_then(|auth| auth.get("lease_duration")).and_then(Value::as_u64);
+        let granted = Duration::from_secs(granted.unwrap_or_default());
+        token.end.send_replace(answer.asked.checked_add(granted));
+        // Less than was asked: its last end is near, and no renewal moves it. A periodic one gets its period, whatever is asked; as much may
+        // be what another one has left in its first second.
+        let (second, capped) = (Duration::from_secs(1), is_capped(&answer));
+        let goes_on = granted.saturating_add(second) >= wanted || (granted.abs_diff(token.increment) <= second && !capped);
+        token.last_end.store(capped || !goes_on, Ordering::Relaxed);
+        if self.is_former(token) {
+            return Ok(Outlook::Former);
+        }
+        client.observer.token_life(&client.name, token.left());
+        Ok(if goes_on { Outlook::GoesOn } else { Outlook::Ends })
+    }
+
+    /// A renewal failed. `Ok`: a login is to replace the token now. A token that turns out to be dead ends what it issued at once.
+    async fn not_renewed(&self, token: &Token, failure: Failure) -> Result<(), StoreError> {
+        let error = match failure {
+            Failure::Refused(refused) if refused.status == 400 => {
+                token.last_end.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            Failure::Refused(refused) if refused.status == 403 => match self.judge(token, &refused).await {
+                Ok(Verdict::Dead) => {
+                    self.bury(token);
+                    return Ok(());
+                }
+                Ok(Verdict::Alive) => {
+                    token.last_end.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Err(error) => error,
+            },
+            failure => explain("renewing our token", failure),
+        };
+        // A server that cannot renew may still be able to log us in, and soon nothing else will help.
+        let tenth = token.increment.checked_div(10).unwrap_or_default();
+        if token.left().is_some_and(|left| left < LAST_MOMENTS.max(tenth)) { Ok(()) } else { Err(error) }
+    }
+}
+
+/// The server says that the end which was asked for lies behind the last one (both servers: sdk/framework/lease.go; of a period, it says
+/// the like in other words).
+fn is_capped(answer: &Answer) -> bool {
+    let warnings = answer.body.get("warnings").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    warnings.into_iter().any(|warning| warning.starts_with("TTL of ") && warning.contains("exceeded the effective max_ttl"))
 }
 
 /// Two thirds of what is left, less up to a tenth of that, so that those who began together do not stay together; after a failure sooner.

@@ -1,6 +1,7 @@
 //! What becomes of a token when the server does not do what it should.
 
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::store::vault::client::tests::{Server, answer};
