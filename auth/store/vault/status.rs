@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::answer::Failure;
 use super::client::{Call, Retry, Space};
-use super::errors::is_forbidden;
+use super::errors::{TokenHint, is_forbidden, token_hint};
 use super::{Token, Vault, failed};
 use crate::store::{StoreError, StoreStatus};
 
@@ -38,7 +38,8 @@ impl Vault {
         let call = Call { paced: true, space: Space::Login, ..Call::get("token_lookup", "auth/token/lookup-self") };
         match self.client.call(&call, Some(&token.text), Retry::Idempotent).await {
             Ok(_) => Ok(token),
-            // It may live, and may only not look itself up.
+            // It lives, and may only not look itself up.
+            Err(Failure::Refused(refused)) if is_forbidden(&refused) && token_hint(&refused.errors) == TokenHint::Policy => Ok(token),
             Err(Failure::Refused(refused)) if is_forbidden(&refused) => Ok(self.tokens.rejected(&token, &refused).await?.unwrap_or(token)),
             Err(failure) => Err(failed("looking up our token")(failure)),
         }
