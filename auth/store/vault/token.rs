@@ -65,8 +65,6 @@ struct Renewers {
 #[derive(Default)]
 struct History {
     generation: u64,
-    /// The proof that was refused last, why, and until when it is not sent again.
-    refused: Option<([u8; 32], Rejected)>,
     /// The last login, if it failed: all who began to wait before share it, instead of one after the other trying again.
     failed: Option<(Instant, StoreError)>,
     /// When a token that was told dead was last replaced.
@@ -216,24 +214,17 @@ impl Tokens {
         let file = Watched::of(login).await;
         let ready = login.prepare(client).await?;
         let fingerprint = ready.fingerprint();
-        if let Some((refused, Rejected { error, until })) = &history.refused
-            && *refused == fingerprint
-            && tokio::time::Instant::now() < *until
-        {
-            return Err(error.clone());
+        if let Some(rejected) = way.held_back().of(&fingerprint) {
+            return Err(rejected.error.clone());
         }
-        let granted = match login.perform(client, &ready).await {
-            Ok(granted) => granted,
-            Err(rejected) => {
-                let error = rejected.error.clone();
-                if error.kind == StoreErrorKind::LoginFailed {
-                    tracing::error!(store = client.name, %error, "the store refused our login");
-                    history.refused = Some((fingerprint, rejected));
-                }
-                return Err(error);
+        let result = login.perform(client, &ready).await;
+        way.held_back().learn(fingerprint, &result);
+        let granted = result.map_err(|Rejected { error, .. }| {
+            if error.kind == StoreErrorKind::LoginFailed {
+                tracing::error!(store = client.name, %error, "the store refused our login");
             }
-        };
-        history.refused = None;
+            error
+        })?;
         if let Some(current) = self.current.load_full().filter(|current| current.is_alive() && current.text == granted.text) {
             current.end.send_replace(granted.end);
             client.observer.token_life(&client.name, current.left());

@@ -119,7 +119,9 @@ impl Aws {
             map.insert("role".to_owned(), role.as_str().into());
         }
         let token = key.session_token.as_ref().map(|token| token.as_bytes()).unwrap_or_default();
-        let proves = [key.id.as_bytes(), key.secret.as_bytes(), token];
+        let asked = [self.role.as_deref(), Some(self.region.as_str()), Some(self.endpoint.as_str()), self.server_id.as_deref()];
+        let asked = asked.map(|text| text.unwrap_or_default().as_bytes());
+        let proves = [[key.id.as_bytes(), key.secret.as_bytes(), token].as_slice(), asked.as_slice()].concat();
         Ok(Post::new(&self.mount, &["login"], body, &proves, HINTS))
     }
 }

@@ -90,7 +90,8 @@ impl Cert {
         let now = self.take_up(client).await;
         let body = self.name.as_ref().map_or_else(|| json!({}), |name| json!({ "name": name }));
         // Another certificate is another proof.
-        Ok(Post::new(&self.mount, &["login"], body, &[format!("{now:?}").as_bytes()], HINTS))
+        let proves = [format!("{now:?}"), self.name.clone().unwrap_or_default()];
+        Ok(Post::new(&self.mount, &["login"], body, &proves.each_ref().map(String::as_bytes), HINTS))
     }
 
     /// Shows what is in the files now, if that is something else. The two are not written at one moment: until they fit each other, the

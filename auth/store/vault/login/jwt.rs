@@ -55,11 +55,12 @@ impl Jwt {
             let text = format!("auth.jwt: the JWT ended {past} s ago, and no newer one is there: it is not sent");
             return Err(StoreError::new(StoreErrorKind::LoginFailed, text));
         }
+        let role = self.role.as_deref().unwrap_or_default();
         let mut body = json!({ "jwt": jwt.as_str() });
         if let (Some(role), Some(map)) = (&self.role, body.as_object_mut()) {
             map.insert("role".to_owned(), role.as_str().into());
         }
-        Ok(Post::new(&self.mount, &["login"], body, &[jwt.as_bytes()], self.hints))
+        Ok(Post::new(&self.mount, &["login"], body, &[jwt.as_bytes(), role.as_bytes()], self.hints))
     }
 }
 

@@ -6,6 +6,7 @@
 mod approle;
 mod aws;
 mod cert;
+mod held_back;
 mod jwt;
 mod mount;
 mod password;
@@ -26,6 +27,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+pub(super) use self::held_back::HeldBack;
 use self::post::Post;
 use self::settings::Auth;
 use super::answer::Answer;
@@ -61,7 +63,7 @@ pub(super) enum Ready {
 }
 
 /// A login that gave no token.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rejected {
     /// `LoginFailed`: the store refused it. Anything else: it could not be asked.
     pub(super) error: StoreError,
@@ -204,7 +206,7 @@ impl From<StoreError> for Rejected {
 }
 
 impl Ready {
-    /// Tells whether a proof is the one that was refused before, without keeping it.
+    /// Tells whether a login is the one that was refused before, without keeping what it proves with.
     pub(super) fn fingerprint(&self) -> [u8; 32] {
         match self {
             Self::Token(text) => fingerprint(&[text.as_bytes()]),

@@ -22,7 +22,7 @@ pub(in crate::store::vault) struct Post {
     /// For messages.
     mount: String,
     body: Value,
-    /// Of what it proves with.
+    /// Of what it proves with, as whom, and where.
     pub(super) fingerprint: [u8; 32],
     /// What a refusal with this status mostly means.
     hints: &'static [(u16, &'static str)],
@@ -47,10 +47,12 @@ const HELD_BACK: &str =
     "it is not sent again for an hour, unless it changes or Keyward is started anew: wrong ones lock the role, also for the right one";
 
 impl Post {
-    /// `rest` is the path below the mount; `proves` what is not to be sent again where it was refused.
+    /// `rest` is the path below the mount; `proves` what is not to be sent again where it was refused there.
     pub(super) fn new(mount: &Mount, rest: &[&str], body: Value, proves: &[&[u8]], hints: &'static [(u16, &'static str)]) -> Self {
         let path = mount.path(rest.iter().copied());
-        Self { path, mount: mount.shown(), body, fingerprint: fingerprint(proves), hints, locks: false }
+        // The same at another place is another login: a reload may have mended the mount.
+        let what: Vec<&[u8]> = std::iter::once(path.as_bytes()).chain(proves.iter().copied()).collect();
+        Self { mount: mount.shown(), body, fingerprint: fingerprint(&what), hints, locks: false, path }
     }
 
     /// The same, where the store counts wrong ones and locks the role: that of AppRole, userpass and LDAP.

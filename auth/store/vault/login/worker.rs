@@ -8,7 +8,6 @@ use std::sync::Arc;
 use keyward_config::Name;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
-use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::approle;
@@ -16,7 +15,7 @@ use super::mount::{Mount, is_segment};
 use super::post::{LOGIN, Post};
 use super::settings::{AppRoleKeys, RunnerKeys};
 use super::wrapping::{SecretId, Trouble, Wrapping};
-use super::{Granted, Rejected, fingerprint};
+use super::{Granted, HeldBack, Rejected, fingerprint};
 use crate::store::vault::answer::Failure;
 use crate::store::vault::client::{Call, Client, Retry, Space};
 use crate::store::vault::errors::explain;
@@ -37,7 +36,7 @@ pub(in crate::store::vault) struct Worker {
 /// The login of a worker that was refused last, until when. Its runners share it: each trying for itself, five of them would lock the worker
 /// at once.
 #[derive(Default)]
-pub(super) struct Refused(tokio::sync::Mutex<Option<([u8; 32], StoreError, Instant)>>);
+pub(super) struct Refused(tokio::sync::Mutex<HeldBack>);
 
 struct Runner {
     mount: Mount,
@@ -49,6 +48,8 @@ struct Runner {
 pub(in crate::store::vault) struct Proof {
     worker: Post,
     runner_id: Zeroizing<String>,
+    /// Where the runner's secret ids come from, and with it which one it is.
+    origin: String,
 }
 
 impl Worker {
@@ -83,7 +84,8 @@ impl Worker {
     pub(super) async fn prepare(&self) -> Result<Proof, StoreError> {
         let (role_id, secret_id) = (self.role_id.read().await?, self.secret_id.read().await?);
         let worker = approle::post(&self.mount, &role_id, Some(&secret_id));
-        Ok(Proof { worker, runner_id: self.runner.role_id.read().await? })
+        let origin = self.runner.mount.secret_id_path(&self.runner.role_name);
+        Ok(Proof { worker, runner_id: self.runner.role_id.read().await?, origin })
     }
 
     pub(super) async fn perform(&self, client: &Client, proof: &Proof) -> Result<Granted, Rejected> {
@@ -121,18 +123,12 @@ impl Worker {
 impl Refused {
     /// Logs the worker in, one at a time, unless this very login was refused lately.
     async fn unless(&self, client: &Client, post: &Post) -> Result<Granted, Rejected> {
-        let mut refused = self.0.lock().await;
-        if let Some((fingerprint, error, until)) = &*refused
-            && *fingerprint == post.fingerprint
-            && Instant::now() < *until
-        {
-            return Err(Rejected { error: error.clone(), until: *until });
+        let mut held_back = self.0.lock().await;
+        if let Some(rejected) = held_back.of(&post.fingerprint) {
+            return Err(rejected.clone());
         }
         let result = post.log_in(client).await;
-        *refused = match &result {
-            Err(Rejected { error, until }) if error.kind == StoreErrorKind::LoginFailed => Some((post.fingerprint, error.clone(), *until)),
-            Ok(_) | Err(_) => None,
-        };
+        held_back.learn(post.fingerprint, &result);
         result
     }
 }
@@ -176,6 +172,6 @@ fn step(name: &'static str) -> impl FnOnce(Rejected) -> Rejected {
 
 impl Proof {
     pub(super) fn fingerprint(&self) -> [u8; 32] {
-        fingerprint(&[&self.worker.fingerprint, self.runner_id.as_bytes()])
+        fingerprint(&[&self.worker.fingerprint, self.runner_id.as_bytes(), self.origin.as_bytes()])
     }
 }

@@ -4,14 +4,14 @@
 //! login needed could be had once.
 
 use std::ops::Deref;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use keyward_config::Node;
 
 use super::Tokens;
 use crate::store::Former;
 use crate::store::vault::client::Client;
-use crate::store::vault::login::Login;
+use crate::store::vault::login::{HeldBack, Login};
 use crate::store::vault::settings::Settings;
 
 /// How a store is reached and logged in to, as one state of the file says.
@@ -20,12 +20,18 @@ pub(super) struct Way {
     pub(super) login: Login,
     /// That of the login, as it is sent.
     namespace: String,
+    /// What was refused there, also to the stores of before a reload.
+    held_back: Arc<Mutex<HeldBack>>,
 }
 
 impl Way {
     fn new(client: Arc<Client>, login: Login, namespace: String) -> Self {
         login.show_on(&client);
-        Self { client, login, namespace }
+        Self { client, login, namespace, held_back: Arc::default() }
+    }
+
+    pub(super) fn held_back(&self) -> MutexGuard<'_, HeldBack> {
+        self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,10 +74,12 @@ impl Access {
         login.go_on_from(&access.way.login);
         let shown: &[&str] = if matches!(login, Login::Cert(_)) { &["client_cert", "client_key"] } else { &[] };
         let mut keys = ["auth"].iter().chain(shown);
-        if !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key)) {
-            return Self::of(Way::new(client, login, namespace), Some(access));
+        let is_another = !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key));
+        let way = Way { held_back: Arc::clone(&access.way.held_back), ..Way::new(client, login, namespace) };
+        if is_another {
+            return Self::of(way, Some(access));
         }
-        Arc::new(Self { way: Arc::new(Way::new(client, login, namespace)), tokens: Arc::clone(&access.tokens), instead_of: None })
+        Arc::new(Self { way: Arc::new(way), tokens: Arc::clone(&access.tokens), instead_of: None })
     }
 
     /// From now on this is the way. Logs in before anybody asks, where what proves us would end meanwhile.

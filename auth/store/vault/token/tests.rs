@@ -306,6 +306,34 @@ async fn a_worker_that_was_refused_is_so_for_the_runners_of_the_next_file_too() 
 }
 
 #[tokio::test]
+async fn what_was_refused_is_not_sent_again_after_a_reload_unless_it_is_another_login() {
+    let userpass = |rest: &str| format!("auth: {{ method: userpass, username: u, password: wrong{rest} }}");
+    let before = userpass("");
+    for (after, sent) in [
+        // Each makes new tokens.
+        (userpass(", mount: userpass"), 1),
+        (userpass(", mount: auth/userpass/"), 1),
+        (userpass(", mount: other"), 2),
+        (userpass("-no-more"), 2),
+        ("auth: { method: approle, role_id: u, secret_id: wrong }".to_owned(), 2),
+        (format!("{before}, namespace: team"), 2),
+    ] {
+        let server = Server::answering(&[refusal("400 Bad Request", "invalid username or password")]).await;
+        let mut tokens = reloaded(&server, &before, &before, &tokens(&[]).await.1);
+        assert!(tokens.get().await.is_err());
+        let mut last = before.clone();
+        // However often the file is edited.
+        for _ in 0..5 {
+            tokens = reloaded(&server, &last, &after, &tokens);
+            tokens.begin();
+            assert!(tokens.get().await.is_err());
+            last = after.clone();
+        }
+        assert_eq!(server.requests().len(), sent, "{after}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_in_whose_place_another_one_is_keeps_its_token_for_its_leases_and_takes_no_login_from_that_one() {
     let auth = |secret_id: &str| format!("auth: {{ method: approle, role_id: r, secret_id: {secret_id} }}");
     let server = Server::answering(&[login("s.1", 3600)]).await;
