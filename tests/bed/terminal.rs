@@ -29,7 +29,8 @@ impl Terminal {
         let path = ptsname(&ours, Vec::new()).unwrap();
         let theirs: OwnedFd = rustix::fs::open(path.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
         let side = || Stdio::from(theirs.try_clone().unwrap());
-        let server = Server::start(command, "KILL", &[], [side(), side(), side()]);
+        // Tests that were started in the background of a script ignore these keys, and so would what they start.
+        let server = Server::start(command, "KILL", &["env", "--default-signal=INT,QUIT"], [side(), side(), side()]);
         let (screen, keyboard) = (Arc::new(Mutex::new(String::new())), File::from(ours));
         let (mut from, to) = (keyboard.try_clone().unwrap(), Arc::clone(&screen));
         // It ends with an error when nobody has the other side open.

@@ -124,8 +124,8 @@ async fn a_database_that_hangs_under_many_logins_keeps_nobody_from_another_one()
     let (store, keys) = Own::alone(&binary(), "").await;
     let hung = store.database(&keys, postgres(), &format!("SELECT pg_advisory_xact_lock({NUMBER});"), 3600).await;
     let well = store.database(&keys, postgres(), "", 3600).await;
-    let (hung_keys, well_keys) = (format!("credential: {hung}/creds/r"), format!("credential: {well}/creds/r"));
-    let bed = store.bed(&keys, "", &[("hung", &hung_keys), ("well", &well_keys)]);
+    let on = |server: &str, mount: &str| format!("protocol: postgres, address: '{server}:5432', credential: {mount}/creds/r");
+    let bed = store.bed(&keys, "", &[("hung", &on("pg-1", &hung)), ("well", &on("pg-2", &well))]);
     let holder = Holder::of(NUMBER).await;
     let waiting: Vec<_> = (0..40)
         .map(|_| {
