@@ -108,7 +108,9 @@ impl Keeper {
             let _ = gone.await;
         }
         drop(standing);
-        self.give_back(Returned { end: life.end, ..returned }).await;
+        // What a token took with it is not to be waited for.
+        let end = life.end.into_iter().chain(token_end.has_come()).min();
+        self.give_back(Returned { end, ..returned }).await;
     }
 
     fn provenance(&self, paths: Vec<String>, request_id: &str, lease: &LeaseId) -> Provenance {

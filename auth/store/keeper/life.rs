@@ -69,6 +69,12 @@ impl Life {
 }
 
 impl TokenEnd {
+    /// When it was, if it is over.
+    pub(super) fn has_come(&self) -> Option<Instant> {
+        let end = (*self.moves.borrow()).map(Instant::from_std)?;
+        Some(end).filter(|end| *end <= Instant::now())
+    }
+
     pub(super) fn of(moves: watch::Receiver<Option<std::time::Instant>>) -> Self {
         let mut end = Self { moves, fixed: false, dead: false, told: None, overdue_at: None, overdue: false };
         end.read();

@@ -2,10 +2,11 @@
 //! alive meanwhile is in token/renewal.rs; how a reload goes on with it, in token/access.rs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::future::BoxFuture;
 use reqwest::header::HeaderValue;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -51,7 +52,7 @@ pub(super) struct Tokens {
     renewers: Mutex<Renewers>,
     /// A reload has opened another store in the place of this one, which lives on for the leases that live from its tokens: what is left of a
     /// login is not its to take.
-    has_successor: AtomicBool,
+    successor: OnceLock<Successor>,
 }
 
 /// What sees to it that there is a token.
@@ -121,11 +122,31 @@ impl Token {
     }
 }
 
+/// Who has taken the place of a store.
+enum Successor {
+    /// Where the same server answers: its tokens give our leases back as well as ours did.
+    Here(Weak<Tokens>),
+    /// Elsewhere. What a login would read was read for that one: it would be shown to a server that it is not for.
+    Elsewhere,
+}
+
+/// The token of who has taken our place.
+fn instead(successor: &Successor) -> BoxFuture<'static, Result<Arc<Token>, StoreError>> {
+    let there = match successor {
+        Successor::Here(tokens) => tokens.upgrade(),
+        Successor::Elsewhere => None,
+    };
+    Box::pin(async move {
+        let gone = || StoreError::new(StoreErrorKind::Unavailable, "another store has taken its place, and it has no token any more");
+        there.ok_or_else(gone)?.get().await
+    })
+}
+
 impl Tokens {
     fn new(way: Arc<Way>) -> Arc<Self> {
         let (way, current) = (ArcSwap::new(way), ArcSwapOption::empty());
         let (history, lasting, renewers) = Default::default();
-        Arc::new(Self { way, current, history, lasting, renewers, has_successor: <_>::default() })
+        Arc::new(Self { way, current, history, lasting, renewers, successor: OnceLock::new() })
     }
 
     /// The token; logs in if there is none.
@@ -145,12 +166,12 @@ impl Tokens {
         }
     }
 
-    fn stand_back(&self) {
-        self.has_successor.store(true, Ordering::Relaxed);
+    fn stand_back(&self, successor: Successor) {
+        let _ = self.successor.set(successor);
     }
 
     fn stands_back(&self) -> bool {
-        self.has_successor.load(Ordering::Relaxed)
+        self.successor.get().is_some()
     }
 
     fn client(&self) -> Arc<Client> {
@@ -181,9 +202,9 @@ impl Tokens {
                 Some(current) if current.is_alive() => return Ok(current),
                 current => current.is_some_and(|dead| dead.found_dead.load(Ordering::Relaxed)),
             };
-            // It was read for the new one: it would be shown to a server that it is not for, or be taken from that one.
-            if tokens.stands_back() {
-                return Err(StoreError::new(StoreErrorKind::Unavailable, "its token has ended, and another store has taken its place"));
+            if let Some(successor) = tokens.successor.get() {
+                drop(history);
+                return instead(successor).await;
             }
             if let Some((_, error)) = history.failed.as_ref().filter(|(at, _)| *at >= since) {
                 return Err(error.clone());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use keyward_config::Node;
 
-use super::Tokens;
+use super::{Successor, Tokens};
 use crate::store::Former;
 use crate::store::vault::client::Client;
 use crate::store::vault::login::{HeldBack, Login};
@@ -39,8 +39,15 @@ impl Way {
 pub(in crate::store::vault) struct Access {
     way: Arc<Way>,
     tokens: Arc<Tokens>,
-    /// Those of the store that was open before, where they are others.
-    instead_of: Option<Weak<Tokens>>,
+    /// Those of the store that was open before, where they are others, and whether the same server knows them.
+    instead_of: Option<(Weak<Tokens>, Place)>,
+}
+
+/// Where a store is that was open before.
+#[derive(Clone, Copy)]
+enum Place {
+    Same,
+    Other,
 }
 
 impl Access {
@@ -49,8 +56,8 @@ impl Access {
         Self::of(Way::new(client, login, String::new()), None)
     }
 
-    fn of(way: Way, former: Option<&Self>) -> Arc<Self> {
-        let (way, instead_of) = (Arc::new(way), former.map(|former| Arc::downgrade(&former.tokens)));
+    fn of(way: Way, former: Option<(&Self, Place)>) -> Arc<Self> {
+        let (way, instead_of) = (Arc::new(way), former.map(|(former, place)| (Arc::downgrade(&former.tokens), place)));
         Arc::new(Self { tokens: Tokens::new(Arc::clone(&way)), way, instead_of })
     }
 
@@ -69,7 +76,7 @@ impl Access {
         let there: Vec<&str> = access.way.client.origins().collect();
         // The nodes of one cluster know the same tokens.
         if !client.origins().any(|origin| there.contains(&origin)) || access.way.namespace != namespace {
-            return Self::of(Way::new(client, login, namespace), Some(access));
+            return Self::of(Way::new(client, login, namespace), Some((access, Place::Other)));
         }
         login.go_on_from(&access.way.login);
         let shown: &[&str] = if matches!(login, Login::Cert(_)) { &["client_cert", "client_key"] } else { &[] };
@@ -77,15 +84,18 @@ impl Access {
         let is_another = !former.same_outer || keys.any(|key| former.node.get(key) != node.get(key));
         let way = Way { held_back: Arc::clone(&access.way.held_back), ..Way::new(client, login, namespace) };
         if is_another {
-            return Self::of(way, Some(access));
+            return Self::of(way, Some((access, Place::Same)));
         }
         Arc::new(Self { way: Arc::new(way), tokens: Arc::clone(&access.tokens), instead_of: None })
     }
 
     /// From now on this is the way. Logs in before anybody asks, where what proves us would end meanwhile.
     pub(in crate::store::vault) fn begin(&self) {
-        if let Some(former) = self.instead_of.as_ref().and_then(Weak::upgrade) {
-            former.stand_back();
+        if let Some((former, place)) = self.instead_of.as_ref().and_then(|(former, place)| Some((former.upgrade()?, *place))) {
+            former.stand_back(match place {
+                Place::Same => Successor::Here(Arc::downgrade(&self.tokens)),
+                Place::Other => Successor::Elsewhere,
+            });
         }
         self.tokens.go_by(&self.way);
     }

@@ -352,6 +352,21 @@ async fn a_store_in_whose_place_another_one_is_keeps_its_token_for_its_leases_an
 }
 
 #[tokio::test]
+async fn a_store_without_a_token_gives_its_leases_back_by_that_of_the_one_in_its_place() {
+    let auth = |token| format!("auth: {{ method: approle, role_id: {token}, secret_id: x }}");
+    let server = Server::answering(&[login("s.1", 3600), login("s.2", 3600)]).await;
+    let first = reloaded(&server, &auth("r"), &auth("r"), &tokens(&[]).await.1);
+    let token = first.get().await.unwrap();
+    let second = reloaded(&server, &auth("r"), &auth("other"), &first);
+    second.begin();
+    // Its way to log in was retired, and what it logged in with is dead.
+    assert_eq!(first.rejected(&token, &forbidden()).await.unwrap().unwrap().text, "s.2");
+    assert_eq!(first.get().await.unwrap().text, "s.2");
+    let logins = server.requests().iter().filter(|request| request.contains("auth/approle/login")).count();
+    assert_eq!(logins, 2, "one each");
+}
+
+#[tokio::test]
 async fn a_store_in_whose_place_another_one_is_sends_nothing_that_may_be_meant_for_that_one() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "for-the-old").unwrap();
