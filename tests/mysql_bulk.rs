@@ -123,13 +123,11 @@ fn a_slow_reader_keeps_nobody_waiting_and_nothing_in_memory() {
 
 /// Waits until the server has said for a while that it waits for the reader: what is on the way is full then.
 fn until_it_cannot_send(stage: &MysqlStage<'_>) {
-    let states = format!(
-        "SELECT count(*) FROM information_schema.processlist WHERE user = '{}' AND info LIKE '%REPEAT%' AND state IN ('Sending to client', 'Writing to net')",
-        stage.scene.app.name
-    );
+    let name = &stage.scene.app.name;
+    let waits = format!("user = '{name}' AND info LIKE '%REPEAT%' AND state IN ('Sending to client', 'Writing to net')");
     let mut times = 0;
     eventually("the server waits for the reader", || {
-        times = if stage.server.sql("", &states) == "1" { times + 1 } else { 0 };
+        times = if stage.server.count_sessions(&waits) == 1 { times + 1 } else { 0 };
         (times == 10).then_some(())
     });
 }
