@@ -50,9 +50,11 @@ impl Peer {
         Self::pgbouncer_with(postgres.port, login, &postgres.identity(), 150, &to_server)
     }
 
-    /// The same before a plain server that lets everybody in, with a pool of this many sessions, and this key and certificate.
+    /// The same before a plain server that lets everybody in, with a pool of this many sessions, and this key and certificate. It gives up after
+    /// a second what nobody uses: the next measurement begins with none.
     pub fn pgbouncer_for(sessions: usize, server_port: u16, login: &Login, identity: &[PathBuf; 2]) -> Self {
-        Self::pgbouncer_with(server_port, login, identity, sessions, "server_tls_sslmode = disable")
+        let to_server = "server_tls_sslmode = disable\nserver_idle_timeout = 1";
+        Self::pgbouncer_with(server_port, login, identity, sessions, to_server)
     }
 
     fn pgbouncer_with(server_port: u16, login: &Login, identity: &[PathBuf; 2], pool: usize, to_server: &str) -> Self {

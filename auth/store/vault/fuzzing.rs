@@ -31,7 +31,7 @@ pub fn answer(status: u16, body: &[u8]) -> Vec<String> {
     for version_2 in [false, true] {
         match decode(status, body, Instant::now()) {
             Ok(answer) => {
-                told.extend(login::granted(&answer).err().map(|error| error.to_string()));
+                told.extend(login::token_of(&answer).err().map(|error| error.to_string()));
                 let _ = (answer.body.get("data").map(mount::read), answer.seconds("lease_duration"), answer.text("lease_id").len());
                 // A role's answer is read as one of version 1 is.
                 let read = kv::document(answer, &path, version_2).and_then(|document| Credential::whole(&document, &path));

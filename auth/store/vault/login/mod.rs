@@ -241,7 +241,8 @@ fn granted(answer: &Answer) -> Result<Granted, Rejected> {
     token_of(answer).map_err(|error| Rejected::new(error, USELESS))
 }
 
-fn token_of(answer: &Answer) -> Result<Granted, StoreError> {
+/// The token in a login's answer.
+pub(super) fn token_of(answer: &Answer) -> Result<Granted, StoreError> {
     let refuse = |why: &str| StoreError::new(StoreErrorKind::LoginFailed, why);
     let auth = answer.body.get("auth").filter(|auth| auth.is_object()).ok_or_else(|| refuse("the answer to the login has no token"))?;
     let number = |key: &str| auth.get(key).and_then(Value::as_i64).unwrap_or_default();
