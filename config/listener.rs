@@ -94,7 +94,7 @@ fn check_tls(tls: &Spanned<ServerTls>, address: &ListenAddress, listener: &Node,
     let written = listener.get("tls").and_then(|tls| tls.get("names"));
     let items = written.map(Node::items).unwrap_or_default();
     for (number, (name, item)) in tls.names.iter().zip(items).enumerate() {
-        if !is_server_name(name) {
+        if tls.certificate.is_none() && !is_server_name(name) {
             let expected = "expected a host name (outside of ASCII in its xn-- form) or an IP address, without a port";
             problems.error(item.span(), format!("{path}.names[{number}]"), expected);
         }

@@ -230,7 +230,11 @@ impl Reloader {
             let now = look();
             let still = now == last;
             last.clone_from(&now);
-            let again = || self.current().refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= AGAIN);
+            // Not waited for: who reloads holds it, and this is one of the threads that serve.
+            let again = || {
+                let refused = |current: MutexGuard<'_, Current>| current.refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= AGAIN);
+                self.current.try_lock().is_ok_and(refused)
+            };
             if !still || now.contains(&None) || now == taken && !again() {
                 continue;
             }
