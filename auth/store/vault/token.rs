@@ -47,8 +47,8 @@ pub(super) struct Tokens {
     current: ArcSwapOption<Token>,
     /// One login at a time.
     history: tokio::sync::Mutex<History>,
-    /// When one that lasts longer was last asked for.
-    lasting: tokio::sync::Mutex<Option<Instant>>,
+    /// When one that lasts longer was last asked for, and how long it was to last.
+    lasting: tokio::sync::Mutex<Option<(Instant, Duration)>>,
     renewers: Mutex<Renewers>,
     /// A reload has opened another store in the place of this one, which lives on for the leases that live from its tokens: what is left of a
     /// login is not its to take.

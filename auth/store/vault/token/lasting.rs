@@ -20,7 +20,7 @@ impl Token {
 
 impl Tokens {
     /// The token. One whose life is not enough for the caller is renewed now, and replaced by a login if its last end is too near, and that
-    /// of another one would not be; once in half a minute.
+    /// of another one would not be; once in half a minute, unless somebody wants more than who tried last.
     ///
     /// # Errors
     /// There was no token yet, and the login has failed.
@@ -38,10 +38,10 @@ impl Tokens {
         }
         let mut tried = self.lasting.lock().await;
         let token = self.get().await?;
-        if lasts(&token) || never_will(&token) || tried.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+        if lasts(&token) || never_will(&token) || tried.is_some_and(|(at, most)| at.elapsed() < REPLACE_PAUSE && least <= most) {
             return Ok(token);
         }
-        *tried = Some(Instant::now());
+        *tried = Some((Instant::now(), least));
         let wanted = least.saturating_add(MARGIN);
         let result = match self.renew(&token, token.increment.max(wanted)).await {
             // Whoever wants less may be helped by a login.
