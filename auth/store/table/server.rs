@@ -84,9 +84,6 @@ impl Server {
         tls: Option<UpstreamTls>,
     ) -> Result<Self, String> {
         let mode = tls.as_ref().map(|tls| tls.mode);
-        if tls.as_ref().is_some_and(|tls| tls.certificate.is_some() != tls.private_key.is_some()) {
-            return Err("tls: `certificate` and `private_key` belong together".to_owned());
-        }
         if mode == Some(TlsMode::Require) && tls.as_ref().is_some_and(|tls| tls.pinned_key.is_none()) {
             return Err("tls: `require` verifies nothing; give `pinned_key` with it, or take verify-ca or verify-full".to_owned());
         }
