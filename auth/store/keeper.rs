@@ -14,8 +14,8 @@ use super::leases::{self, Counted, Leases, unix_now};
 use super::named::Named;
 use super::{Credential, Issued, Lease, LeaseEnd, LeaseId, Provenance, StoreError, StoreErrorKind, Use, Wanted};
 use crate::Grant;
-pub(super) use life::before;
 use life::{Life, TokenEnd};
+pub(super) use life::{before, too_short};
 
 /// Never reached: each call has limits of its own, and a request that we gave up might still make an account. Longer than a login, the
 /// request (95 s each), and both once more with a new token.
@@ -167,10 +167,7 @@ impl Keeper {
         if left >= least {
             return Ok(());
         }
-        self.from.observer.lease(&self.from.name, "too_short");
-        let (left, least) = (left.saturating_add(Duration::from_millis(500)).as_secs(), least.as_secs());
-        let text = format!("lease too short: {} leaves a session {left} s, and min_session is {least} s", self.asked.path);
-        Err(StoreError::new(StoreErrorKind::Unavailable, text))
+        Err(too_short(&*self.from.observer, &self.from.name, &self.asked.path, left, least))
     }
 
     /// Renews the lease as long as it can be, and returns once its end has been told, a little before it comes.

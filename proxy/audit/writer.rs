@@ -247,8 +247,8 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
-/// The sessions with an `opened` or `continued` line and no `closed` one. A last line without its end, as a crash leaves it, is no record; a newline
-/// is put behind it so that it spoils no other.
+/// The sessions with an `opened` or `continued` line and no `closed` one. A last line without its end, as a crash leaves it, is no record; a
+/// newline is put behind it so that it spoils no other.
 fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
     let file = match File::open(path) {
         Ok(file) => file,

@@ -6,8 +6,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::until;
-use crate::store::LeaseEnd;
 use crate::store::lease::Standing;
+use crate::store::{LeaseEnd, Observer, StoreError, StoreErrorKind};
 
 /// A session is ended this long before its lease, or a tenth of the lease's time before it, whichever is shorter. A last renewal that gives
 /// only what is left does not shorten it: the session needs as long to end as ever.
@@ -109,6 +109,14 @@ impl TokenEnd {
             else => std::future::pending().await,
         }
     }
+}
+
+/// Refuses a session to which `what` leaves less than its connection's `min_session`, and counts that.
+pub(in crate::store) fn too_short(observer: &dyn Observer, store: &str, what: &str, left: Duration, least: Duration) -> StoreError {
+    observer.lease(store, "too_short");
+    let (left, least) = (left.saturating_add(Duration::from_millis(500)).as_secs(), least.as_secs());
+    let text = format!("lease too short: {what} leaves a session {left} s, and min_session is {least} s");
+    StoreError::new(StoreErrorKind::Unavailable, text)
 }
 
 /// A little before an end that is, or was, `time` away: when the sessions have to hear of it.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Vault;
 use crate::Grant;
-use crate::store::keeper::before;
-use crate::store::{SecretPath, StoreError, StoreErrorKind};
+use crate::store::keeper::{before, too_short};
+use crate::store::{SecretPath, StoreError};
 
 impl Vault {
     /// Whether a lease of our token leaves a session as much as its connection says that it has to; where it does not, the token is renewed or
@@ -17,10 +17,8 @@ impl Vault {
         let Some(least) = grant.connection().least_session() else { return Ok(()) };
         let token = self.tokens.lasting(least, |life| leaves(life) >= least).await?;
         let Some(left) = token.left().map(leaves).filter(|left| *left < least && token.has_last_end()) else { return Ok(()) };
-        self.client.observer.lease(&self.client.name, "too_short");
-        let (left, least) = (left.saturating_add(Duration::from_millis(500)).as_secs(), least.as_secs());
-        let text = format!("lease too short: {path} ends with our token, which leaves a session {left} s, and min_session is {least} s");
-        Err(StoreError::new(StoreErrorKind::Unavailable, text))
+        let what = format!("{path} ends with our token, which");
+        Err(too_short(&*self.client.observer, &self.client.name, &what, left, least))
     }
 }
 
