@@ -67,9 +67,11 @@ fn a_link_inside_a_jump_has_as_long_as_any_and_the_jump_lives_on() {
 fn an_address_has_only_so_many_logins_under_way() {
     let scene = SshScene::with(sshd(), limited("handshakes_per_address: 2"));
     let alice = Caller::new(&scene, "alice").key(scene.alice.file());
-    let waiting = [silent(&scene), silent(&scene)];
-    eventually("the third is turned away", || (alice.run(SshWay::Plus, "echo in").code == Some(255)).then_some(()));
-    drop(waiting);
+    eventually("the third is turned away", || {
+        // After a second they have had their chance and give way: they must be younger than that when ssh comes.
+        let _waiting = [silent(&scene), silent(&scene)];
+        (alice.run(SshWay::Plus, "echo in").code == Some(255)).then_some(())
+    });
     eventually("there is a place again", || (alice.run(SshWay::Plus, "echo in").code == Some(0)).then_some(()));
     // Sessions are no logins, and neither is a jump with links inside.
     let mut sessions = Vec::new();
