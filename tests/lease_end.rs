@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::bed::{
-    Bao, Config, Database, Dialogue, Dsn, Keyward, MysqlLeased, Psql, SshPlan, SshScene, SshWay, bao, canary, client_command, eventually,
-    installed, mariadb, masked, mysql9, postgres15, psql, sshd, within,
+    Asyncssh, Bao, Caller, Config, Database, Dialogue, Dsn, Keyward, MysqlLeased, Psql, SshPlan, SshRunning, SshScene, SshWay, bao, canary,
+    client_command, eventually, installed, mariadb, masked, mysql9, postgres15, psql, sshd, within,
 };
 
 const LONG: Duration = Duration::from_secs(50); // for the end of a session that lives for half a minute
@@ -266,6 +266,42 @@ fn ssh_shows_the_warning_on_the_standard_error_of_what_runs() {
     }
     assert_eq!(warned(&scene.keyward, 8).iter().filter(|(reason, left)| reason == "lifetime" && [6, 3].contains(left)).count(), 8);
     assert_eq!(scene.until_ended(4), ["lifetime"; 4]);
+    scene.nothing_is_left();
+}
+
+#[test]
+fn ssh_hears_on_the_standard_error_of_what_runs_that_its_credential_has_come_to_its_end() {
+    let server = Asyncssh::start("lasts", "");
+    // Known after the first renewal, which gives less than was asked for.
+    let database = bao().enable_database(postgres15(), "24s", "24s");
+    let plan = SshPlan {
+        connection: format!("{}, limits: {{ end_warnings: [3s] }}", server.place()),
+        accounts: format!(", leased: {{ credential: {} }}", database.creds()),
+        rules: "  - { allow: [alice], connections: [web-1], accounts: [leased], channels: [exec] }\n".to_owned(),
+        paths: vec![database.creds()],
+        ..SshPlan::default()
+    };
+    let scene = SshScene::with(sshd(), plan);
+    let alice = Caller::new(&scene, "alice").key(scene.alice.file()).to("web-1", Some("leased"));
+    let clients = SshWay::THROUGH.map(|way| SshRunning::start(alice.ssh(way).arg("anything")));
+    for client in &clients {
+        client.until_printed("in as v-");
+    }
+    assert_eq!((database.leases(), server.tried()), (2, vec!["password counts".to_owned(); 2]));
+    for client in clients {
+        within(LONG, "the session is over", || client.is_over().then_some(()));
+        let said = client.ended();
+        let shown: Vec<String> = said.stderr.lines().map(masked).collect();
+        for wanted in [
+            "keyward: the session ends in 3 seconds, when its credential comes to its end (session ID)",
+            "keyward: the session's credential has come to its end; connect again (session ID)",
+        ] {
+            assert!(shown.iter().any(|line| line == wanted), "{wanted}: {said:?}");
+        }
+        assert_eq!(said.code, Some(255), "{said:?}");
+    }
+    assert_eq!(scene.until_ended(2), ["lease_end"; 2]);
+    eventually("both leases are given back", || (database.leases() == 0).then_some(()));
     scene.nothing_is_left();
 }
 

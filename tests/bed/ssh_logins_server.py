@@ -42,13 +42,15 @@ class Door(asyncssh.SSHServer):
         return True
 
     def password_auth_supported(self):
-        return KIND in ("password", "once")
+        return KIND in ("password", "once", "lasts")
 
     async def validate_password(self, username, password):
         if KIND == "once":
             with (FOLDER / "seen").open("a") as seen:
                 print(password, file=seen)
             return tried("password", await asyncio.to_thread(still_counts, username, password))
+        if KIND == "lasts":
+            return tried("password", True)
         return tried("password", password == wanted())
 
     def kbdint_auth_supported(self):
@@ -64,8 +66,10 @@ class Door(asyncssh.SSHServer):
         return tried("keyboard-interactive", list(responses) == [wanted()])
 
 
-def session(process):
+async def session(process):
     process.stdout.write(f"in as {process.get_extra_info('username')}\n")
+    if KIND == "lasts":
+        await process.stdin.read()
     process.exit(0)
 
 

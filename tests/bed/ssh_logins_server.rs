@@ -8,7 +8,7 @@ use super::canary::remember;
 use super::process::{Server, eventually, installed, scratch};
 use super::ssh_keys::SshKey;
 
-/// A server in Python. Each session says `in as USER` and ends.
+/// A server in Python. Each session says `in as USER` and ends, unless the kind says otherwise.
 pub struct Asyncssh {
     port: u16,
     folder: PathBuf,
@@ -18,7 +18,8 @@ pub struct Asyncssh {
 
 impl Asyncssh {
     /// `kind` is how it lets in: `prompts` (keyboard-interactive only; the password in `secret`), `asks_twice` (the same, with another question
-    /// behind it), `password` (only that, and the password in `secret`), `once` (a password, which the URL in `secret` is asked about).
+    /// behind it), `password` (only that, and the password in `secret`), `once` (a password, which the URL in `secret` is asked about), `lasts`
+    /// (any password; a session ends with its standard input).
     pub fn start(kind: &str, secret: &str) -> Self {
         let (folder, host_key) = (scratch("asyncssh"), SshKey::new());
         fs::write(folder.join("secret"), secret).unwrap();
