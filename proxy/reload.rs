@@ -149,13 +149,26 @@ impl Reloader {
         &self.path
     }
 
-    /// Takes the file as it is now. Live sessions keep the connection of their grant, and end only if they are no longer allowed. One log
-    /// line says what came of it.
+    /// Takes the file as it is now, and opens the audit record anew. Live sessions keep the connection of their grant, and end only if they
+    /// are no longer allowed. The log says what came of both.
     ///
     /// # Errors
-    /// The problems of the file, one a line, or why a listener cannot be opened; everything stays as it was.
-    pub fn reload(&self) -> Result<String, String> {
-        self.reload_for(Caller::Somebody)
+    /// The problems of the file, one a line, or why a listener cannot be opened: everything stays as it was. Or why the record could not be
+    /// opened anew, and what came of the file.
+    pub async fn reload(self: Arc<Self>) -> Result<String, String> {
+        let reopened = self.proxy.audit.reopen().await;
+        let reloaded = self.reload_beside(Caller::Somebody).await;
+        match (reopened, reloaded) {
+            (Ok(()), reloaded) => reloaded,
+            (Err(record), Ok(changes)) => Err(format!("{record}\nthe configuration was reloaded: {changes}")),
+            (Err(record), Err(problems)) => Err(format!("{record}\n{problems}")),
+        }
+    }
+
+    /// Beside what serves: reading files and certificates blocks.
+    async fn reload_beside(self: Arc<Self>, caller: Caller) -> Result<String, String> {
+        let reloaded = tokio::task::spawn_blocking(move || self.reload_for(caller)).await;
+        reloaded.unwrap_or_else(|_| Err("the reload broke off".to_owned()))
     }
 
     fn reload_for(&self, caller: Caller) -> Result<String, String> {
@@ -169,6 +182,8 @@ impl Reloader {
                 let is_known = before.is_some_and(|(_, known)| known == *text);
                 if caller == Caller::Somebody || !is_known {
                     tracing::error!(problems = text, "reload refused; the old configuration stays in force");
+                } else {
+                    tracing::debug!("tried again: the reload is still refused");
                 }
                 current.refused = Some((Instant::now(), text.clone()));
             }
@@ -195,7 +210,7 @@ impl Reloader {
         let prepared = self.server.prepare(&config, &self.ca)?;
         self.proxy.forget_roots();
         let Some(mut replaced) = self.proxy.gate.replace(&config, &mut problems) else { return Err(problems.to_string()) };
-        self.server.commit(prepared);
+        let renewed = self.server.commit(prepared);
         self.proxy.set_limits(config.limits.clone());
         self.proxy.opened();
         let gate = &self.proxy.gate;
@@ -209,6 +224,7 @@ impl Reloader {
         if config.limits != current.limits {
             replaced.changed.push("limits".to_owned());
         }
+        replaced.changed.extend(renewed.iter().map(|address| format!("certificate of listener {address}")));
         *current = config;
         Ok(format!(
             "added {}; changed {}; removed {}; ended {ended} sessions",
@@ -241,9 +257,7 @@ impl Reloader {
             tokio::time::sleep(LOOK).await;
             if look() == now {
                 taken = now;
-                let this = Arc::clone(&self);
-                // Reading files blocks.
-                let _ = tokio::task::spawn_blocking(move || this.reload_for(Caller::Watch)).await;
+                let _ = Arc::clone(&self).reload_beside(Caller::Watch).await;
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct ServerIdentity {
     acceptor: TlsAcceptor,
     /// `tls-server-end-point` of its certificate (RFC 5929 §4), where it has one.
     pub binding: Option<Arc<[u8]>>,
+    /// The admin's certificate; none where the local CA makes one at every start and reload.
+    pub given: Option<CertificateDer<'static>>,
 }
 
 impl ServerIdentity {
@@ -39,11 +41,10 @@ impl ServerIdentity {
     /// # Errors
     /// A text for the operator.
     pub fn open(tls: Option<&ServerTls>, address: &ListenAddress, ca: &LocalCa, alpn: &[&[u8]]) -> Result<Self, String> {
-        let leaf = match given(tls)? {
-            Some(leaf) => leaf,
-            None => ca.leaf(&own_names(tls, address))?,
-        };
-        Self::showing(leaf, alpn)
+        let given = given(tls)?;
+        let certificate = given.as_ref().and_then(|leaf| leaf.chain.first()).cloned();
+        let leaf = given.map_or_else(|| ca.leaf(&own_names(tls, address)), Ok)?;
+        Ok(Self { given: certificate, ..Self::showing(leaf, alpn)? })
     }
 
     /// Whether the admin's certificate, if there is one, can be used. Makes nothing.
@@ -65,7 +66,7 @@ impl ServerIdentity {
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), binding })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), binding, given: None })
     }
 }
 

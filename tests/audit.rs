@@ -55,6 +55,24 @@ fn a_record_that_was_moved_away_is_opened_anew_on_sighup() {
 }
 
 #[test]
+fn a_reload_that_cannot_open_the_record_anew_takes_the_file_and_says_what_failed() {
+    let (keyward, dsn) = start("");
+    keyward.expect_log("the audit record cannot be opened anew");
+    let (record, moved) = (keyward.state().join("audit.jsonl"), keyward.state().join("audit.jsonl.1"));
+    std::fs::rename(&record, &moved).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    let said = keyward.cli(&["reload"]);
+    let wanted = ["the audit record cannot be opened anew: Is a directory", "; the old file is kept", "the configuration was reloaded: added nothing"];
+    assert!(said.code == Some(1) && wanted.iter().all(|wanted| said.stderr.contains(wanted)), "{said:?}");
+    assert!(keyward.http("/metrics").body.contains("keyward_reload_ok 1\n"));
+    assert_eq!(psql(&dsn, "SELECT 1").ok(), "1");
+    assert!(std::fs::read_to_string(&moved).unwrap().contains("opened"), "the record goes on in the old file");
+    std::fs::remove_dir(&record).unwrap();
+    keyward.cli(&["reload"]).ok();
+    assert!(record.is_file(), "it is there when the command says so");
+}
+
+#[test]
 fn a_session_that_was_opened_before_the_record_was_moved_away_is_not_lost_in_a_crash() {
     let (keyward, dsn) = start("");
     let (_ended, live) = (Psql::open(&dsn).end(), Psql::open(&dsn));

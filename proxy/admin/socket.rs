@@ -133,15 +133,7 @@ async fn answer(request: Request, proxy: &Proxy, reloader: Arc<Reloader>) -> Ans
         Request::Reload { file: Some(file) } if file != reload::shown(reloader.path()) => {
             Answer::Failed(format!("the process runs with {}, not with {file}; nothing was reloaded", reload::shown(reloader.path())))
         }
-        Request::Reload { .. } => {
-            proxy.audit.reopen();
-            // Reading files and certificates blocks.
-            match tokio::task::spawn_blocking(move || reloader.reload()).await {
-                Ok(Ok(text)) => Answer::Done(text),
-                Ok(Err(text)) => Answer::Failed(text),
-                Err(_) => Answer::Failed("the reload broke off".to_owned()),
-            }
-        }
+        Request::Reload { .. } => reloader.reload().await.map_or_else(Answer::Failed, Answer::Done),
     }
 }
 

@@ -122,8 +122,13 @@ impl Audit {
     }
 
     /// Opens the file anew, after it was moved away. A new one begins with a `continued` line for each session that is open.
-    pub fn reopen(&self) {
-        self.writer.reopen();
+    ///
+    /// # Errors
+    /// A text for the operator: it cannot be opened, and the old file is kept; or a disk that hangs has not let it come to that within 5 s.
+    pub async fn reopen(&self) -> Result<(), String> {
+        let reopened = tokio::time::timeout(PATIENCE, self.writer.reopen()).await;
+        let late = |_| Err("not within 5 s".to_owned());
+        reopened.unwrap_or_else(late).map_err(|error| format!("the audit record cannot be opened anew: {error}; the old file is kept"))
     }
 
     /// Writes what is queued, and how many denied logins were left out. At most for 5 s: a disk that hangs must not keep us.
@@ -226,7 +231,7 @@ mod tests {
         audit.finish().await;
         assert!(!used());
         std::fs::remove_file(&file).unwrap();
-        audit.reopen();
+        audit.reopen().await.unwrap();
         used();
         audit.finish().await;
         assert!(used());

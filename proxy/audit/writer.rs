@@ -40,7 +40,7 @@ enum Means {
     /// A session is open from here on.
     Opened(SessionId),
     Closed(SessionId),
-    /// The file is to be opened anew.
+    /// The file is to be opened anew; whoever waits hears of that alone.
     Reopen,
 }
 
@@ -98,8 +98,11 @@ impl Writer {
         self.well.load(Ordering::Relaxed)
     }
 
-    pub(super) fn reopen(&self) {
-        let _ = self.queue.try_send(Entry { line: Vec::new(), done: None, means: Means::Reopen });
+    /// Opens the file anew, behind all that was queued so far, and says whether that could be done.
+    pub(super) async fn reopen(&self) -> Result<(), String> {
+        let (done, reopened) = oneshot::channel();
+        self.queue.send(Entry { line: Vec::new(), done: Some(done), means: Means::Reopen }).await.map_err(|_| STOPPED)?;
+        reopened.await.map_err(|_| STOPPED)?
     }
 
     pub(super) async fn finish(&self) {
@@ -128,11 +131,15 @@ async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entr
         if count == 0 {
             break;
         }
-        if batch.iter().any(|entry| matches!(entry.means, Means::Reopen)) {
-            match Record::append(path) {
+        let asked = batch.iter_mut().filter(|entry| matches!(entry.means, Means::Reopen));
+        let told: Vec<_> = asked.filter_map(|entry| entry.done.take()).collect();
+        if !told.is_empty() {
+            let fresh = Record::append(path).map_err(|error| error.to_string());
+            told.into_iter().for_each(|done| drop(done.send(fresh.as_ref().map(|_| ()).map_err(Clone::clone))));
+            match fresh {
                 // Before what they did since.
                 Ok(fresh) => writing.go_on_in(fresh).into_iter().for_each(|entry| batch.insert(0, entry)),
-                Err(error) => tracing::error!(%error, "the audit record cannot be opened anew; the old file is kept"),
+                Err(error) => tracing::error!(error, "the audit record cannot be opened anew; the old file is kept"),
             }
         }
         writing.take(&mut batch);

@@ -148,10 +148,8 @@ async fn until_told_to_end(mut signals: Signals, proxy: &Arc<Proxy>, reloader: &
             _ = term.recv() => break,
             _ = int.recv() => break,
             _ = hup.recv() => {
-                proxy.audit.reopen();
-                let reloader = Arc::clone(reloader);
-                // Reading files blocks. Its outcome is in the log.
-                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                // Its outcome is in the log.
+                let _ = Arc::clone(reloader).reload().await;
             }
         }
     }

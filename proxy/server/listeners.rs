@@ -80,9 +80,10 @@ impl Server {
         Ok(prepared)
     }
 
-    /// Serves what was made ready, and closes what is no longer there. Does not fail.
-    pub fn commit(&self, prepared: Prepared) {
+    /// Serves what was made ready, and closes what is no longer there. Does not fail. The addresses whose certificate the admin has replaced.
+    pub fn commit(&self, prepared: Prepared) -> Vec<ListenAddress> {
         let mut open = self.lock();
+        let mut renewed = Vec::new();
         open.retain(|address, listener| {
             let stays = prepared.0.iter().any(|(kept, _, _)| kept == address);
             if !stays {
@@ -93,7 +94,10 @@ impl Server {
         for (address, door, socket) in prepared.0 {
             let Some(socket) = socket else {
                 if let Some(listener) = open.get(&address) {
-                    listener.door.store(Arc::new(door));
+                    let former = listener.door.swap(Arc::new(door));
+                    if listener.door.load().has_another_certificate_than(&former) {
+                        renewed.push(address);
+                    }
                 }
                 continue;
             };
@@ -103,6 +107,7 @@ impl Server {
             tokio::spawn(accept(Arc::clone(&self.proxy), socket, Arc::clone(&door), stop.clone()));
             open.insert(address, Open { door, stop });
         }
+        renewed
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ListenAddress, Open>> {
@@ -126,6 +131,11 @@ impl Door {
             settings: Arc::clone(&listener.settings),
         });
         Ok(Self { kind, way, balancers: listener.proxy_protocol.clone() })
+    }
+
+    fn has_another_certificate_than(&self, former: &Self) -> bool {
+        let given = |door: &Self| door.way.identity.as_ref().and_then(|identity| identity.given.clone());
+        given(self).zip(given(former)).is_some_and(|(now, then)| now != then)
     }
 }
 

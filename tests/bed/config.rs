@@ -127,7 +127,10 @@ impl Config {
     /// The whole file.
     pub fn text(&self, state: &Path, given: &Path) -> String {
         let listeners: String = self.listeners.iter().map(|body| format!("  - {{ {body} }}\n")).collect();
-        let mut text = format!("state: {}\nlog: {{ format: json }}\nhttp: {{ address: \"127.0.0.1:0\" }}\n", state.display());
+        let mut text = format!("state: {}\nhttp: {{ address: \"127.0.0.1:0\" }}\n", state.display());
+        if !self.rest.contains("log: ") {
+            text += "log: { format: json }\n";
+        }
         let sections = [("listeners", &listeners), ("stores", &self.stores), ("connections", &self.connections)];
         for (name, body) in sections.into_iter().chain([("users", &self.users), ("access", &self.access)]) {
             if !body.is_empty() {
