@@ -62,7 +62,11 @@ fn a_reload_that_cannot_open_the_record_anew_takes_the_file_and_says_what_failed
     std::fs::rename(&record, &moved).unwrap();
     std::fs::create_dir(&record).unwrap();
     let said = keyward.cli(&["reload"]);
-    let wanted = ["the audit record cannot be opened anew: Is a directory", "; the old file is kept", "the configuration was reloaded: added nothing"];
+    let wanted = [
+        "the audit record cannot be opened anew: Is a directory",
+        "; the old file is kept",
+        "the configuration was reloaded: added nothing",
+    ];
     assert!(said.code == Some(1) && wanted.iter().all(|wanted| said.stderr.contains(wanted)), "{said:?}");
     assert!(keyward.http("/metrics").body.contains("keyward_reload_ok 1\n"));
     assert_eq!(psql(&dsn, "SELECT 1").ok(), "1");

@@ -113,7 +113,7 @@ fn what_the_rule_says_of_channels_counts_from_the_reload_on() {
             python3 -c 'import socket,sys
 s = socket.create_server((\"127.0.0.1\", 0)); print(s.getsockname()[1], flush=True)
 while True: c, _ = s.accept(); c.sendall(b\"hello\"); c.close()' > port & trap \"kill $! $SSH_AGENT_PID\" EXIT; while [ ! -s port ]; do sleep 0.05; done
-            $SSH -A -o IdentityAgent=$SSH_AUTH_SOCK -o LogLevel=INFO -R 0:127.0.0.1:$(cat port) $HOST 2>log 'echo begun; read line; eval \"$line\"; echo 1st; read line; eval \"$line\"; echo 2nd; read line; eval \"$line\"; echo 3rd; read line'";
+            $SSH -A -o IdentityAgent=$SSH_AUTH_SOCK -o LogLevel=INFO -R 127.0.0.1:0:127.0.0.1:$(cat port) $HOST 2>log 'echo begun; read line; eval \"$line\"; echo 1st; read line; eval \"$line\"; echo 2nd; read line; eval \"$line\"; echo 3rd; read line'";
         let client = crate::bed::SshRunning::start(&scene.tools.script(way, &script.replace("2>log", "2> >(tee log >&2)"), &[]));
         client.until_printed("begun");
         client.until_complained("Allocated port ");
