@@ -1,6 +1,7 @@
 //! The budget of handshakes: links that have not logged in yet, in all and per source address. Apart from that of sessions, so that a
 //! flood of half-open handshakes takes nothing from those who are in. A full budget makes room by ending a handshake of the address that
-//! holds most places, for one that holds fewer; else its oldest, if that has had its chance: who knows his password is through in far less.
+//! holds most places, for one that holds fewer; else the oldest of those that hold as many as the newcomer's, if that has had its chance: who
+//! knows his password is through in far less.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,9 +45,7 @@ impl Handshakes {
         if address.is_some() {
             inner.make_room(limits.handshakes_per_address, |waiting| waiting.address == address)?;
         }
-        if !inner.share(limits.handshakes, address) {
-            inner.make_room(limits.handshakes, |_| true)?;
-        }
+        inner.share(limits.handshakes, address)?;
         let number = inner.next;
         inner.next = number.wrapping_add(1);
         let crowded_out = CancellationToken::new();
@@ -82,20 +81,26 @@ impl Inner {
     }
 
     /// In a full budget, the address that holds most gives the place of its oldest, however young, to one that will still hold fewer: a
-    /// flood crowds out itself. Whether it did.
-    fn share(&mut self, most: u32, newcomer: Option<ThrottleKey>) -> bool {
+    /// flood crowds out itself. Else the oldest goes of those addresses that hold as many as the newcomer's, if it has had its chance: who
+    /// holds fewer keeps his place, however long he takes.
+    fn share(&mut self, most: u32, newcomer: Option<ThrottleKey>) -> Option<()> {
         if self.waiting.len() < usize::try_from(most).unwrap_or(usize::MAX) {
-            return false;
+            return Some(());
         }
         let mut held = HashMap::new();
         for waiting in self.waiting.values() {
             let count: &mut usize = held.entry(waiting.address).or_default();
             *count = count.saturating_add(1);
         }
-        let own = held.get(&newcomer).copied().unwrap_or(0).saturating_add(1);
-        let Some((address, _)) = held.into_iter().max_by_key(|(_, count)| *count).filter(|(_, count)| *count > own) else { return false };
-        let oldest = self.waiting.iter().find(|(_, waiting)| waiting.address == address).map(|(number, _)| *number);
-        oldest.and_then(|number| self.end(number)).is_some()
+        let holds = |address| held.get(&address).copied().unwrap_or(0);
+        let (own, highest) = (holds(newcomer), held.values().copied().max()?);
+        let will_hold_fewer = own.saturating_add(1) < highest;
+        let least = if will_hold_fewer { highest } else { own };
+        let (number, oldest) = self.waiting.iter().find(|(_, waiting)| holds(waiting.address) >= least)?;
+        if !will_hold_fewer && oldest.since.elapsed() < CHANCE {
+            return None;
+        }
+        self.end(*number)
     }
 
     fn end(&mut self, number: u64) -> Option<()> {
@@ -162,5 +167,18 @@ mod tests {
         assert!(budget.admit(None, &limits(2, 2)).is_some());
         assert!(first.crowded_out.is_cancelled());
         assert!(!second.crowded_out.is_cancelled());
+    }
+
+    #[test]
+    fn who_holds_fewer_than_the_newcomer_keeps_his_place_however_long_he_takes() {
+        let budget = Arc::new(Handshakes::default());
+        let key = |ip: &str| Some(keyward_auth::Source::tcp(ip.parse().unwrap()).throttle_key());
+        let (flood, good) = (key("10.0.0.1"), key("10.0.0.2"));
+        let slow = budget.admit(good, &limits(3, 3)).unwrap();
+        let [first, _second] = [(); 2].map(|()| budget.admit(flood, &limits(3, 3)).unwrap());
+        let long_ago = Instant::now().checked_sub(CHANCE).unwrap();
+        budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = long_ago);
+        assert!(budget.admit(flood, &limits(3, 3)).is_some());
+        assert!(first.crowded_out.is_cancelled() && !slow.crowded_out.is_cancelled());
     }
 }

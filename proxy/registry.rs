@@ -150,6 +150,12 @@ impl Registry {
         Some(JumpPlace { registry: Arc::clone(self), user: user.clone() })
     }
 
+    /// Whether this session is live.
+    #[must_use]
+    pub fn is_live(&self, session: SessionId) -> bool {
+        self.lock().live.contains_key(&session)
+    }
+
     /// Takes a random number. `None`: there are no random numbers.
     #[must_use]
     pub fn number(self: &Arc<Self>, numbers: Numbers) -> Option<Number> {

@@ -83,7 +83,7 @@ fn a_server_that_a_variable_says_not_to_verify_is_told_of_loudly() {
     keyward.expect_log("this store's server is not verified");
     let told =
         |line: &Value| line.to_string().contains("this store's server is not verified") && line.to_string().contains("VAULT_SKIP_VERIFY");
-    assert!(keyward.log().iter().any(told), "{:?}", keyward.log());
+    keyward.until_logged("it is not verified", told);
     assert!(keyward.http("/metrics").body.contains("keyward_store_unverified{store=\"corp\"} 1\n"));
     let said = keyward.cli(&["check"]);
     assert!(said.ok().contains("VAULT_SKIP_VERIFY: warning: stores.corp.insecure: the server is not verified"), "{said:?}");

@@ -393,7 +393,7 @@ fn a_pool_of_one_user_does_not_wear_out_the_store() {
     assert_eq!(told.field('C'), "53300");
     assert_eq!(psql(&scene.bob(), "SELECT 1").ok(), "1", "another user has his own");
     let why = "alice has 2 leases of orders_rw that live or are not given back yet (limits.max_leases_per_user)";
-    assert!(scene.keyward.log().iter().any(|line| line.to_string().contains(why)), "the operator's log says why");
+    scene.keyward.until_logged(why, |line| line.to_string().contains(why));
     let metrics = scene.keyward.http("/metrics").body;
     assert!(metrics.contains("keyward_leases_total{store=\"corp\",event=\"over_quota\"} 2\n"), "{metrics}");
     assert_eq!(scene.keyward.until_audit("denied", 2)[0]["refusal"], "busy");

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::bed::{Psql, Raw, SSL_REQUEST, Scene, Told, canary, eventually, postgres15, psql, startup};
 
@@ -80,7 +81,7 @@ fn an_address_has_only_so_many_handshakes_and_others_do_not_suffer() {
     assert_eq!(gone(), 7);
     // Its oldest makes room for one who knows his password, once it had its chance.
     eventually("alice is let in from there", || scene.log_in(&mut Raw::from("127.0.0.2", scene.port()).unwrap()).ok());
-    assert!(gone() > 7);
+    eventually("its oldest has gone for her", || (gone() > 7).then_some(()));
 }
 
 #[test]
@@ -139,21 +140,25 @@ fn sessions_are_limited_in_all_per_user_and_per_connection() {
 
 #[test]
 fn a_session_that_is_idle_for_too_long_is_ended_with_words_and_one_that_works_is_not() {
-    for (limits, keys) in [("idle_timeout: 2s", ""), ("idle_timeout: 1h", "limits: { idle_timeout: 2s }")] {
+    // Far longer than a loaded machine takes between two queries of the one that works.
+    for (limits, keys) in [("idle_timeout: 6s", ""), ("idle_timeout: 1h", "limits: { idle_timeout: 6s }")] {
         let scene = Scene::with(postgres15(), keys, |config| config.line(&format!("limits: {{ {limits} }}")));
         let mut idle = scene.session().0;
         let sleeps = Psql::open(&scene.dsn());
-        let mut works = scene.session().0;
-        for _ in 0..6 {
+        let (mut works, since) = (scene.session().0, Instant::now());
+        let closed = eventually("the idle ones are ended", || {
+            assert_eq!(works.ask("SELECT pg_sleep(0.5)").until_ready(), []);
+            Some(scene.keyward.until_audit("closed", 0)).filter(|closed| closed.len() >= 2)
+        });
+        assert!(closed.len() == 2 && closed.iter().all(|record| record["outcome"] == "idle"), "{closed:?}");
+        // Until it is older than that itself.
+        while since.elapsed() < Duration::from_secs(7) {
             assert_eq!(works.ask("SELECT pg_sleep(0.5)").until_ready(), []);
         }
         let told = idle.refusal();
         let words = "the session was idle for too long";
         let wanted = format!("keyward: {words} (session ID)");
         assert_eq!((told.field('S'), told.field('C'), told.field('M')), ("FATAL", "57P05", wanted.as_str()));
-        let closed = scene.keyward.until_audit("closed", 2);
-        assert!(closed.iter().all(|record| record["outcome"] == "idle"), "{closed:?}");
-        assert_eq!(works.ask("SELECT 1").until_ready(), []);
         let said = sleeps.last_words();
         assert!(said.contains(&format!("FATAL:  keyward: {words} (session ")), "{said}");
     }
@@ -164,13 +169,13 @@ fn a_session_at_its_longest_life_is_ended_between_two_messages_of_a_long_result(
     let ca = crate::bed::postgres18().ca().display().to_string();
     let address = format!("address: \"localhost:{}\", tls: {{ mode: verify-full, ca: \"{ca}\" }}", crate::bed::postgres18().port);
     for (upstream, secure) in [(None, false), (None, true), (Some(address), true)] {
-        let keys = format!("limits: {{ max_lifetime: 2s }}{}", upstream.iter().map(|keys| format!(", {keys}")).collect::<String>());
+        let keys = format!("limits: {{ max_lifetime: 5s }}{}", upstream.iter().map(|keys| format!(", {keys}")).collect::<String>());
         let postgres = if upstream.is_some() { crate::bed::postgres18() } else { postgres15() };
         let scene = Scene::with(postgres, &keys, |config| config);
         let mut raw = if secure { scene.secure_raw() } else { scene.raw() };
         scene.log_in(&mut raw).unwrap();
         // Rows of all sizes, so that reads end anywhere in them.
-        raw.ask("SELECT repeat('x', 1 + (i * 7919) % 90000) FROM (SELECT generate_series(1, 250000) AS i) AS n");
+        raw.ask("SELECT repeat('x', 1 + (i % 250000 * 7919) % 90000) FROM (SELECT generate_series(1, 1000000) AS i) AS n");
         let (mut rows, mut last) = (0, None);
         while let Some(message) = raw.message() {
             rows += usize::from(message.tag == b'D');

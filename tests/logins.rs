@@ -109,7 +109,7 @@ fn a_wrapped_secret_id_that_somebody_else_has_opened_is_told_to_those_who_watch_
         assert!(refused.code != Some(0) && refused.stderr.contains("the credential for this connection is not available"), "{refused:?}");
         assert!(!refused.stderr.contains("wrap"), "{refused:?}");
     }
-    let events: Vec<Value> = keyward.log().into_iter().filter(|line| line["event"] == "wrapped_secret_id_consumed").collect();
+    let events = keyward.until_logged("it is used up", |line| line["event"] == "wrapped_secret_id_consumed");
     assert!(
         matches!(&events[..], [one] if one["level"] == "ERROR" && one["store"] == "corp"),
         "once, however often it is tried: {events:?}"

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Crc;
@@ -9,7 +10,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Pool};
 
-use crate::bed::{MysqlClient, MysqlDsn, MysqlStage, eventually, mariadb, mysql_options, mysql_servers, mysql9};
+use crate::bed::{MysqlClient, MysqlDsn, MysqlStage, eventually, mariadb, mysql_options, mysql_servers, mysql9, within};
 
 /// What Keyward may grow by, in KiB, however much it moves.
 const CONSTANT: u64 = 16 * 1024;
@@ -126,7 +127,7 @@ fn until_it_cannot_send(stage: &MysqlStage<'_>) {
     let name = &stage.scene.app.name;
     let waits = format!("user = '{name}' AND info LIKE '%REPEAT%' AND state IN ('Sending to client', 'Writing to net')");
     let mut times = 0;
-    eventually("the server waits for the reader", || {
+    within(Duration::from_secs(45), "the server waits for the reader", || {
         times = if stage.server.count_sessions(&waits) == 1 { times + 1 } else { 0 };
         (times == 10).then_some(())
     });

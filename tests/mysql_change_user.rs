@@ -225,7 +225,7 @@ fn a_server_that_lets_nobody_in_at_that_moment_leaves_the_session_as_it_was() {
 #[test]
 fn a_server_that_does_not_answer_holds_the_session_up_no_longer_than_a_login() {
     let server = Mysql::own("mariadb", Certificate::OfTheBed, &[]).unwrap();
-    let scene = MysqlScene::with(&server, "", |config| config.line("limits: { handshake_timeout: 4s }"));
+    let scene = MysqlScene::with(&server, "", |config| config.line("limits: { handshake_timeout: 8s }"));
     let mut raw = scene.session();
     furnish(&mut raw);
     server.signal(Signal::STOP);
@@ -238,7 +238,7 @@ fn a_server_that_does_not_answer_holds_the_session_up_no_longer_than_a_login() {
 
 #[test]
 fn a_client_that_does_not_say_its_proof_is_not_waited_for() {
-    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 4s }"));
+    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 8s }"));
     let asked = || {
         let mut raw = scene.session();
         raw.command(0x11, b"alice\0\0orders\0\x2d\0");

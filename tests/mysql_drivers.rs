@@ -13,9 +13,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use crate::bed::{Dialogue, Mysql, MysqlDsn, MysqlStage, MysqlTls, installed, mariadb, mysql9, scratch};
 
+const LONG: Duration = Duration::from_secs(90); // tens of megabytes between two lines
 const STEPS: [&str; 14] = [
     "login",
     "wrong_password",
@@ -214,9 +216,11 @@ fn act(stage: &MysqlStage<'_>, driver: &Driver, step: &'static str, dsn: &MysqlD
             command.env("NODE_PATH", installed("node_modules")).arg(script(name));
             command
         }
-        Program::Rust => return Dialogue::with_thread(driver.name, move |_, say| mysql_async::act(step, &dsn, &FILE, &say)).rest(),
+        Program::Rust => {
+            return Dialogue::with_thread(driver.name, move |_, say| mysql_async::act(step, &dsn, &FILE, &say)).rest_within(LONG);
+        }
     };
-    Dialogue::with_program(command.arg(step).env("MYSQL_FILE", &*FILE)).rest()
+    Dialogue::with_program(command.arg(step).env("MYSQL_FILE", &*FILE)).rest_within(LONG)
 }
 
 /// 5 MB, so that the packets of any driver's pieces are more than 256 and one of them has the sequence number of a command; whichever it

@@ -65,7 +65,7 @@ fn a_proof_that_is_late_or_not_whole_ends_the_session_and_no_byte_of_it_reaches_
     for (server, keys) in servers().flat_map(|server| [(server, ""), (server, ", local_infile: true")]) {
         let recorder = Recorder::before(server.port);
         let keys = format!("address: \"{}\"{keys}", recorder.address);
-        let scene = MysqlScene::with(server, &keys, |config| config.line("limits: { handshake_timeout: 4s }"));
+        let scene = MysqlScene::with(server, &keys, |config| config.line("limits: { handshake_timeout: 7s }"));
         let mut owing: Vec<_> = [Owes::Answer, Owes::Password]
             .into_iter()
             .flat_map(|owes| (0..not_whole(0, owes).len()).map(move |case| (owes, case)))

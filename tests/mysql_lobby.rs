@@ -206,7 +206,7 @@ fn ctrl_c_works_where_no_further_session_is_allowed() {
 
 #[test]
 fn a_lobby_outlives_the_time_of_a_handshake() {
-    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 3s }"));
+    let scene = MysqlScene::with(mariadb(), "", |config| config.line("limits: { handshake_timeout: 8s }"));
     let (mut waits, mut silent) = (lobby(&scene), scene.raw());
     silent.greeting();
     // The other one is a measure of the time.

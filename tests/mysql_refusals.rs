@@ -370,7 +370,7 @@ fn an_upstream_that_is_closed_for_users_is_told() {
 #[test]
 fn a_frozen_upstream_is_told_as_one_that_cannot_be_reached() {
     let server = Mysql::own("mariadb", crate::bed::Certificate::OfTheBed, &[]).unwrap();
-    let scene = MysqlScene::with(&server, "", |config| config.line("limits: { handshake_timeout: 3s }"));
+    let scene = MysqlScene::with(&server, "", |config| config.line("limits: { handshake_timeout: 8s }"));
     scene.session();
     server.signal(Signal::STOP);
     scene.keyward.expect_log("WARN");

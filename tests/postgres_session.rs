@@ -191,7 +191,7 @@ fn both_sides_may_be_unix_sockets() {
 #[test]
 fn a_frozen_upstream_is_refused_in_time_and_a_dead_one_at_once() {
     let postgres = Postgres::own("postgres-debian");
-    let scene = Scene::with(&postgres, Method::Scram, "limits: { handshake_timeout: 8s }");
+    let scene = Scene::with(&postgres, Method::Scram, "limits: { handshake_timeout: 12s }");
     scene.keyward.expect_log("WARN").expect_log("ERROR");
     psql(&scene.dsn(), "SELECT 1").ok();
     postgres.signal(Signal::STOP);

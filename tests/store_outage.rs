@@ -60,7 +60,7 @@ impl<'a> Scene<'a> {
         assert_eq!((&stale["cached"], &stale["version"]), (&Value::Bool(true), &json!(1)), "{stale}");
         assert_eq!(self.opened()["stale"], true);
         let told = |line: &Value| line["level"] == "WARN" && line.to_string().contains("a secret is used past its time");
-        assert!(self.keyward.log().iter().any(told), "{:?}", self.keyward.log());
+        self.keyward.until_logged("it is past its time", told);
         let metrics = self.keyward.http("/metrics").body;
         assert!(metrics.contains("keyward_store_cache_total{store=\"corp\",event=\"stale\"} "), "{metrics}");
     }

@@ -129,6 +129,11 @@ impl Relogin {
                 "nothing shows that the one that answers has the session: ports change on the way to it, and it keeps no attributes"
                     .to_owned()
             }
+            // The same, and its account has gone with it.
+            Ok(Err(error)) if !self.proxy.registry.is_live(self.grant.session()) => {
+                tracing::info!(%error, "{NOT_DONE}");
+                return false;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
         };

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use super::canary::must_be_absent;
 use super::process::{SOON, Server};
@@ -61,7 +62,7 @@ impl Dialogue {
     #[track_caller]
     pub fn line(&self) -> String {
         let line = self.lines.recv_timeout(SOON);
-        let line = line.unwrap_or_else(|error| panic!("{}: no line: {error}: {}", self.name, all(&self.errors).join("\n")));
+        let line = line.unwrap_or_else(|error| panic!("{}: no line: {error}: {}", self.name, all(&self.errors, SOON).join("\n")));
         must_be_absent(&self.name, &line);
         line
     }
@@ -74,8 +75,14 @@ impl Dialogue {
     /// What it still says, up to its end, which must be a success.
     #[track_caller]
     pub fn rest(self) -> String {
-        let mut said = all(&self.lines);
-        said.extend(all(&self.errors));
+        self.rest_within(SOON)
+    }
+
+    /// The same of one that may be at work for so long without a word.
+    #[track_caller]
+    pub fn rest_within(self, silence: Duration) -> String {
+        let mut said = all(&self.lines, silence);
+        said.extend(all(&self.errors, silence));
         let said = said.join("\n");
         must_be_absent(&self.name, &said);
         if let Some(program) = &self.program {
@@ -89,10 +96,10 @@ impl Dialogue {
 
 /// Every line up to the end.
 #[track_caller]
-fn all(lines: &mpsc::Receiver<String>) -> Vec<String> {
+fn all(lines: &mpsc::Receiver<String>, silence: Duration) -> Vec<String> {
     let mut said = Vec::new();
     loop {
-        match lines.recv_timeout(SOON) {
+        match lines.recv_timeout(silence) {
             Ok(line) => said.push(line),
             Err(mpsc::RecvTimeoutError::Disconnected) => return said,
             Err(mpsc::RecvTimeoutError::Timeout) => panic!("it does not end: {said:?}"),

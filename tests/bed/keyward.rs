@@ -166,10 +166,19 @@ impl Keyward {
         self
     }
 
+    /// Waits until such a line is in the log, and returns every one that is.
+    #[track_caller]
+    pub fn until_logged(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let found = || self.log().into_iter().filter(|line| wanted(line)).collect::<Vec<_>>();
+        eventually(&format!("the log says: {what}"), || Some(found()).filter(|lines| !lines.is_empty()))
+    }
+
     /// Every record of the audit file so far.
     pub fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.state().join("audit.jsonl")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("an audit record is one JSON object a line")).collect()
+        // The last line may be under way.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect("an audit record is one JSON object a line")).collect()
     }
 
     /// Waits until this many audit records of this event are there and returns them.

@@ -143,6 +143,15 @@ impl Postgres {
     /// The end of all of it, as by a crash: the postmaster is killed, and the others follow when they see it.
     pub fn kill9(&self) {
         self.server.lock().unwrap().take();
+        // As long as one of them is attached to the memory that they share, no new server starts in this folder.
+        let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let id = file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)).expect("the shared memory's key and id");
+        eventually("the others have followed", || {
+            let all = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+            let mut rows = all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            // key, shmid, perms, size, cpid, lpid, nattch
+            rows.find(|row| row.get(1) == Some(&id)).is_none_or(|row| row[6] == "0").then_some(())
+        });
     }
 
     /// SIGSTOP to the postmaster: connections are accepted by the kernel and never answered. `Signal::CONT` thaws it.
@@ -223,7 +232,7 @@ impl Postgres {
 
     fn try_sql(&self, database: &str, sql: &str) -> super::process::Output {
         let mut command = Command::new("psql");
-        let host = format!("host=127.0.0.1 port={} user=postgres dbname={database} connect_timeout=5", self.port);
+        let host = format!("host=127.0.0.1 port={} user=postgres dbname={database} connect_timeout=20", self.port);
         psql::quiet(&mut command).env("PGPASSWORD", &self.superuser_password).args(["-d", &host]);
         run(command, sql, Duration::from_secs(30))
     }

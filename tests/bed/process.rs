@@ -180,7 +180,9 @@ pub fn scratch(name: &str) -> PathBuf {
     static RUN: LazyLock<PathBuf> = LazyLock::new(|| {
         let all = std::env::temp_dir().join("keyward-tests");
         for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
-            if !Path::new("/proc").join(entry.file_name()).exists() {
+            // One by our own number is of a run that had it before.
+            let own = entry.file_name() == std::process::id().to_string().as_str();
+            if own || !Path::new("/proc").join(entry.file_name()).exists() {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }

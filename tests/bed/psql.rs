@@ -77,7 +77,8 @@ pub fn quiet(command: &mut Command) -> &mut Command {
 #[track_caller]
 fn run_psql(mut command: Command, dsn: &Dsn, sql: &str) -> Output {
     quiet(&mut command).env("PGPASSWORD", &dsn.password).args(["-d", &dsn.text()]);
-    let output = run(command, sql, Duration::from_secs(60));
+    // Some read hundreds of megabytes.
+    let output = run(command, sql, Duration::from_secs(120));
     must_be_absent("what psql printed", &output.stdout);
     must_be_absent("what psql printed", &output.stderr);
     output
