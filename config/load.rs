@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::entry::Entry;
 use crate::failure::unknown_key;
 use crate::node::{self, Value};
+use crate::stamp::Stamp;
 use crate::{
     Access, Audit, Connection, FilePath, Kinds, Limits, Listener, Log, Name, Node, Origin, Problems, Span, Spanned, Store, User, Variables,
 };
@@ -24,8 +25,8 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 pub struct Config {
     /// The file itself.
     pub file: PathBuf,
-    /// The files beside it that the environment names, and that declare stores.
-    pub named_files: Vec<PathBuf>,
+    /// The files beside it that the environment names, and that declare stores; each as it was before it was read.
+    pub named_files: Vec<(Option<Stamp>, PathBuf)>,
     /// The one folder for what must outlive the process: the lease journal, keys, the local CA. Mode 0700.
     pub state: PathBuf,
     /// Where clients come in.
@@ -183,12 +184,14 @@ fn sections(file: &Path, root: &Node, kinds: &Kinds<'_>, variables: Variables<'_
     if http.is_some_and(|http| !http.address.ip().is_loopback()) {
         problems.warning(root.span_of("http"), "http.address", "reachable from outside this host, and it asks for no login");
     }
+    // Before they are read: what changes meanwhile is seen later.
+    let named_files = environment::files(kinds, variables).into_iter().map(|path| (Stamp::of(&path), path)).collect();
     let stores =
         map(root, "stores", problems, |name, node, path, problems| environment::store(name, node, path, kinds, variables, problems));
     let (stores, origins) = environment::with_declared(root, stores, kinds, variables, problems);
     Config {
         file: file.to_owned(),
-        named_files: environment::files(kinds, variables),
+        named_files,
         state: state.map(FilePath::into_path).unwrap_or_default(),
         listeners,
         stores,

@@ -237,9 +237,8 @@ impl Reloader {
     /// Watches the file, and those that the environment names beside it, for `reload: on_change`. Runs until dropped.
     pub async fn watch(self: Arc<Self>) {
         let named = self.current().config.named_files.clone();
-        let named = || named.iter().map(|path| Stamp::of(path));
-        let look = || std::iter::once(Stamp::of(&self.path)).chain(named()).collect::<Vec<_>>();
-        let mut taken: Vec<_> = std::iter::once(self.stamp).chain(named()).collect();
+        let look = || std::iter::once(&self.path).chain(named.iter().map(|(_, path)| path)).map(|path| Stamp::of(path)).collect::<Vec<_>>();
+        let mut taken: Vec<_> = std::iter::once(self.stamp).chain(named.iter().map(|(stamp, _)| *stamp)).collect();
         let mut last = taken.clone();
         loop {
             tokio::time::sleep(LOOK).await;

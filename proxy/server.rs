@@ -38,7 +38,7 @@ pub(crate) use listeners::Door;
 pub use listeners::{Prepared, Server};
 
 /// Sessions that were told to end have this long: to finish a message, to tell the client, and to stop what runs upstream.
-const LAST_WORDS: Duration = Duration::from_secs(16);
+const LAST_WORDS: Duration = Duration::from_secs(20);
 /// A client has this long to close, once it was told why we do, and so much may be under way from it: twice the window that sshd gives. One
 /// that goes on for longer is reset.
 const PARTING: Duration = Duration::from_secs(2);

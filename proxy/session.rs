@@ -118,8 +118,9 @@ struct Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         let connection = self.grant.connection();
-        self.record.close(self.outcome);
+        // Counted first, as uses and denials are: who finds it in the record finds it in the metrics.
         self.proxy.metrics.session_closed(connection.protocol(), connection.name().as_str(), self.outcome);
+        self.record.close(self.outcome);
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::bed::{Bao, Config, Keyward, Kv, Login, Method, Psql, bao, canary, eventually, postgres15, psql, scratch};
@@ -230,14 +229,13 @@ fn while_the_outer_store_is_away_an_inner_login_lives_on_and_a_new_one_says_whic
     );
     let keyward = Keyward::start(&config(&stores, &secret.connection("corp"), &alice));
     works(&keyward, &alice, &secret.app);
-    outer.signal(Signal::KILL);
+    outer.kill9();
     keyward.expect_log("WARN").expect_log("ERROR");
     works(&keyward, &alice, &secret.app);
     let said = keyward.cli(&["check"]);
     let row = said.stdout.lines().find(|line| line.split_whitespace().nth(2) == Some("corp")).unwrap_or_default();
     assert!(said.code == Some(1) && row.contains("auth.token: "), "{said:?}");
     // It comes back, and nothing was given up for good.
-    outer.kill9();
     outer.start_again();
     eventually("check finds both well", || (keyward.cli(&["check"]).code == Some(0)).then_some(()));
 }

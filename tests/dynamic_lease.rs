@@ -98,15 +98,16 @@ fn a_terminated_keyward_gives_its_leases_back_before_it_ends() {
 
 #[test]
 fn a_lease_is_renewed_while_its_session_lives() {
-    let database = bao().enable_database(postgres15(), "9s", "1h");
+    let database = bao().enable_database(postgres15(), "20s", "1h");
     let (_keyward, dsn) = start(&database);
     let client = Psql::open(&dsn);
     let role = client.ask("SELECT current_user");
     let begin = Instant::now();
     // Twice its life: the role is still there and still usable.
-    within(Duration::from_secs(40), "two lives of the lease have passed", || {
+    within(Duration::from_secs(80), "two lives of the lease have passed", || {
         assert_eq!(client.ask("SELECT current_user"), role);
-        (begin.elapsed() > Duration::from_secs(18)).then_some(())
+        std::thread::sleep(Duration::from_millis(300));
+        (begin.elapsed() > Duration::from_secs(40)).then_some(())
     });
     assert_eq!(client.end(), "");
     until_gone(&role);
@@ -114,14 +115,14 @@ fn a_lease_is_renewed_while_its_session_lives() {
 
 #[test]
 fn a_session_ends_before_the_last_second_of_its_lease() {
-    let database = bao().enable_database(postgres15(), "4s", "4s");
+    let database = bao().enable_database(postgres15(), "20s", "20s");
     let (keyward, dsn) = start(&database);
     keyward.expect_log("lease");
     let client = Psql::open(&dsn);
     let role = client.ask("SELECT current_user");
+    keyward.until_audit_within(Duration::from_secs(40), "closed", 1);
     eventually("the session is ended", || (postgres15().sessions_of(&role) == 0).then_some(()));
     until_gone(&role);
-    keyward.until_audit("closed", 1);
 }
 
 #[test]
@@ -138,7 +139,8 @@ fn a_store_that_is_down_at_the_end_of_a_session_gets_the_lease_back_later() {
     assert_eq!(client.end(), "");
     keyward.until_audit("closed", 1);
     bao.start_again();
-    until_gone(&role);
+    // Keyward tries again after up to half a minute.
+    within(Duration::from_secs(60), "the role is gone", || (!postgres15().has_role(&role)).then_some(()));
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn a_frozen_store_refuses_a_login_in_time_and_leaves_no_role_behind() {
     let bao = Bao::own();
     let database = bao.enable_database(postgres15(), "1h", "2h");
     let alice = canary();
-    let config = config(&bao, &database, postgres15(), &alice).line("limits: { handshake_timeout: 8s }");
+    let config = config(&bao, &database, postgres15(), &alice).line("limits: { handshake_timeout: 14s }");
     let keyward = Keyward::start(&config);
     keyward.expect_log("WARN").expect_log("ERROR");
     let dsn = keyward.dsn("alice", &alice, "orders_rw");
@@ -200,5 +202,5 @@ fn what_a_killed_keyward_had_asked_for_and_not_heard_of_is_counted_and_named_at_
     next.expect_log("a lease may be orphaned");
     let named = eventually("it is named", || next.log().into_iter().find(|line| line.to_string().contains("a lease may be orphaned")));
     assert!(named.to_string().contains(&database.creds()), "{named}");
-    assert!(next.http("/metrics").body.contains("event=\"possible_orphan\"} 1"), "{}", next.http("/metrics").body);
+    eventually("it is counted", || next.http("/metrics").body.contains("event=\"possible_orphan\"} 1").then_some(()));
 }

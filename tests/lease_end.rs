@@ -79,8 +79,8 @@ fn psycopg(dsn: &Dsn) -> (Dialogue, String) {
 
 #[test]
 fn an_idle_client_is_warned_of_its_last_end_and_hears_why_it_came() {
-    // The first renewal, after 16 s, gives no more than the 8 s that are left: then the end is known.
-    let scene = Scene::new(bao(), ("24s", "24s"), "limits: { end_warnings: [1m, 3s, 1s] }");
+    // The first renewal, after 24 s, gives no more than the 12 s that are left: then the end is known.
+    let scene = Scene::new(bao(), ("36s", "36s"), "limits: { end_warnings: [1m, 3s, 1s] }");
     let (client, role) = psycopg(&scene.alice());
     scene.keyward.until_audit_within(LONG, "warned", 1);
     let ends = "when its credential comes to its end (session ID)";
@@ -90,6 +90,7 @@ fn an_idle_client_is_warned_of_its_last_end_and_hears_why_it_came() {
     assert_eq!((masked(&client.line()).as_str(), client.line().as_str()), (farewell, "over"));
     scene.until_nothing_is_left(&role);
     assert_eq!(scene.warned(2), [("lease_end".to_owned(), 3), ("lease_end".to_owned(), 1)]);
+    scene.keyward.until_audit("closed", 1);
     let record = scene.keyward.audit();
     let events: Vec<_> = record.iter().map(|record| record["event"].as_str().unwrap()).collect();
     assert_eq!(events, ["opened", "warned", "warned", "closed"]);
@@ -101,13 +102,14 @@ fn an_idle_client_is_warned_of_its_last_end_and_hears_why_it_came() {
 
 #[test]
 fn a_lease_that_is_renewed_in_time_is_not_warned_about() {
-    let scene = Scene::new(bao(), ("9s", "1h"), "limits: { end_warnings: [1h, 6s, 3s] }");
+    let scene = Scene::new(bao(), ("20s", "1h"), "limits: { end_warnings: [1h, 6s, 3s] }");
     let client = Psql::open(&scene.alice());
     let role = client.ask("SELECT current_user");
     let begin = Instant::now();
-    within(LONG, "two lives of the lease have passed", || {
+    within(Duration::from_secs(80), "two lives of the lease have passed", || {
         assert_eq!(client.ask("SELECT current_user"), role);
-        (begin.elapsed() > Duration::from_secs(18)).then_some(())
+        std::thread::sleep(Duration::from_millis(300));
+        (begin.elapsed() > Duration::from_secs(40)).then_some(())
     });
     assert_eq!(client.end(), "");
     scene.until_nothing_is_left(&role);
@@ -117,7 +119,7 @@ fn a_lease_that_is_renewed_in_time_is_not_warned_about() {
 
 #[test]
 fn psql_shows_the_warning_of_a_longest_lifetime_beside_what_it_asked_for_and_none_where_the_file_says_so() {
-    let long = "limits: { max_lifetime: 14s, end_warnings: [8s, 7s] }";
+    let long = "limits: { max_lifetime: 21s, end_warnings: [16s, 14s] }";
     let scene = Scene::new(bao(), ("1h", "2h"), long);
     let client = Psql::open(&scene.alice());
     let role = client.ask("SELECT current_user");
@@ -126,13 +128,13 @@ fn psql_shows_the_warning_of_a_longest_lifetime_beside_what_it_asked_for_and_non
     let mut lines: Vec<String> = said.lines().map(masked).collect();
     lines.sort();
     let warning = |left: &str| format!("WARNING:  keyward: the session ends in {left}, when it reaches its longest lifetime (session ID)");
-    assert_eq!(lines, ["80".to_owned(), warning("7 seconds"), warning("8 seconds")]);
+    assert_eq!(lines, ["80".to_owned(), warning("14 seconds"), warning("16 seconds")]);
     eventually("the session is ended", || (postgres15().sessions_of(&role) == 0).then_some(()));
     assert!(client.last_words().contains("FATAL:  keyward: the session reached its longest lifetime"));
     scene.until_nothing_is_left(&role);
-    assert_eq!(scene.warned(2), [("lifetime".to_owned(), 8), ("lifetime".to_owned(), 7)]);
+    assert_eq!(scene.warned(2), [("lifetime".to_owned(), 16), ("lifetime".to_owned(), 14)]);
 
-    let scene = Scene::new(bao(), ("1h", "2h"), "limits: { max_lifetime: 6s, end_warnings: [] }");
+    let scene = Scene::new(bao(), ("1h", "2h"), "limits: { max_lifetime: 10s, end_warnings: [] }");
     let (client, role) = psycopg(&scene.alice());
     assert!(client.line().starts_with("FATAL 57P01 keyward: the session reached its longest lifetime"));
     scene.until_nothing_is_left(&role);
@@ -190,7 +192,7 @@ fn the_upstream_is_closed_before_the_lease_is_given_back_however_a_session_ends(
     let (quiet, role_of_quiet) = psycopg(&short.alice());
 
     let lives = ("1h", "2h");
-    let scene = Scene::new(bao(), lives, "limits: { max_lifetime: 25s }");
+    let scene = Scene::new(bao(), lives, "limits: { max_lifetime: 35s }");
     let table = count_at_the_end(bao(), &scene.database, lives);
     let (idle, busy) = (Psql::open(&scene.alice()), Psql::open(&scene.alice()));
     let (left, killed) = (Psql::open(&scene.alice()), Psql::open(&scene.alice()));
@@ -220,7 +222,7 @@ fn the_upstream_is_closed_before_the_lease_is_given_back_however_a_session_ends(
 #[test]
 fn on_mysql_the_record_has_the_warning_and_the_session_ends_before_its_account() {
     for server in [Some(mariadb()), mysql9()].into_iter().flatten() {
-        let stage = MysqlLeased::of(bao(), server, ("1h", "2h"), "limits: { max_lifetime: 8s, end_warnings: [6s] }", |config| config);
+        let stage = MysqlLeased::of(bao(), server, ("1h", "2h"), "limits: { max_lifetime: 16s, end_warnings: [12s] }", |config| config);
         let table = server.database();
         server.sql(&table, "CREATE TABLE ends (account text, sessions int)");
         let count = format!(
@@ -233,7 +235,7 @@ fn on_mysql_the_record_has_the_warning_and_the_session_ends_before_its_account()
         let (mut idle, _) = stage.session(Some("orders_rw"));
         let (mut busy, _) = stage.session(Some("orders_rw"));
         let accounts = [idle.account(), busy.account()];
-        assert_eq!(warned(&stage.scene.keyward, 2), [("lifetime".to_owned(), 6), ("lifetime".to_owned(), 6)]);
+        assert_eq!(warned(&stage.scene.keyward, 2), [("lifetime".to_owned(), 12), ("lifetime".to_owned(), 12)]);
         assert_eq!(idle.account(), accounts[0], "nothing stands between the answers");
         busy.ask("SELECT SLEEP(600)");
         let words = "keyward: the session reached its longest lifetime (session ID)";
@@ -273,7 +275,7 @@ fn ssh_shows_the_warning_on_the_standard_error_of_what_runs() {
 fn ssh_hears_on_the_standard_error_of_what_runs_that_its_credential_has_come_to_its_end() {
     let server = Asyncssh::start("lasts", "");
     // Known after the first renewal, which gives less than was asked for.
-    let database = bao().enable_database(postgres15(), "24s", "24s");
+    let database = bao().enable_database(postgres15(), "36s", "36s");
     let plan = SshPlan {
         connection: format!("{}, limits: {{ end_warnings: [3s] }}", server.place()),
         accounts: format!(", leased: {{ credential: {} }}", database.creds()),
@@ -341,8 +343,10 @@ fn a_role_that_owns_something_is_the_stores_to_remove_and_is_gone_where_its_stat
         eventually("its session is over", || (postgres15().sessions_of(&role) == 0).then_some(()));
         // For Keyward the lease is given back: the store has it, and repeats what its database refused.
         let given_back = "keyward_leases_total{store=\"corp\",event=\"revoked\"} 1\n";
-        eventually("the lease is given back", || scene.keyward.http("/metrics").body.contains(given_back).then_some(()));
-        assert!(scene.keyward.http("/metrics").body.contains("keyward_leases_waiting 0\n"));
+        eventually("the lease is given back", || {
+            let metrics = scene.keyward.http("/metrics").body;
+            (metrics.contains(given_back) && metrics.contains("keyward_leases_waiting 0\n")).then_some(())
+        });
         if gone {
             scene.until_nothing_is_left(&role);
             assert_eq!(postgres15().sql("postgres", &format!("SELECT count(*) FROM {table}")), "0", "its table has another owner");
@@ -415,21 +419,25 @@ fn a_pool_of_one_user_does_not_wear_out_the_store() {
 
 #[test]
 fn no_session_begins_on_a_lease_that_leaves_it_less_than_the_file_says() {
-    let scene = Scene::new(bao(), ("5s", "20s"), "min_session: 30s");
+    let scene = Scene::new(bao(), ("10s", "20s"), "min_session: 30s");
     scene.keyward.expect_log("lease too short");
+    let begin = Instant::now();
     let said = psql(&scene.alice(), "SELECT 1").refused().to_owned();
+    let took = begin.elapsed().as_secs_f64();
     assert!(said.contains("FATAL:  keyward: the credential for this connection is not available"), "{said}");
     let why = format!("lease too short: {} leaves a session ", scene.database.creds());
     let line =
         eventually("the operator's log says why", || scene.keyward.log().iter().map(Value::to_string).find(|line| line.contains(&why)));
-    let left = line.split(&why).nth(1).and_then(|rest| rest.split(" s, and min_session is 30 s").next()?.parse::<u64>().ok());
-    // A second is lost where one begins between the store's two answers, and a tenth of what was asked for is kept back.
-    assert!(left.is_some_and(|left| (15..=17).contains(&left)), "{line}");
+    let left = line.split(&why).nth(1).and_then(|rest| rest.split(" s, and min_session is 30 s").next()?.parse::<u32>().ok());
+    // A second is lost where one begins between the store's two answers, and a tenth of what was asked for is kept back; what the store and
+    // the way to it took is lost, twice at the most.
+    assert!(left.is_some_and(|left| left <= 17 && f64::from(left) >= 15.0 - 2.0 * took), "after {took} s: {line}");
     eventually("no lease is left", || (scene.database.leases() == 0).then_some(()));
-    assert!(scene.keyward.http("/metrics").body.contains("event=\"too_short\"} 1\n"));
+    let metrics = scene.keyward.http("/metrics").body;
+    assert!(metrics.contains("event=\"renewed\"} 1\n") && metrics.contains("event=\"too_short\"} 1\n"), "{metrics}");
 
     // As short, and it can be prolonged: the store is asked for as much as a session needs.
-    let scene = Scene::new(bao(), ("5s", "2h"), "min_session: 30s");
+    let scene = Scene::new(bao(), ("10s", "2h"), "min_session: 30s");
     let client = Psql::open(&scene.alice());
     let role = client.ask("SELECT current_user");
     assert_eq!(client.end(), "");

@@ -118,7 +118,12 @@ fn a_download_through_a_jump_leaves_the_others_on_it_their_part_of_a_slow_line()
 fn who_takes_nothing_costs_little() {
     let scene = SshScene::new(sshd());
     for (way, count) in [(SshWay::Plus, 10), (SshWay::Jump, 10)] {
-        let clients: Vec<SshRunning> = (0..count).map(|_| scene.begin(way, &[], "yes some text").0).collect();
+        let clients: Vec<SshRunning> = (0..count).map(|_| scene.begin(way, &[], "sh -c 'read line; exec yes some text'").0).collect();
+        // Only now: ten that talk leave little to the logins of the others, and all that they say is kept.
+        for client in &clients {
+            client.say("go on");
+            client.until_printed("some text");
+        }
         // What a session costs by itself is not the question.
         let before = scene.keyward.peak_memory();
         for client in &clients {

@@ -157,7 +157,7 @@ for pid in $W; do wait $pid; echo \"code $?\"; done; cat out-1 out-20
 mkfifo stalled; $SSH -S ./control $HOST 'yes' > stalled & sleep 1000 < stalled & A=$! # one that nobody reads
 $SSH -S ./control $HOST 'sleep 1000' < /dev/zero & # and one that does not read
 for n in 1 2 3; do $SSH -S ./control $HOST 'seq 1000000 | md5sum'; done
-kill $A; $SSH -S ./control -O exit $HOST 2>&1; $SSH -S ./control -O check $HOST 2>&1 | grep -o 'No such file'",
+kill $A; $SSH -S ./control -O exit $HOST 2>&1; while [ -S control ]; do sleep 0.05; done; $SSH -S ./control -O check $HOST 2>&1 | grep -o 'No such file'",
     "code 20\n1\n20\n8a7095c1c23bfadc311fe6b16d950582  -",
 )];
 

@@ -1,13 +1,13 @@
 //! SSH clients that mean harm, or whose rights come to an end while they are in: what they may go on with, and what they cost the others.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bed::{ALL_CHANNELS, Dialogue, SOON, SshKey, SshPlan, SshScene, SshWay, eventually, scratch, sshd, within};
 use crate::ssh_refusals::says;
 
 /// Long enough for a few logins of a test's client, and for this test to wait for its end.
-const SHORT: Duration = Duration::from_secs(12);
+const SHORT: Duration = Duration::from_secs(20);
 
 fn limited(rest: &str) -> SshPlan {
     SshPlan { rest: format!("limits: {{ {rest} }}\n"), ..SshPlan::default() }
@@ -147,15 +147,17 @@ fn a_session_goes_on_behind_a_burst_of_refusals() {
 
 #[test]
 fn a_client_that_jumps_to_what_is_not_there_cannot_fill_the_log() {
-    const ASKED: usize = 5000;
-    let scene = SshScene::new(sshd());
+    const ASKED: usize = 2000;
+    let (scene, begun) = (SshScene::new(sshd()), Instant::now());
     let flood = says(&scene, &["key", &format!("flood:{ASKED}:direct-tcpip"), "inner:web-1:deploy"]);
     assert_eq!(flood.rest(), "in\nin\nsaid in");
     // The last ones may wait for the next line to be counted.
     let logged = || scene.keyward.log().iter().filter(|line| line.to_string().contains("a jump to no connection")).count();
     let denied = || scene.keyward.audit().iter().filter(|record| record["event"] == "denied").count();
     eventually("the log has what the record has", || (logged() >= 1 && logged() == denied()).then_some(()));
-    assert!(logged() < ASKED / 10, "{}", logged());
+    // Twenty a second, of which the first and the last may be begun.
+    let most = 20 * (usize::try_from(begun.elapsed().as_secs()).unwrap() + 2);
+    assert!(logged() <= most && logged() < ASKED, "{} in {:?}", logged(), begun.elapsed());
 }
 
 #[test]
@@ -172,7 +174,7 @@ fn a_jump_in_which_nothing_happens_does_not_hold_up_a_drain() {
 
 #[test]
 fn a_jump_in_which_nothing_happens_is_idle() {
-    let scene = SshScene::with(sshd(), limited("idle_timeout: 3s"));
+    let scene = SshScene::with(sshd(), limited("idle_timeout: 8s"));
     let held = says(&scene, &["key", "session", "wait", "over"]);
     assert_eq!(lines(&held), ["in", "waiting"]);
     held.go_on();

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::bed::{ALL_CHANNELS, SshKey, SshPlan, SshRunning, SshScene, SshWay, Sshd, eventually, kill_one, processes, sshd, within};
+use crate::bed::{ALL_CHANNELS, SshKey, SshPlan, SshRunning, SshScene, SshWay, Sshd, There, eventually, kill_one, processes, sshd, within};
 
 const KILLED: &str = "keyward: the session was ended by an administrator (session ";
 const BUSY: &str = "keyward: too many connections; try again later (session ";
@@ -11,6 +11,9 @@ const BUSY: &str = "keyward: too many connections; try again later (session ";
 fn limited(rest: &str) -> SshPlan {
     SshPlan { rest: format!("limits: {{ {rest} }}\n"), ..SshPlan::default() }
 }
+
+/// Asks often whether the other side is there, and gives it time to answer.
+const ALIVE: [&str; 4] = ["-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=60"];
 
 /// Of `web-1`.
 fn own_limits(limits: &str) -> SshPlan {
@@ -26,6 +29,20 @@ fn told(complaints: &str, words: &str) {
     assert!(complaints.lines().any(farewell), "ssh was told in a DISCONNECT: {complaints:?}");
 }
 
+/// Begins once there is a place: who was in before has gone, and Keyward may not know it yet.
+#[track_caller]
+fn begin_in_turn(scene: &SshScene<'_>, way: SshWay, options: &[&str], program: &str) -> (SshRunning, There) {
+    eventually("there is a place for it", || {
+        let there = There::new();
+        let running = scene.start(way, options, &there.command(program));
+        eventually("it begins or is refused", || (running.printed().contains("begun") || running.is_over()).then_some(()));
+        running.printed().contains("begun").then(|| {
+            there.until_there();
+            (running, there)
+        })
+    })
+}
+
 #[test]
 fn a_killed_client_takes_the_remote_process_with_it_and_leaves_a_place() {
     let scene = SshScene::with(sshd(), limited("sessions_per_user: 1"));
@@ -33,7 +50,7 @@ fn a_killed_client_takes_the_remote_process_with_it_and_leaves_a_place() {
     for way in SshWay::THROUGH {
         // A program with a terminal is told that it hangs up; one without reads the end.
         for (options, program) in [(["-tt"], "sleep 1000"), (["-T"], "cat")] {
-            let (client, there) = scene.begin(way, &options, program);
+            let (client, there) = begin_in_turn(&scene, way, &options, program);
             client.signal(Signal::KILL);
             there.until_gone();
             ended += 1;
@@ -155,11 +172,10 @@ fn a_session_whose_client_takes_nothing_can_be_killed() {
 
 #[test]
 fn what_keeps_an_idle_connection_alive_is_no_content() {
-    let scene = SshScene::with(sshd(), own_limits("idle_timeout: 5s"));
+    let scene = SshScene::with(sshd(), own_limits("idle_timeout: 8s"));
     for way in SshWay::THROUGH {
-        let alive = ["-o", "ServerAliveInterval=1"];
-        let (idle, there) = scene.begin(way, &alive, "cat");
-        let (works, _) = scene.begin(way, &alive, "cat");
+        let (idle, there) = scene.begin(way, &ALIVE, "cat");
+        let (works, _) = scene.begin(way, &ALIVE, "cat");
         let said = loop {
             works.say("still here");
             if idle.is_over() {
@@ -180,9 +196,12 @@ fn what_keeps_an_idle_connection_alive_is_no_content() {
 
 #[test]
 fn a_session_at_its_longest_life_is_ended_in_the_middle_of_what_it_says() {
-    let scene = SshScene::with(sshd(), own_limits("max_lifetime: 4s"));
+    let scene = SshScene::with(sshd(), own_limits("max_lifetime: 8s"));
     for way in SshWay::THROUGH {
-        let said = scene.start(way, &[], "echo begun; yes some text").ended();
+        // Not `yes`: what that says in so long would have to be kept.
+        let running = scene.start(way, &[], "echo begun; while echo some text; do sleep 0.01; done");
+        running.until_printed("begun\nsome text\n");
+        let said = running.ended();
         told(&said.stderr, "keyward: the session reached its longest lifetime (session ");
         assert!(said.stdout.starts_with("begun\nsome text\n"), "{:?}", said.stdout.get(..100));
     }
@@ -287,7 +306,7 @@ fn sessions_are_limited_per_user_and_per_connection_and_so_are_jumps() {
         let scene = SshScene::with(sshd(), SshPlan { connection: connection.to_owned(), ..limited(rest) });
         let mut ended = 0;
         for way in SshWay::THROUGH {
-            let (client, _) = scene.begin(way, &[], "cat");
+            let (client, _) = begin_in_turn(&scene, way, &[], "cat");
             for second in SshWay::THROUGH {
                 let said = scene.tools.run(second, &[], "echo in");
                 assert!(said.refused().contains(BUSY), "{rest} {connection} {second:?}: {said:?}");
@@ -304,11 +323,11 @@ fn sessions_are_limited_per_user_and_per_connection_and_so_are_jumps() {
 
 #[test]
 fn a_jump_is_idle_when_nothing_goes_through_it() {
-    let scene = SshScene::with(sshd(), limited("idle_timeout: 5s"));
-    let (jump, inside) = scene.shared_jump(&["-o", "ServerAliveInterval=1"]);
+    let scene = SshScene::with(sshd(), limited("idle_timeout: 10s"));
+    let (jump, inside) = scene.shared_jump(&ALIVE);
     let (works, _) = scene.begin(SshWay::Jump, &["-o", &inside], "cat");
     let begun = std::time::Instant::now();
-    while begun.elapsed() < std::time::Duration::from_secs(8) {
+    while begun.elapsed() < std::time::Duration::from_secs(15) {
         works.say("still here");
         std::thread::sleep(std::time::Duration::from_millis(200));
         assert!(!works.is_over() && !jump.is_over(), "{works:?} {jump:?}");
@@ -329,9 +348,12 @@ fn stopped_jump(scene: &SshScene<'_>) -> [SshRunning; 2] {
 
 #[test]
 fn a_jump_whose_client_takes_nothing_gives_its_place_back_once_its_session_has_ended() {
-    let scene = SshScene::with(sshd(), limited("sessions_per_user: 1, idle_timeout: 3s"));
+    // More than two clients take to start: until the session is there, the jump is idle.
+    let scene = SshScene::with(sshd(), limited("sessions_per_user: 1, idle_timeout: 8s"));
     let _stopped = stopped_jump(&scene);
-    assert_eq!(scene.until_ended(1), ["idle"]);
+    // Idle, and then the time that a client has to show and to take what it is told.
+    scene.keyward.until_audit_within(std::time::Duration::from_secs(60), "closed", 1);
+    assert_eq!(scene.outcomes(), ["idle"]);
     let is_in = || scene.tools.run(SshWay::Jump, &[], "echo in").code == Some(0);
     within(std::time::Duration::from_secs(60), "there is a place again", || is_in().then_some(()));
 }

@@ -1,6 +1,6 @@
 //! What a rule allows over SSH, and what it does not: by its channels, one at a time, and as rules change.
 
-use crate::bed::{SshAsks, SshPlan, SshScene, SshWay, SshWilful, free_port, run, sshd};
+use crate::bed::{SshAsks, SshPlan, SshScene, SshWay, SshWilful, eventually, free_port, run, sshd};
 
 const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -173,8 +173,12 @@ fn what_nobody_named_is_refused() {
         assert_eq!(asks.ask(&format!("request {request:?}")), "no", "{request:?}");
     }
     drop(asks);
-    let others: Vec<_> =
-        scene.keyward.audit().into_iter().filter(|record| record["event"] == "used" && record["what"] == "other").collect();
+    let others = || -> Vec<_> {
+        let audit = scene.keyward.audit().into_iter();
+        audit.filter(|record| record["event"] == "used" && record["what"] == "other").collect()
+    };
+    eventually("each of them is on record", || (others().len() >= 9).then_some(()));
+    let others = others();
     assert_eq!(others.len(), 9, "{others:#?}");
     assert!(others.iter().all(|record| record["outcome"] == "refused" && record["name"].is_string()), "{others:#?}");
     assert!(others.iter().any(|record| record["name"] == "session\\u{0}"), "{others:#?}");

@@ -120,7 +120,7 @@ const SESSION: &[Row] = &[
     },
     Row {
         name: "keepalives",
-        script: "$SSH -vvv -o ServerAliveInterval=1 -o ServerAliveCountMax=2 $HOST 'sleep 4; echo alive' 2>err; grep -q 'receive packet: type 8[12]' err && echo answered",
+        script: "$SSH -vvv -o ServerAliveInterval=1 -o ServerAliveCountMax=60 $HOST 'sleep 4; echo alive' 2>err; grep -q 'receive packet: type 8[12]' err && echo answered",
         says: "alive\nanswered",
     },
 ];

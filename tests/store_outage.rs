@@ -156,7 +156,7 @@ fn logins_go_on_while_the_store_asks_us_to_come_back_later() {
 #[test]
 fn a_secret_is_used_past_its_time_no_longer_than_the_file_says() {
     let bao = Bao::own();
-    let scene = Scene::new(&bao, "cache_ttl: 1s, max_stale: 10s");
+    let scene = Scene::new(&bao, "cache_ttl: 1s, max_stale: 15s");
     scene.opened();
     bao.kill9();
     scene.goes_on();

@@ -19,28 +19,30 @@ pub struct Terminal {
     server: Server,
     keyboard: File,
     screen: Arc<Mutex<String>>,
+    reader: thread::JoinHandle<()>,
 }
 
 impl Terminal {
     pub fn start(command: &Command) -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
         let path = ptsname(&ours, Vec::new()).unwrap();
-        let theirs: OwnedFd = rustix::fs::open(path.as_c_str(), OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        // Closed in what other tests start: the end of the other side is what the reader waits for.
+        let theirs: OwnedFd = rustix::fs::open(path.as_c_str(), OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let side = || Stdio::from(theirs.try_clone().unwrap());
         // Tests that were started in the background of a script ignore these keys, and so would what they start.
         let server = Server::start(command, "KILL", &["env", "--default-signal=INT,QUIT"], [side(), side(), side()]);
         let (screen, keyboard) = (Arc::new(Mutex::new(String::new())), File::from(ours));
         let (mut from, to) = (keyboard.try_clone().unwrap(), Arc::clone(&screen));
         // It ends with an error when nobody has the other side open.
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             let mut bytes = [0; 1024];
             while let Ok(length @ 1..) = from.read(&mut bytes) {
                 to.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..length]));
             }
         });
-        Self { server, keyboard, screen }
+        Self { server, keyboard, screen, reader }
     }
 
     /// Waits until this is the last that it says.
@@ -89,14 +91,7 @@ impl Terminal {
     #[track_caller]
     pub fn end(&self) -> (String, Option<i32>) {
         let status = eventually("it has ended", || self.server.exited());
-        // What it said last may still be on its way.
-        let mut length = usize::MAX;
-        let said = eventually("the screen is still", || {
-            let screen = self.screen.lock().unwrap();
-            let still = screen.len() == length;
-            length = screen.len();
-            still.then(|| screen.replace("\r\n", "\n"))
-        });
-        (said, status.code())
+        eventually("its screen is read to the end", || self.reader.is_finished().then_some(()));
+        (self.screen.lock().unwrap().replace("\r\n", "\n"), status.code())
     }
 }
