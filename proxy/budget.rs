@@ -130,6 +130,12 @@ mod tests {
         Limits { handshakes: all, handshakes_per_address: per_address, ..Limits::default() }
     }
 
+    /// None of them has had its chance yet, however slow the machine is.
+    fn stay_young(budget: &Handshakes) {
+        let later = Instant::now().checked_add(Duration::from_secs(3600)).unwrap();
+        budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = later);
+    }
+
     #[test]
     fn an_address_has_its_own_limit() {
         let budget = Arc::new(Handshakes::default());
@@ -137,6 +143,7 @@ mod tests {
         let (one, two) = (key("10.0.0.1"), key("10.0.0.2"));
         let held: Vec<_> = (0..3).map(|_| budget.admit(one, &limits(10, 3))).collect();
         assert!(held.iter().all(Option::is_some));
+        stay_young(&budget);
         assert!(budget.admit(one, &limits(10, 3)).is_none(), "young handshakes keep their place");
         assert!(budget.admit(two, &limits(10, 3)).is_some());
         drop(held);
@@ -152,6 +159,7 @@ mod tests {
         let _others = [budget.admit(flood, &limits(3, 3)).unwrap(), budget.admit(flood, &limits(3, 3)).unwrap()];
         let in_time = budget.admit(good, &limits(3, 3)).unwrap();
         assert!(first.crowded_out.is_cancelled(), "young, but one of three");
+        stay_young(&budget);
         assert!(budget.admit(flood, &limits(3, 3)).is_none(), "its own are no fewer");
         assert!(budget.admit(good, &limits(3, 3)).is_none(), "two of three would be as many");
         assert!(!in_time.crowded_out.is_cancelled());

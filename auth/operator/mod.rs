@@ -18,27 +18,27 @@ use self::outer::OfOperator;
 pub use self::seal::Seal;
 use crate::Secret;
 use crate::store::sealing::SealingKey;
-pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
-use crate::store::{Kind, Opening, Outer, Selector, StoreError, StoreErrorKind, Unobserved, Writer, Writing};
+pub use crate::store::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Written};
+use crate::store::{Kind, Opening, Outer, Selector, StoreError, StoreErrorKind, Unobserved, Wants, Writer, Writing};
 
 /// The secrets of one store, open for one operator.
 pub struct Secrets(Box<dyn Writer>);
 
 impl Secrets {
-    /// What an operator has to show to the store of this name.
+    /// The store to which an operator has to show a token of his own to reach the one of this name: that one, or the one that has its key.
     ///
     /// # Errors
     /// There is none, it is switched off, or secrets of its kind are not written by Keyward.
-    pub fn wants(config: &Config, store: &str) -> Result<Wants, String> {
-        let (store, writing) = find(config, store)?;
-        let key = || outer::wants(config, store.node.references().into_iter().map(|found| found.text));
-        Ok(if writing.wants == Wants::Token { Wants::Token } else { key() })
+    pub fn wants_token(config: &Config, store: &str) -> Result<Option<String>, String> {
+        let (found, writing) = find(config, store)?;
+        let key = || outer::wants_token(config, found.node.references().into_iter().map(|found| found.text));
+        Ok(if writing.wants == Wants::Token { Some(store.to_owned()) } else { key() })
     }
 
     /// Opens the store of this name. Asks nobody yet.
     ///
     /// # Errors
-    /// As [`Self::wants`]; the token is none; the store's settings cannot be used.
+    /// As [`Self::wants_token`]; the token is none; the store's settings cannot be used.
     pub fn open(config: &Arc<Config>, store: &str, token: Option<Secret>) -> Result<Self, StoreError> {
         let token = token.map(Arc::new);
         let outer = Arc::new(OfOperator::of(config, token.as_ref(), store));

@@ -20,19 +20,19 @@ pub(super) struct OfOperator {
     way: Vec<String>,
 }
 
-/// What he has to show to read what is behind these references, and whatever that needs in turn.
-pub(super) fn wants(config: &Config, references: impl IntoIterator<Item = String>) -> Wants {
+/// The store to which he has to show his token to read what is behind these references, and whatever that needs in turn.
+pub(super) fn wants_token(config: &Config, references: impl IntoIterator<Item = String>) -> Option<String> {
     let (mut left, mut seen): (Vec<String>, BTreeSet<String>) = (references.into_iter().collect(), BTreeSet::new());
     while let Some(text) = left.pop() {
         // What is none says so when it is read.
         let Ok(name) = SecretName::parse(config, &text) else { continue };
         let Some(store) = config.stores.get(name.store()).filter(|_| seen.insert(name.store().to_owned())) else { continue };
         if Kind::of(store).is_some_and(takes_token) {
-            return Wants::Token;
+            return Some(name.store().to_owned());
         }
         left.extend(store.node.references().into_iter().map(|found| found.text));
     }
-    Wants::Nothing
+    None
 }
 
 fn takes_token(kind: &Kind) -> bool {
@@ -121,13 +121,13 @@ mod tests {
             [("box:keys?inner", &*make_key().unwrap().expose_str().unwrap().to_owned()), ("inner:keys?rows", &key), ("other:x?y", "z")]
         {
             let name = SecretName::parse(&config, name).unwrap();
-            assert_eq!(Secrets::wants(&config, name.store()).unwrap(), Wants::Nothing);
+            assert_eq!(Secrets::wants_token(&config, name.store()).unwrap(), None);
             let secrets = Secrets::open(&config, name.store(), None).unwrap();
             secrets.put(&name, &change(name.key().unwrap(), value)).await.unwrap_or_else(|error| panic!("{}: {error}", name.store()));
             assert_eq!(secrets.value(&name, name.key().unwrap(), None).await.unwrap().expose_str(), Some(value));
         }
         // What the table's own login needs, its key does not.
-        assert_eq!(Seal::wants(&config, "rows").unwrap(), Wants::Nothing);
+        assert_eq!(Seal::wants_token(&config, "rows").unwrap(), None);
         let (seal, name) = (Seal::open(&config, "rows", None).unwrap(), SecretName::parse(&config, "rows:orders").unwrap());
         let text = seal.value(&name, Secret::from("canary".to_owned())).await.unwrap();
         assert_eq!(&**SealingKey::new(&key).open("orders", &text).unwrap(), b"canary");
@@ -139,13 +139,13 @@ mod tests {
         let corp = "  corp: { type: vault, address: 'http://127.0.0.1:1', auth: { method: token, token: t } }\n";
         let ends = config(&(corp.to_owned() + &sealed("first", "second:k?k") + &sealed("second", "corp:kv/data/x?key")));
         for store in ["corp", "first", "second"] {
-            assert_eq!(Secrets::wants(&ends, store).unwrap(), Wants::Token, "{store}");
+            assert_eq!(Secrets::wants_token(&ends, store).unwrap().as_deref(), Some("corp"), "{store}");
         }
         let error =
             Secrets::open(&ends, "first", None).unwrap().put(&SecretName::parse(&ends, "first:x").unwrap(), &change("a", "b")).await;
         assert!(error.as_ref().unwrap_err().detail.contains("there is no token"), "{error:?}");
         let round = config(&(sealed("first", "second:k?k") + &sealed("second", "first:k?k")));
-        assert_eq!(Secrets::wants(&round, "first").unwrap(), Wants::Nothing);
+        assert_eq!(Secrets::wants_token(&round, "first").unwrap(), None);
         let error =
             Secrets::open(&round, "first", None).unwrap().put(&SecretName::parse(&round, "first:x").unwrap(), &change("a", "b")).await;
         assert!(error.as_ref().unwrap_err().detail.contains("in each other: first → second → first"), "{error:?}");

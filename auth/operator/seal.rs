@@ -10,26 +10,26 @@ use super::outer::{self, OfOperator};
 use super::{Change, SecretName, of_name};
 use crate::Secret;
 use crate::store::sealing::SealingKey;
-use crate::store::{Input, Outer, StoreError, StoreErrorKind, Wants, blocking, wipe};
+use crate::store::{Input, Outer, StoreError, StoreErrorKind, blocking, wipe};
 
 /// What a store opens its values by, in an operator's hand.
 pub struct Seal(Input);
 
 impl Seal {
-    /// What an operator has to show to have the key of this store.
+    /// The store to which an operator has to show a token of his own to have the key of this one.
     ///
     /// # Errors
     /// There is no such store, it is switched off, or it reads nothing that others have sealed.
-    pub fn wants(config: &Config, store: &str) -> Result<Wants, String> {
+    pub fn wants_token(config: &Config, store: &str) -> Result<Option<String>, String> {
         let key = key(config, store)?;
         let reference = if let Some(SecretInput::Reference(text)) = key { Some(text.clone()) } else { None };
-        Ok(outer::wants(config, reference))
+        Ok(outer::wants_token(config, reference))
     }
 
     /// Finds the key. Reads it when it is needed.
     ///
     /// # Errors
-    /// As [`Self::wants`]; the store has no key.
+    /// As [`Self::wants_token`]; the store has no key.
     pub fn open(config: &Arc<Config>, store: &str, token: Option<Secret>) -> Result<Self, StoreError> {
         let wrong = |message: &str| StoreError::new(StoreErrorKind::Disabled, message);
         let key = key(config, store).map_err(|message| wrong(&message))?;

@@ -68,8 +68,8 @@ pub use policies::{AskStore, PolicyOf, Rights, StorePolicy};
 pub(crate) use reference::{Form, Reference, SINGLE, SecretPath, Selector, WORDS, is_exact};
 pub(crate) use spelling::Scope;
 pub(crate) use stores::Stores;
-pub use writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Wants, Written};
-pub(crate) use writer::{Sealing, Writer, Writing};
+pub use writer::{Destroy, Held, History, Metadata, MetadataChange, Values, Version, Written};
+pub(crate) use writer::{Sealing, Wants, Writer, Writing};
 
 /// Every kind of store. Checks, schema, documentation, metric labels and the contract tests iterate it.
 pub const KINDS: &[Kind] = &[vault::KIND, file::KIND, env::KIND, table::KIND];

@@ -27,7 +27,7 @@ pub(crate) struct Sealing {
 
 /// What an operator has to show to a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wants {
+pub(crate) enum Wants {
     /// A token of his own.
     Token,
     /// Nothing: who may write its file and read its key may write its secrets.

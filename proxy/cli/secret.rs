@@ -214,9 +214,8 @@ struct Desk {
 impl Desk {
     /// Looks for the token, or asks for it. Asks the store nothing yet.
     fn open(config: &Arc<Config>, store: &str) -> Result<Self, u8> {
-        let wants = Secrets::wants(config, store).map_err(|text| wrong(&text))?;
-        let (token, from) =
-            token::find(wants, store).map_err(|text| failed(&text))?.map_or((None, None), |(token, from)| (Some(token), Some(from)));
+        let wants = Secrets::wants_token(config, store).map_err(|text| wrong(&text))?;
+        let (token, from) = token::find(wants.as_deref()).map_err(|text| failed(&text))?.unzip();
         let runtime = runtime().map_err(|text| failed(&text))?;
         // What a store is made of may want to be made inside a runtime.
         let opened = runtime.block_on(async { Secrets::open(config, store, token) });

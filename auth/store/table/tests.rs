@@ -56,7 +56,14 @@ async fn a_table_that_somebody_has_locked_is_waited_for_two_seconds() {
         assert!(Instant::now() < end, "nobody holds the lock");
     }
     let error = read(&*bed.store, "a").await.err().unwrap();
-    assert!(error.kind == StoreErrorKind::Unavailable && error.detail.contains("57014"), "{error}");
+    assert!(error.kind == StoreErrorKind::Unavailable, "{error}");
+    // On a slow machine we have stopped listening by then, a second later; the server gives up by itself all the same.
+    assert!(error.detail.contains("57014") || error.detail.contains("no answer in 3 s"), "{error}");
+    let waits = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event_type = 'Lock'", own.reader);
+    while sql(&waits) != "0" {
+        assert!(Instant::now() < end, "the server waits for the lock without end");
+    }
+    assert_eq!(sql(&format!("{held} AND relation = '{schema}.secret'::regclass")), "1", "which is still held");
     sql(&format!(
         "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = '{schema}.secret'::regclass"
     ));

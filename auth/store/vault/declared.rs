@@ -205,7 +205,8 @@ fn not_verified(entry: &Entry, at: &str, problems: &mut Problems) -> Option<Opti
 }
 
 fn outer(word: &Spanned<String>, at: &str, stores: &[&str], problems: &mut Problems) -> Option<Outer> {
-    if stores.contains(&word.value.as_str()) {
+    // What is no name is no store, and may be anything that somebody wrote there.
+    if stores.contains(&word.value.as_str()) && word.value.parse::<Name>().is_ok() {
         return Some(Outer::Store(word.value.clone()));
     }
     let foreign = FOREIGN.iter().find(|(known, _)| known.eq_ignore_ascii_case(word.value.trim()));

@@ -36,8 +36,8 @@ pub(super) fn seal(path: &Path, name: &str, keys: Vec<String>, json: bool) -> Re
     if json && !keys.is_empty() {
         return Err(wrong("--json has the keys in it: name none beside it"));
     }
-    let wants = Seal::wants(&config, name.store()).map_err(|text| wrong(&text))?;
-    let token = token::find(wants, name.store()).map_err(|text| failed(&text))?.map(|(token, _)| token);
+    let wants = Seal::wants_token(&config, name.store()).map_err(|text| wrong(&text))?;
+    let token = token::find(wants.as_deref()).map_err(|text| failed(&text))?.map(|(token, _)| token);
     let runtime = runtime().map_err(|text| failed(&text))?;
     let refused = |error: StoreError| failed(&format!("{}: {}", name.store(), error.detail));
     let seal = Seal::open(&config, name.store(), token).map_err(refused)?;

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use keyward_auth::operator::Wants;
 use keyward_auth::{Secret, StoreErrorKind};
 use keyward_config::read_file;
 
@@ -34,14 +33,12 @@ impl From {
     }
 }
 
-/// The token for a store that wants one.
+/// The token for this store; none where no store wants one.
 ///
 /// # Errors
 /// There is none, and nobody can be asked.
-pub(super) fn find(wants: Wants, store: &str) -> Result<Option<(Secret, From)>, String> {
-    if wants == Wants::Nothing {
-        return Ok(None);
-    }
+pub(super) fn find(store: Option<&str>) -> Result<Option<(Secret, From)>, String> {
+    let Some(store) = store else { return Ok(None) };
     for name in VARIABLES {
         if let Some(text) = std::env::var(name).ok().filter(|text| !text.trim().is_empty()) {
             return Ok(Some((Secret::from(text), From::Variable(name))));

@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use serde_json::json;
 
 use super::*;
-use crate::operator::{Change, Destroy, Folder, History, Others, SecretName, Secrets, Values, Wants, make_key};
+use crate::operator::{Change, Destroy, Folder, History, Others, SecretName, Secrets, Values, make_key};
 use crate::sample;
 use crate::{Secret, SessionId};
 use keyward_config::Config;
@@ -95,7 +95,7 @@ async fn what_could_not_be_read_again_is_not_written() {
 async fn what_an_operator_writes_a_session_reads_and_the_file_shows_nothing() {
     for key in [make_key().unwrap().expose_str().unwrap(), PHRASE] {
         let bed = Bed::new(key);
-        assert_eq!(Secrets::wants(&bed.config, "files").unwrap(), Wants::Nothing);
+        assert_eq!(Secrets::wants_token(&bed.config, "files").unwrap(), None);
         assert_eq!(bed.put("files:orders", &[("username", "app"), ("password", "canary-one")]).await.unwrap(), ["password", "username"]);
         bed.put("files:team/reports", &[("password", "canary-two")]).await.unwrap();
         bed.put("files:orders", &[("password", "canary-three")]).await.unwrap();

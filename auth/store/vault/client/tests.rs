@@ -58,10 +58,14 @@ impl Server {
         Self::client_of(&[self])
     }
 
-    /// Of one store with these servers.
+    /// Of one store with these servers. All tries of a call have longer than a slow machine makes of them and the pauses in between.
     fn client_of(servers: &[&Self]) -> Client {
+        Self::client_within(servers, &json!("30s"))
+    }
+
+    fn client_within(servers: &[&Self], timeout: &serde_json::Value) -> Client {
         let addresses: Vec<&str> = servers.iter().map(|server| server.address.as_str()).collect();
-        let settings = json!({"address": addresses, "namespace": "/team/a/", "auth": {"method": "approle"}, "timeout": null});
+        let settings = json!({"address": addresses, "namespace": "/team/a/", "auth": {"method": "approle"}, "timeout": timeout});
         let settings: Settings = serde_json::from_value(settings).unwrap();
         Client::new("corp", &settings, sample::nobody()).unwrap()
     }

@@ -227,6 +227,8 @@ fn a_token_that_stands_where_its_key_should_is_not_shown() {
     }
     let (_, said) = list(NO_STORES, r#"[{"from_secret_store":"x","name":"n\u001b[31m"}]"#);
     assert!(said.contains("expected one of AWS") && !said.contains('\u{1b}'), "{said}");
+    let (_, said) = list(NO_STORES, r#"[{"from_secret_store":"https://canary","name":"https://canary"}]"#);
+    assert!(said.contains("expected one of AWS") && !said.contains("canary"), "{said}");
 }
 
 proptest! {

@@ -52,12 +52,13 @@ impl Role {
 /// Revokes the tokens that this path gave; how many.
 pub(super) async fn kill_tokens(path: &str) -> usize {
     let accessors = admin(Method::from_bytes(b"LIST").unwrap(), "auth/token/accessors", json!({})).await;
+    // Each client reads the authorities of the system anew.
+    let (client, url) = (reqwest::Client::new(), format!("{}/v1/auth/token/lookup-accessor", bao()));
     let mut killed = 0;
     for accessor in accessors["data"]["keys"].as_array().unwrap() {
         let body = json!({ "accessor": accessor });
         // Tokens of other tests come and go.
-        let url = format!("{}/v1/auth/token/lookup-accessor", bao());
-        let found = reqwest::Client::new().post(url).header("x-vault-token", ROOT).json(&body).send().await.unwrap();
+        let found = client.post(&url).header("x-vault-token", ROOT).json(&body).send().await.unwrap();
         let found: Value = found.json().await.unwrap();
         if found["data"]["path"] == path {
             post("auth/token/revoke-accessor", body).await;

@@ -103,7 +103,7 @@ async fn ask_for_leases(bed: &Bed, mut stop: watch::Receiver<bool>) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_leader_is_killed_reads_go_on_and_no_lease_is_lost() {
     let (nodes, keys): (Vec<Own>, Keys) = Own::cluster(&binary()).await;
-    let (mount, role) = (nodes[0].kv(&keys).await, nodes[0].database(&keys, postgres(), "", 12).await);
+    let (mount, role) = (nodes[0].kv(&keys).await, nodes[0].database(&keys, postgres(), "", 24).await);
     let connections = [("db", secret(&mount)), ("role", format!("credential: {role}/creds/r"))];
     let connections: Vec<(&str, &str)> = connections.iter().map(|(name, keys)| (*name, keys.as_str())).collect();
     let bed = Own::bed_of(&nodes.iter().collect::<Vec<_>>(), &keys, "", &connections);

@@ -109,7 +109,7 @@ async fn a_secret_that_is_not_there_says_why_and_is_not_remembered() {
 #[tokio::test]
 async fn a_version_that_is_to_be_deleted_is_good_until_then_and_not_a_moment_longer() {
     let mount = kv("2", "other", json!({"username": "u"})).await;
-    post(&format!("{mount}/metadata/brief"), json!({"delete_version_after": "3s"})).await;
+    post(&format!("{mount}/metadata/brief"), json!({"delete_version_after": "8s"})).await;
     put(&mount, "2", "brief", json!({"username": "app"})).await;
     let bed = Bed::as_root(&[("brief", &format!("username: '{mount}/data/brief?username', password: {{ literal: p }}"))]);
     assert_eq!(bed.credential("brief").await.username(), "app", "an end that is to come is no deletion");

@@ -135,12 +135,12 @@ async fn a_token_is_renewed_although_the_secret_id_that_got_it_is_gone() {
 
 #[tokio::test]
 async fn a_token_whose_role_is_gone_is_used_to_its_end_and_its_end_is_told() {
-    let role = Role::with(json!({"token_ttl": 12})).await;
+    let role = Role::with(json!({"token_ttl": 24})).await;
     let bed = role.bed();
     bed.credential("db").await;
     admin(Method::DELETE, &format!("auth/{}/role/keyward", role.mount), json!({})).await;
     let warned = |status: crate::StoreStatus| status.warnings.iter().any(|warning| warning.contains("nothing replaces it"));
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(60);
     while !warned(bed.gate.store_status("corp").await.unwrap()) {
         assert!(Instant::now() < end, "nobody was told");
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -199,7 +199,7 @@ async fn a_token_that_somebody_made_is_renewed_as_far_as_it_goes_and_said_to_be_
     let periodic = open(&token(&policy, json!({"period": "9s"})).await);
     periodic.credential("db").await;
     periodic.seen.wait_for("token_renew ok", 2).await;
-    let fixed = open(&token(&policy, json!({"ttl": "6s", "renewable": false})).await);
+    let fixed = open(&token(&policy, json!({"ttl": "12s", "renewable": false})).await);
     fixed.credential("db").await;
     let status = fixed.gate.store_status("corp").await.unwrap();
     assert!(!status.renewable && status.token_left.is_some(), "{status:?}");

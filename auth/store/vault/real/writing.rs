@@ -243,7 +243,7 @@ async fn a_dead_token_is_told_from_one_that_may_not() {
         );
         assert_eq!(refused.err().unwrap().kind, StoreErrorKind::LoginFailed, "{useless:?}");
     }
-    assert!(Secrets::wants(&config, "nobody").unwrap_err().contains("there are: corp"));
+    assert!(Secrets::wants_token(&config, "nobody").unwrap_err().contains("there are: corp"));
 }
 
 #[tokio::test]

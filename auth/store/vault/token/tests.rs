@@ -94,8 +94,11 @@ async fn a_token_that_may_not_renew_itself_lives_on_for_what_it_issued() {
 async fn a_token_near_its_end_that_cannot_be_renewed_is_replaced_by_a_login() {
     let broken = || refusal("500 Internal Server Error", "no");
     let renewals = [broken(), broken(), broken(), broken()];
-    let (server, short) = tokens(&[&[login("s.1", 8)], renewals.as_slice(), &[login("s.2", 60)]].concat()).await;
+    let (server, short) = tokens(&[&[login("s.1", 60)], renewals.as_slice(), &[login("s.2", 60)]].concat()).await;
     let token = short.get().await.unwrap();
+    // What keeps it alive has set its clock by the sixty seconds, and does not come in between.
+    tokio::task::yield_now().await;
+    token.end.send_replace(Some(Instant::now() + Duration::from_secs(8)));
     assert!(!short.prolong(&token).await.unwrap());
     assert_eq!(short.get().await.unwrap().text, "s.2");
     assert_eq!(server.requests().len(), 6);

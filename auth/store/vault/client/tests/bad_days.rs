@@ -166,6 +166,8 @@ async fn an_answer_that_comes_by_the_byte_is_not_waited_for_to_its_end() {
             });
         }
     });
-    let failure = tokio::time::timeout(Duration::from_secs(30), server.call(Retry::Idempotent)).await.expect("an end").err().unwrap();
+    let (client, call) = (Server::client_within(&[&server], &json!(null)), Call::get("kv_read", "kv/data/x"));
+    let answer = tokio::time::timeout(Duration::from_secs(30), client.call(&call, None, Retry::Idempotent)).await;
+    let failure = answer.expect("an end").err().unwrap();
     assert!(matches!(&failure, Failure::Unanswered(why) if why == "no answer in time"), "{}", failure.brief());
 }

@@ -32,7 +32,8 @@ fn sshd(keys: &Keys) -> Option<PathBuf> {
         let _ = writeln!(std::io::stderr(), "NOTICE: {} is SKIPPED for want of sshd", test.name().unwrap_or("a test"));
         return None;
     };
-    std::fs::copy(binary, keys.path("sshd")).unwrap();
+    // By another process: a child that another test has just forked would hold ours open for writing, and then nobody can start it.
+    assert!(Command::new("cp").arg(binary).arg(keys.path("sshd")).status().unwrap().success());
     std::fs::copy(keys.path("ed25519"), keys.path("host")).unwrap();
     std::fs::set_permissions(keys.path("host"), Permissions::from_mode(0o644)).unwrap();
     Some(keys.path("sshd"))

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::conn::tests::Dice;
 
-/// Turns in which nothing happened after which nothing will.
-const PATIENCE: usize = 3000;
+/// Turns in which nothing happened after which nothing will: what one of forty channels waits for comes once in four hundred turns.
+const PATIENCE: usize = 30_000;
 
 /// What two sides of a channel have to say: bytes that tell their place.
 #[derive(Clone, Copy)]
