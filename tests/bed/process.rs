@@ -35,6 +35,15 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T
     }
 }
 
+/// Whether every thread of it is stopped, or has ended.
+fn stands_still(pid: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+    threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok()).all(|stat| {
+        // The name before the state may hold anything, brackets too.
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
+}
+
 /// A child that gets `signal` when this test process ends, however it ends, and SIGKILL when it is dropped.
 pub struct Server {
     child: Mutex<Child>,
@@ -65,6 +74,10 @@ impl Server {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child());
         kill_process(pid, signal).expect("the child is alive");
+        if signal == Signal::STOP {
+            // Each thread stops when it has a core again, and until then may answer somebody.
+            eventually("all of it stands still", || stands_still(pid).then_some(()));
+        }
     }
 
     /// `None` while it runs.

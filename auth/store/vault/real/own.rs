@@ -10,6 +10,7 @@ use super::*;
 pub(super) struct Own {
     pub(super) port: u16,
     process: OwnedFd,
+    pid: Pid,
     _folder: Arc<tempfile::TempDir>,
 }
 
@@ -30,10 +31,11 @@ impl Own {
         std::thread::spawn(move || {
             let mut child = command.spawn().expect("the server starts");
             let pid = Pid::from_child(&child);
-            tell.send(pidfd_open(pid, PidfdFlags::empty()).unwrap()).unwrap();
+            tell.send((pidfd_open(pid, PidfdFlags::empty()).unwrap(), pid)).unwrap();
             child.wait()
         });
-        let own = Self { port, process: told.recv().unwrap(), _folder: folder };
+        let (process, pid) = told.recv().unwrap();
+        let own = Self { port, process, pid, _folder: folder };
         wait_until("OpenBao", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         own
     }
@@ -109,6 +111,12 @@ impl Own {
 
     pub(super) fn freeze(&self) {
         pidfd_send_signal(&self.process, Signal::STOP).unwrap();
+        // Each thread stops when it has a core again, and until then may answer somebody.
+        wait_until("a standstill", || {
+            let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid.as_raw_nonzero())).unwrap().flatten();
+            let mut states = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+            states.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+        });
     }
 
     pub(super) fn thaw(&self) {
