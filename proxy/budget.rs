@@ -43,7 +43,7 @@ impl Handshakes {
     pub fn admit(self: &Arc<Self>, address: Option<ThrottleKey>, limits: &Limits) -> Option<Handshake> {
         let mut inner = self.lock();
         if address.is_some() {
-            inner.make_room(limits.handshakes_per_address, |waiting| waiting.address == address)?;
+            inner.make_room(limits.handshakes_per_address, address)?;
         }
         inner.share(limits.handshakes, address)?;
         let number = inner.next;
@@ -65,19 +65,13 @@ impl Handshakes {
 }
 
 impl Inner {
-    fn make_room(&mut self, most: u32, among: impl Fn(&Waiting) -> bool) -> Option<()> {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let mut candidates = self.waiting.iter().filter(|(_, waiting)| among(waiting));
-        let oldest = candidates.next().map(|(number, waiting)| (*number, waiting.since));
-        // The first was taken out of the iterator: `count` sees the rest.
-        if oldest.is_none() || candidates.count().saturating_add(1) < most {
-            return (most > 0).then_some(());
+    /// An address that holds as many as it may makes room by its oldest, if that has had its chance.
+    fn make_room(&mut self, most: u32, address: Option<ThrottleKey>) -> Option<()> {
+        let own = |waiting: &Waiting| waiting.address == address;
+        if self.waiting.values().filter(|waiting| own(waiting)).count() < usize::try_from(most).unwrap_or(usize::MAX) {
+            return Some(());
         }
-        let (number, since) = oldest?;
-        if since.elapsed() < CHANCE {
-            return None;
-        }
-        self.end(number)
+        self.end_oldest(own, CHANCE)
     }
 
     /// In a full budget, the address that holds most gives the place of its oldest, however young, to one that will still hold fewer: a
@@ -94,16 +88,19 @@ impl Inner {
         }
         let holds = |address| held.get(&address).copied().unwrap_or(0);
         let (own, highest) = (holds(newcomer), held.values().copied().max()?);
-        let will_hold_fewer = own.saturating_add(1) < highest;
-        let least = if will_hold_fewer { highest } else { own };
-        let (number, oldest) = self.waiting.iter().find(|(_, waiting)| holds(waiting.address) >= least)?;
-        if !will_hold_fewer && oldest.since.elapsed() < CHANCE {
-            return None;
+        if own.saturating_add(1) < highest {
+            return self.end_oldest(|waiting| holds(waiting.address) == highest, Duration::ZERO);
         }
-        self.end(*number)
+        self.end_oldest(|waiting| holds(waiting.address) >= own, CHANCE)
     }
 
-    fn end(&mut self, number: u64) -> Option<()> {
+    /// Ends the oldest of these, unless it is younger than that.
+    fn end_oldest(&mut self, among: impl Fn(&Waiting) -> bool, least_age: Duration) -> Option<()> {
+        let (number, oldest) = self.waiting.iter().find(|(_, waiting)| among(waiting))?;
+        if oldest.since.elapsed() < least_age {
+            return None;
+        }
+        let number = *number;
         self.waiting.remove(&number).map(|waiting| waiting.crowded_out.cancel())
     }
 }

@@ -126,9 +126,10 @@ impl Audit {
     /// # Errors
     /// A text for the operator: it cannot be opened, and the old file is kept; or a disk that hangs has not let it come to that within 5 s.
     pub async fn reopen(&self) -> Result<(), String> {
-        let reopened = tokio::time::timeout(PATIENCE, self.writer.reopen()).await;
-        let late = |_| Err("not within 5 s".to_owned());
-        reopened.unwrap_or_else(late).map_err(|error| format!("the audit record cannot be opened anew: {error}; the old file is kept"))
+        match tokio::time::timeout(PATIENCE, self.writer.reopen()).await {
+            Ok(reopened) => reopened.map_err(|error| format!("the audit record cannot be opened anew: {error}; the old file is kept")),
+            Err(_) => Err("the audit record was not opened anew within 5 s; the log says what comes of it".to_owned()),
+        }
     }
 
     /// Writes what is queued, and how many denied logins were left out. At most for 5 s: a disk that hangs must not keep us.

@@ -134,8 +134,8 @@ impl Door {
     }
 
     fn has_another_certificate_than(&self, former: &Self) -> bool {
-        let given = |door: &Self| door.way.identity.as_ref().and_then(|identity| identity.given.clone());
-        given(self).zip(given(former)).is_some_and(|(now, then)| now != then)
+        let [now, then] = [self, former].map(|door| door.way.identity.as_ref().and_then(|identity| identity.given.as_ref()));
+        now.zip(then).is_some_and(|(now, then)| now != then)
     }
 }
 
