@@ -1,7 +1,7 @@
 //! The budget of handshakes: links that have not logged in yet, in all and per source address. Apart from that of sessions, so that a
 //! flood of half-open handshakes takes nothing from those who are in. A full budget makes room by ending a handshake of the address that
-//! holds most places, for one that holds fewer; else the oldest of those that hold as many as the newcomer's, if that has had its chance: who
-//! knows his password is through in far less.
+//! holds most places, for one that holds fewer; else the oldest of the newcomer's own address and of those that hold more, if that has had its
+//! chance: whose client knows his password is through in far less. Who holds fewer has the time to type it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A handshake younger than this is not ended for another of an address that holds as much; the newcomer is refused instead.
 const CHANCE: Duration = Duration::from_secs(1);
+/// One younger than this may be somebody who types his password, and is not ended for an address that will hold more than his.
+const TYPED: Duration = Duration::from_secs(10);
 
 /// The handshakes under way.
 #[derive(Default)]
@@ -75,8 +77,8 @@ impl Inner {
     }
 
     /// In a full budget, the address that holds most gives the place of its oldest, however young, to one that will still hold fewer: a
-    /// flood crowds out itself. Else the oldest goes of those addresses that hold as many as the newcomer's, if it has had its chance: who
-    /// holds fewer keeps his place, however long he takes.
+    /// flood crowds out itself. Else one goes that has had its chance: the oldest of the newcomer's own and of those whose address holds more,
+    /// or any that has had long enough for a password to be typed.
     fn share(&mut self, most: u32, newcomer: Option<ThrottleKey>) -> Option<()> {
         if self.waiting.len() < usize::try_from(most).unwrap_or(usize::MAX) {
             return Some(());
@@ -91,7 +93,9 @@ impl Inner {
         if own.saturating_add(1) < highest {
             return self.end_oldest(|waiting| holds(waiting.address) == highest, Duration::ZERO);
         }
-        self.end_oldest(|waiting| holds(waiting.address) >= own, CHANCE)
+        // Of those without an address nobody knows how many there are of each.
+        let is_no_smaller = |waiting: &Waiting| newcomer.is_none() || waiting.address == newcomer || holds(waiting.address) > own;
+        self.end_oldest(is_no_smaller, CHANCE).or_else(|| self.end_oldest(|_| true, TYPED))
     }
 
     /// Ends the oldest of these, unless it is younger than that.
@@ -129,8 +133,13 @@ mod tests {
 
     /// None of them has had its chance yet, however slow the machine is.
     fn stay_young(budget: &Handshakes) {
+        stay_young_from(budget, 0);
+    }
+
+    /// The same of those that came after the first ones.
+    fn stay_young_from(budget: &Handshakes, first: usize) {
         let later = Instant::now().checked_add(Duration::from_secs(3600)).unwrap();
-        budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = later);
+        budget.lock().waiting.values_mut().skip(first).for_each(|waiting| waiting.since = later);
     }
 
     #[test]
@@ -175,15 +184,39 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_fewer_than_the_newcomer_keeps_his_place_however_long_he_takes() {
-        let budget = Arc::new(Handshakes::default());
+    fn who_holds_fewer_than_the_newcomer_will_has_the_time_to_type_his_password() {
         let key = |ip: &str| Some(keyward_auth::Source::tcp(ip.parse().unwrap()).throttle_key());
-        let (flood, good) = (key("10.0.0.1"), key("10.0.0.2"));
-        let slow = budget.admit(good, &limits(3, 3)).unwrap();
-        let [first, _second] = [(); 2].map(|()| budget.admit(flood, &limits(3, 3)).unwrap());
-        let long_ago = Instant::now().checked_sub(CHANCE).unwrap();
-        budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = long_ago);
-        assert!(budget.admit(flood, &limits(3, 3)).is_some());
-        assert!(first.crowded_out.is_cancelled() && !slow.crowded_out.is_cancelled());
+        let (flood, typist, other) = (key("10.0.0.1"), key("10.0.0.2"), key("10.0.0.3"));
+        // How many of the flood's address there are, how old all of them are, who comes, and whom he ends: the typist was first.
+        for (count, age, newcomer, ended) in [
+            (2, CHANCE, flood, Some(1)),
+            (1, CHANCE, flood, Some(1)),
+            (1, CHANCE, other, Some(0)),
+            // The flood's are young, and would be more than his.
+            (1, Duration::ZERO, flood, None),
+            // Nobody knows whose it is.
+            (1, CHANCE, None, Some(0)),
+            (2, Duration::ZERO, None, Some(1)),
+        ] {
+            let budget = Arc::new(Handshakes::default());
+            let most = count + 1;
+            let held: Vec<_> =
+                std::iter::once(typist).chain((0..count).map(|_| flood)).map(|it| budget.admit(it, &limits(most, most)).unwrap()).collect();
+            let long_ago = Instant::now().checked_sub(age).unwrap();
+            budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = long_ago);
+            let admitted = budget.admit(newcomer, &limits(most, most));
+            let gone = held.iter().position(|held| held.crowded_out.is_cancelled());
+            assert_eq!((gone, admitted.is_some()), (ended, ended.is_some()), "{count} of {age:?}");
+        }
+        // An address with several of its own, none of which has had its chance, ends one that holds as many only after the time to type.
+        for (age, is_in) in [(CHANCE, false), (TYPED, true)] {
+            let budget = Arc::new(Handshakes::default());
+            let held = [flood, typist, other].map(|it| budget.admit(it, &limits(3, 3)).unwrap());
+            let long_ago = Instant::now().checked_sub(age).unwrap();
+            budget.lock().waiting.values_mut().take(2).for_each(|waiting| waiting.since = long_ago);
+            stay_young_from(&budget, 2);
+            assert_eq!(budget.admit(other, &limits(3, 3)).is_some(), is_in, "{age:?}");
+            assert_eq!(held[0].crowded_out.is_cancelled(), is_in);
+        }
     }
 }

@@ -156,9 +156,8 @@ impl Reloader {
     /// The problems of the file, one a line, or why a listener cannot be opened: everything stays as it was. Or why the record could not be
     /// opened anew, and what came of the file.
     pub async fn reload(self: Arc<Self>) -> Result<String, String> {
-        let reopened = self.proxy.audit.reopen().await;
-        let reloaded = self.reload_beside(Caller::Somebody).await;
-        match (reopened, reloaded) {
+        // The record first, but the file does not wait for its disk.
+        match tokio::join!(self.proxy.audit.reopen(), Arc::clone(&self).reload_beside(Caller::Somebody)) {
             (Ok(()), reloaded) => reloaded,
             (Err(record), Ok(changes)) => Err(format!("{record}\nthe configuration was reloaded: {changes}")),
             (Err(record), Err(problems)) => Err(format!("{record}\n{problems}")),

@@ -23,8 +23,8 @@ pub struct ServerIdentity {
     acceptor: TlsAcceptor,
     /// `tls-server-end-point` of its certificate (RFC 5929 §4), where it has one.
     pub binding: Option<Arc<[u8]>>,
-    /// The admin's certificate; none where the local CA makes one at every start and reload.
-    pub given: Option<CertificateDer<'static>>,
+    /// The admin's certificate and those behind it; none where the local CA makes one at every start and reload.
+    pub given: Option<Arc<[CertificateDer<'static>]>>,
 }
 
 impl ServerIdentity {
@@ -42,9 +42,9 @@ impl ServerIdentity {
     /// A text for the operator.
     pub fn open(tls: Option<&ServerTls>, address: &ListenAddress, ca: &LocalCa, alpn: &[&[u8]]) -> Result<Self, String> {
         let given = given(tls)?;
-        let certificate = given.as_ref().and_then(|leaf| leaf.chain.first()).cloned();
+        let chain = given.as_ref().map(|leaf| leaf.chain.as_slice().into());
         let leaf = given.map_or_else(|| ca.leaf(&own_names(tls, address)), Ok)?;
-        Ok(Self { given: certificate, ..Self::showing(leaf, alpn)? })
+        Ok(Self { given: chain, ..Self::showing(leaf, alpn)? })
     }
 
     /// Whether the admin's certificate, if there is one, can be used. Makes nothing.

@@ -1,13 +1,15 @@
 //! What a session had under way on its server when it ended, or when its user changed: nothing of it runs on. And what the server does not
 //! let be ended is not said to be.
 
+use std::sync::LazyLock;
+
 use crate::bed::{Mysql, MysqlRaw, MysqlScene, MysqlTold, canary, eventually, mariadb, mysql9};
 
 const SLEEP: &str = "SELECT SLEEP(600)";
-/// Where the first is stopped alone, the others run. It sleeps in pieces: a SLEEP of more than five seconds looks every five whether its client
-/// is there, and ends by itself if not.
-const SEVERAL: &str = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 150) SELECT SLEEP(4) FROM n; \
-                       INSERT INTO done VALUES (1); SELECT SLEEP(3)";
+/// Where the first is stopped alone, the others run: MySQL takes a SLEEP of no table for done. In pieces, since one of more than five seconds
+/// looks every five whether its client is there, and ends by itself if not.
+static SEVERAL: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {}; INSERT INTO done VALUES (1); SELECT SLEEP(3)", ["SLEEP(4)"; 150].join(" + ")));
 const UTF8MB4: u16 = 45;
 
 fn servers() -> impl Iterator<Item = &'static Mysql> {
@@ -39,7 +41,7 @@ fn until_asleep(server: &Mysql, scene: &MysqlScene) {
 #[track_caller]
 fn at_work(server: &Mysql, scene: &MysqlScene) -> (MysqlRaw, u32) {
     let (mut raw, id) = session(scene);
-    raw.ask(SEVERAL);
+    raw.ask(&SEVERAL);
     until_asleep(server, scene);
     (raw, id)
 }

@@ -128,7 +128,11 @@ impl Audit {
     pub async fn reopen(&self) -> Result<(), String> {
         match tokio::time::timeout(PATIENCE, self.writer.reopen()).await {
             Ok(reopened) => reopened.map_err(|error| format!("the audit record cannot be opened anew: {error}; the old file is kept")),
-            Err(_) => Err("the audit record was not opened anew within 5 s; the log says what comes of it".to_owned()),
+            Err(_) => {
+                let late = "the audit record was not opened anew within 5 s";
+                tracing::warn!("{late}");
+                Err(format!("{late}; the log will say what comes of it"))
+            }
         }
     }
 

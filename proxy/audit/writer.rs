@@ -138,7 +138,10 @@ async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entr
             told.into_iter().for_each(|done| drop(done.send(fresh.as_ref().map(|_| ()).map_err(Clone::clone))));
             match fresh {
                 // Before what they did since.
-                Ok(fresh) => writing.go_on_in(fresh).into_iter().for_each(|entry| batch.insert(0, entry)),
+                Ok(fresh) => {
+                    writing.go_on_in(fresh).into_iter().for_each(|entry| batch.insert(0, entry));
+                    tracing::info!("the audit record was opened anew");
+                }
                 Err(error) => tracing::error!(error, "the audit record cannot be opened anew; the old file is kept"),
             }
         }

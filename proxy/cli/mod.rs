@@ -158,8 +158,9 @@ enum Command {
     },
     /// Let the running process take the file, and the certificates of its listeners, as they are now.
     ///
-    /// The file is the one that it runs with; its audit record is opened anew. Fails where the process does not take the file.
-    /// Any problem keeps the old configuration, as does a change of `state`, `audit`, `log`, `http` or `reload`: restart for those.
+    /// The file is the one that it runs with; its audit record is opened anew. Says what changed. Fails where the process does not take the
+    /// file: any problem keeps the old configuration, as does a change of `state`, `audit`, `log`, `http` or `reload`; restart for those.
+    /// Fails, too, where only the record could not be opened: the file is in force then.
     Reload {
         #[command(flatten)]
         file: File,

@@ -225,6 +225,12 @@ impl Postgres {
         self.sql("postgres", &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{name}'")) == "1"
     }
 
+    /// Whether it has refused somebody who said that he was this role.
+    pub fn has_refused(&self, role: &str) -> bool {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap();
+        log.lines().any(|line| line.contains("FATAL:") && line.contains(&format!("\"{role}\"")))
+    }
+
     /// How many live sessions it has as this role.
     pub fn sessions_of(&self, role: &str) -> usize {
         self.sql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{role}'")).parse().unwrap()
