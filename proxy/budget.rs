@@ -133,13 +133,14 @@ mod tests {
 
     /// None of them has had its chance yet, however slow the machine is.
     fn stay_young(budget: &Handshakes) {
-        stay_young_from(budget, 0);
+        let later = Instant::now().checked_add(Duration::from_secs(3600)).unwrap();
+        budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = later);
     }
 
-    /// The same of those that came after the first ones.
-    fn stay_young_from(budget: &Handshakes, first: usize) {
-        let later = Instant::now().checked_add(Duration::from_secs(3600)).unwrap();
-        budget.lock().waiting.values_mut().skip(first).for_each(|waiting| waiting.since = later);
+    /// These are so old.
+    fn are_old<'a>(age: Duration, these: impl IntoIterator<Item = &'a Handshake>) {
+        let since = Instant::now().checked_sub(age).unwrap();
+        these.into_iter().for_each(|held| held.budget.lock().waiting.get_mut(&held.number).unwrap().since = since);
     }
 
     #[test]
@@ -177,7 +178,7 @@ mod tests {
         let budget = Arc::new(Handshakes::default());
         let first = budget.admit(None, &limits(2, 2)).unwrap();
         let second = budget.admit(None, &limits(2, 2)).unwrap();
-        budget.lock().waiting.get_mut(&first.number).unwrap().since = Instant::now().checked_sub(CHANCE).unwrap();
+        are_old(CHANCE, [&first]);
         assert!(budget.admit(None, &limits(2, 2)).is_some());
         assert!(first.crowded_out.is_cancelled());
         assert!(!second.crowded_out.is_cancelled());
@@ -202,8 +203,7 @@ mod tests {
             let most = count + 1;
             let held: Vec<_> =
                 std::iter::once(typist).chain((0..count).map(|_| flood)).map(|it| budget.admit(it, &limits(most, most)).unwrap()).collect();
-            let long_ago = Instant::now().checked_sub(age).unwrap();
-            budget.lock().waiting.values_mut().for_each(|waiting| waiting.since = long_ago);
+            are_old(age, &held);
             let admitted = budget.admit(newcomer, &limits(most, most));
             let gone = held.iter().position(|held| held.crowded_out.is_cancelled());
             assert_eq!((gone, admitted.is_some()), (ended, ended.is_some()), "{count} of {age:?}");
@@ -212,9 +212,8 @@ mod tests {
         for (age, is_in) in [(CHANCE, false), (TYPED, true)] {
             let budget = Arc::new(Handshakes::default());
             let held = [flood, typist, other].map(|it| budget.admit(it, &limits(3, 3)).unwrap());
-            let long_ago = Instant::now().checked_sub(age).unwrap();
-            budget.lock().waiting.values_mut().take(2).for_each(|waiting| waiting.since = long_ago);
-            stay_young_from(&budget, 2);
+            stay_young(&budget);
+            are_old(age, &held[..2]);
             assert_eq!(budget.admit(other, &limits(3, 3)).is_some(), is_in, "{age:?}");
             assert_eq!(held[0].crowded_out.is_cancelled(), is_in);
         }

@@ -91,8 +91,8 @@ fn a_session_that_was_opened_before_the_record_was_moved_away_is_not_lost_in_a_c
     assert_eq!(continued[0]["session"], opened["session"], "only the one that is open");
     // One more turn, without a new file.
     keyward.signal(Signal::HUP);
-    let reloads = || keyward.log().iter().filter(|line| line.to_string().contains("reloaded")).count();
-    eventually("the second turn", || (reloads() == 2).then_some(()));
+    let turns = || keyward.log().iter().filter(|line| line.to_string().contains("the audit record was opened anew")).count();
+    eventually("the second turn", || (turns() == 2).then_some(()));
     keyward.kill9();
     drop(live);
     let next = keyward.start_again();

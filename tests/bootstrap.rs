@@ -144,9 +144,7 @@ fn a_list_in_a_file_that_changes_is_taken_by_itself_where_the_file_says_so() {
     write(
         &json!([{ "name": "corp", "address": bao().address(), "token": secret.token() }, { "name": "second", "address": bao().address(), "token": secret.token() }]),
     );
-    eventually("the changed list is in force", || {
-        keyward.log().iter().any(|line| line.to_string().contains("added store second")).then_some(())
-    });
+    keyward.until_logged("the changed list is in force", |line| line.to_string().contains("added store second"));
     works(&keyward, &alice, &secret.app);
 }
 

@@ -200,7 +200,7 @@ fn what_a_killed_keyward_had_asked_for_and_not_heard_of_is_counted_and_named_at_
     client.join().unwrap().refused();
     let next = keyward.start_again();
     next.expect_log("a lease may be orphaned");
-    let named = eventually("it is named", || next.log().into_iter().find(|line| line.to_string().contains("a lease may be orphaned")));
-    assert!(named.to_string().contains(&database.creds()), "{named}");
+    let named = next.until_logged("it may be orphaned", |line| line.to_string().contains("a lease may be orphaned"));
+    assert!(named[0].to_string().contains(&database.creds()), "{named:?}");
     eventually("it is counted", || next.http("/metrics").body.contains("event=\"possible_orphan\"} 1").then_some(()));
 }

@@ -426,8 +426,7 @@ fn no_session_begins_on_a_lease_that_leaves_it_less_than_the_file_says() {
     let took = begin.elapsed().as_secs_f64();
     assert!(said.contains("FATAL:  keyward: the credential for this connection is not available"), "{said}");
     let why = format!("lease too short: {} leaves a session ", scene.database.creds());
-    let line =
-        eventually("the operator's log says why", || scene.keyward.log().iter().map(Value::to_string).find(|line| line.contains(&why)));
+    let line = scene.keyward.until_logged("it is too short", |line| line.to_string().contains(&why))[0].to_string();
     let left = line.split(&why).nth(1).and_then(|rest| rest.split(" s, and min_session is 30 s").next()?.parse::<u32>().ok());
     // A second is lost where one begins between the store's two answers, and a tenth of what was asked for is kept back; what the store and
     // the way to it took is lost, twice at the most.

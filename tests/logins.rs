@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::bed::{AppRole, Config, Keyward, Kv, Login, Method, bao, canary, eventually, postgres15, psql, scratch};
+use crate::bed::{AppRole, Config, Keyward, Kv, Login, Method, bao, canary, postgres15, psql, scratch};
 
 /// A login of PostgreSQL in a KV secret, and a role that may read it.
 struct Secret {
@@ -63,7 +63,7 @@ fn a_wrapped_secret_id_in_a_file_is_opened_at_the_start_and_lets_sessions_in() {
     let keyward = Keyward::start(&config(&by_file(&secret.role, &file), &[("orders", secret.connection())], &alice));
     // It would end while nobody logs in, and then look stolen.
     let opened = |line: &Value| line.to_string().contains("opened a wrapped secret id");
-    eventually("it is opened before anybody logs in", || keyward.log().iter().any(opened).then_some(()));
+    keyward.until_logged("it is opened before anybody logs in", opened);
     assert_eq!(bao().unwrap(token(&wrapped)).status, 400, "whoever tries it now finds that somebody was there");
     assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), secret.app.name);
     is_nowhere(&keyward, token(&wrapped));

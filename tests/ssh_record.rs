@@ -178,9 +178,7 @@ fn a_session_whose_use_cannot_be_recorded_any_more_is_ended() {
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink("/dev/full", &link).unwrap();
         scene.keyward.signal(rustix::process::Signal::HUP);
-        eventually("the record is opened anew", || {
-            scene.keyward.log().iter().any(|line| line.to_string().contains("\"reloaded\"")).then_some(())
-        });
+        scene.keyward.until_logged("it goes on there", |line| line.to_string().contains("the audit record was opened anew"));
         let again = || scene.tools.run(SshWay::Plus, &["-S", &control], "echo again");
         if goes_on {
             assert_eq!(again().ok(), "again");

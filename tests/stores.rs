@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bed::{
-    ALL_CHANNELS, Config, Keyward, Login, Method, MysqlClient, Output, Plugin, SOON, SshKey, canary, certificate, eventually, mariadb,
-    must_be_absent, postgres15, psql, run, scratch, sshd,
+    ALL_CHANNELS, Config, Keyward, Login, Method, MysqlClient, Output, Plugin, SOON, SshKey, canary, certificate, mariadb, must_be_absent,
+    postgres15, psql, run, scratch, sshd,
 };
 
 /// The stores of this file. Each has the secrets `pg`, `my` and `web`.
@@ -293,7 +293,7 @@ fn what_a_store_cannot_give_is_told_to_the_admin_and_not_to_the_client() {
         let told = said.refused();
         assert!(!told.contains("orders.json") && !told.contains(why), "{told}");
         // The client may hear it first.
-        eventually(why, || keyward.log().iter().any(|line| line.to_string().contains(why)).then_some(()));
+        keyward.until_logged(why, |line| line.to_string().contains(why));
     };
     refused("No such file or directory");
     write(&secrets.join("other"), "");

@@ -117,27 +117,26 @@ impl Relogin {
     /// Whether it is done. What was not done is in the log.
     async fn stop(&self, what: &str, thread: Thread) -> bool {
         const NOT_DONE: &str = "a query could not be stopped on the server";
-        let failed = match tokio::time::timeout(PATIENCE, self.try_stop(what, thread)).await {
+        // Often it has just ended by itself, and its account may have gone with it: no fault of anybody's.
+        let (error, is_fault) = match tokio::time::timeout(PATIENCE, self.try_stop(what, thread)).await {
             Ok(Ok(Standing::Here)) => return true,
-            // Often it has just ended by itself: no fault of anybody's.
             Ok(Ok(Standing::Absent)) => {
-                let error = "the one that answers has no such session: it has ended, or another server has it behind this address";
-                tracing::info!(error, "{NOT_DONE}");
-                return false;
+                let text = "the one that answers has no such session: it has ended, or another server has it behind this address";
+                (text.to_owned(), false)
             }
             Ok(Ok(Standing::Unproven)) => {
-                "nothing shows that the one that answers has the session: ports change on the way to it, and it keeps no attributes"
-                    .to_owned()
+                let text =
+                    "nothing shows that the one that answers has the session: ports change on the way to it, and it keeps no attributes";
+                (text.to_owned(), true)
             }
-            // The same, and its account has gone with it.
-            Ok(Err(error)) if !self.proxy.registry.is_live(self.grant.session()) => {
-                tracing::info!(%error, "{NOT_DONE}");
-                return false;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "it does not answer".to_owned(),
+            Ok(Err(error)) => (error.to_string(), self.proxy.registry.is_live(self.grant.session())),
+            Err(_) => ("it does not answer".to_owned(), true),
         };
-        tracing::warn!(error = failed, "{NOT_DONE}");
+        if is_fault {
+            tracing::warn!(error, "{NOT_DONE}");
+        } else {
+            tracing::info!(error, "{NOT_DONE}");
+        }
         false
     }
 

@@ -94,10 +94,10 @@ impl Server {
         for (address, door, socket) in prepared.0 {
             let Some(socket) = socket else {
                 if let Some(listener) = open.get(&address) {
-                    let former = listener.door.swap(Arc::new(door));
-                    if listener.door.load().has_another_certificate_than(&former) {
+                    if door.has_another_certificate_than(&listener.door.load()) {
                         renewed.push(address);
                     }
+                    listener.door.store(Arc::new(door));
                 }
                 continue;
             };

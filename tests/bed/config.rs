@@ -19,6 +19,7 @@ pub struct Config {
     connections: String,
     users: String,
     access: String,
+    log: String,
     rest: String,
     files: Vec<(String, String)>,
 }
@@ -27,7 +28,8 @@ impl Config {
     pub fn new() -> Self {
         let listeners = vec!["protocol: postgres, address: \"127.0.0.1:0\"".to_owned()];
         let empty = String::new;
-        Self { listeners, stores: empty(), connections: empty(), users: empty(), access: empty(), rest: empty(), files: Vec::new() }
+        let (stores, connections, users, access) = (empty(), empty(), empty(), empty());
+        Self { listeners, stores, connections, users, access, log: empty(), rest: empty(), files: Vec::new() }
     }
 
     /// The same with two MySQL listeners instead: a free port of 127.0.0.1, and a unix socket.
@@ -119,6 +121,13 @@ impl Config {
         self
     }
 
+    /// Further keys of the log (`level: debug`).
+    #[must_use]
+    pub fn log(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.log);
+        self
+    }
+
     /// Files beside the config, by name, with their content. The text `GIVEN` in the config stands for their folder.
     pub fn files(&self) -> &[(String, String)] {
         &self.files
@@ -127,10 +136,8 @@ impl Config {
     /// The whole file.
     pub fn text(&self, state: &Path, given: &Path) -> String {
         let listeners: String = self.listeners.iter().map(|body| format!("  - {{ {body} }}\n")).collect();
-        let mut text = format!("state: {}\nhttp: {{ address: \"127.0.0.1:0\" }}\n", state.display());
-        if !self.rest.contains("log: ") {
-            text += "log: { format: json }\n";
-        }
+        let log = format!("log: {{ format: json, {} }}", self.log);
+        let mut text = format!("state: {}\n{log}\nhttp: {{ address: \"127.0.0.1:0\" }}\n", state.display());
         let sections = [("listeners", &listeners), ("stores", &self.stores), ("connections", &self.connections)];
         for (name, body) in sections.into_iter().chain([("users", &self.users), ("access", &self.access)]) {
             if !body.is_empty() {
