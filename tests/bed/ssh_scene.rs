@@ -204,7 +204,8 @@ fn config(sshd: &Sshd, kv: &Kv<'_>, alice: &SshKey, password: &str, plan: &SshPl
         if !["host_keys:", "known_hosts:", "host_ca:"].iter().any(|key| more.contains(key)) {
             write!(body, ", host_keys: [\"{}\"]", sshd.host_key()).unwrap();
         }
-        (body + &inside(more)).replace("DEPLOY", &deploy).replace("OPS", &ops)
+        // With the mark behind them: a key in base64 may have these letters, and never that.
+        (body + &inside(more)).replace("DEPLOY?", &format!("{deploy}?")).replace("OPS?", &format!("{ops}?"))
     };
     let connections =
         format!("connections:\n  web-1: {{ {} }}\n  payroll: {{ {} }}\n{}", body(&plan.connection), body(""), plan.connections);
