@@ -1,6 +1,6 @@
 //! A transport with its socket.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -21,25 +21,37 @@ impl Wire {
 
     /// The next message of the layers above; `None` once the peer has said goodbye.
     pub(crate) fn hear(&mut self, known: Option<&PublicKey>) -> Option<Vec<u8>> {
-        let mut buffer = [0; 4096];
         loop {
-            let asks = match self.conn.next().unwrap() {
+            let shown = match self.conn.next().unwrap() {
                 Some(Event::Message(message)) => return Some(message.to_vec()),
                 Some(Event::Disconnect { .. }) => return None,
                 Some(Event::Ready) => continue,
-                Some(Event::HostKey { .. }) => true,
-                None => false,
+                Some(Event::HostKey { blob, .. }) => Some(blob.to_vec()),
+                None => None,
             };
-            if asks {
-                self.conn.accept_host_key(known.unwrap()).unwrap();
-                continue;
-            }
-            self.flush();
-            match self.stream.read(&mut buffer).unwrap() {
-                0 => return None,
-                length => assert_eq!(self.conn.receive(&buffer[..length]), length),
+            if let Some(shown) = shown {
+                let known = known.unwrap();
+                assert_eq!(shown, known.blob());
+                self.conn.accept_host_key(known).unwrap();
+            } else if !self.fill() {
+                return None;
             }
         }
+    }
+
+    /// Hands the transport what comes next; `false`: the peer has left.
+    pub(crate) fn fill(&mut self) -> bool {
+        self.flush();
+        let mut buffer = [0; 4096];
+        let length = loop {
+            match self.stream.read(&mut buffer) {
+                // Linux does not resume a read with a time limit after the machine stood still (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read.unwrap(),
+            }
+        };
+        assert_eq!(self.conn.receive(&buffer[..length]), length);
+        length > 0
     }
 
     pub(crate) fn say(&mut self, messages: impl IntoIterator<Item = Vec<u8>>) {

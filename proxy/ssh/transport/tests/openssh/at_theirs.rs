@@ -1,10 +1,8 @@
 //! Our client at an OpenSSH server.
 
 use std::fs::Permissions;
-use std::io::Write;
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,33 +12,22 @@ use keyward_ssh_transport::auth::client::{self, Client, Credentials};
 use keyward_ssh_transport::sign::{Certified, Signer, generate_ed25519};
 use keyward_ssh_transport::{ClientConfig, Role};
 
-use crate::PASSWORD;
 use crate::keys::{KEYS, Keys};
 use crate::wire::Wire;
+use crate::{PASSWORD, connected, is_root, own_sshd};
 
 /// Whom sshd runs as where we may choose: it then has no need of a user of its own, nor of a folder to shut itself in. Not `nobody`, whose
 /// account may be locked.
 const DAEMON: &str = "daemon";
 
-/// The server: what `KEYWARD_TEST_SSHD` names, or where it usually is; there are machines without it. A copy that anybody may start.
+/// The machine's own server: a copy that anybody may start.
 fn sshd(keys: &Keys) -> Option<PathBuf> {
-    let named = std::env::var_os("KEYWARD_TEST_SSHD").map(PathBuf::from);
-    assert!(named.as_ref().is_none_or(|named| named.exists()), "KEYWARD_TEST_SSHD names nothing");
-    let Some(binary) = named.or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|usual| usual.exists())) else {
-        // Past the capture of the test's output, for tests/run.sh to count.
-        let test = std::thread::current();
-        let _ = writeln!(std::io::stderr(), "NOTICE: {} is SKIPPED for want of sshd", test.name().unwrap_or("a test"));
-        return None;
-    };
+    let binary = own_sshd()?;
     // By another process: a child that another test has just forked would hold ours open for writing, and then nobody can start it.
     assert!(Command::new("cp").arg(binary).arg(keys.path("sshd")).status().unwrap().success());
     std::fs::copy(keys.path("ed25519"), keys.path("host")).unwrap();
     std::fs::set_permissions(keys.path("host"), Permissions::from_mode(0o644)).unwrap();
     Some(keys.path("sshd"))
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 /// Who may log in: the server runs as this user, and cannot become another.
@@ -54,9 +41,8 @@ fn id(arguments: &[&str]) -> String {
 
 /// Our client at an OpenSSH server with these options.
 fn at_their_server(binary: &Path, keys: &Keys, options: &[String], credentials: Credentials) -> client::Step {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let theirs = OwnedFd::from(listener.accept().unwrap().0);
+    let (ours, theirs) = connected();
+    let theirs = OwnedFd::from(theirs);
     let mut command = Command::new(binary);
     command
         .args(["-i", "-f", "/dev/null", "-o", "UsePAM=no", "-o", "StrictModes=no", "-o", "MaxAuthTries=20", "-h"])

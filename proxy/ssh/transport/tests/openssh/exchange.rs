@@ -1,21 +1,19 @@
-//! Our transport and OpenSSH's: its client with our server, its server with our client, up to the first question of a login.
+//! Key exchanges, up to the first question of a login.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
-use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use keyward_ssh_transport::key::PublicKey;
 use keyward_ssh_transport::sign::{Signer, generate_ed25519};
 use keyward_ssh_transport::wire::{Put, Reader};
-use keyward_ssh_transport::{Cipher, ClientConfig, Conn, Event, Method, Role, ServerConfig, SystemRandom};
+use keyward_ssh_transport::{Cipher, ClientConfig, Conn, Method, Role, ServerConfig};
+
+use crate::wire::Wire;
+use crate::{connected, is_root, own_sshd, skipped};
 
 /// Its namespace has a `/run/sshd`, which a server of root's wants for the part of it that has no rights; the machine may have none.
 const ENTER: &str = "set -e; mount -t tmpfs tmpfs /run; mkdir -m 755 /run/sshd; exec \"$@\"";
@@ -30,16 +28,10 @@ struct Release {
 }
 
 impl Release {
-    /// The machine's own: 9.2 on Debian 12, which does not know mlkem768x25519-sha256 yet. `KEYWARD_TEST_SSHD` may name its server.
+    /// The machine's own: 9.2 on Debian 12, which does not know mlkem768x25519-sha256 yet.
     fn of_machine() -> Self {
-        let named = std::env::var_os("KEYWARD_TEST_SSHD").map(PathBuf::from);
-        assert!(named.as_ref().is_none_or(|named| named.exists()), "KEYWARD_TEST_SSHD names nothing");
-        let sshd = named.or_else(|| Some(PathBuf::from("/usr/sbin/sshd")).filter(|usual| usual.exists()));
-        if sshd.is_none() {
-            skipped("sshd; KEYWARD_TEST_SSHD may name one");
-        }
         let methods = &[Method::Curve25519, Method::Curve25519Libssh, Method::EcdhNistp256, Method::EcdhNistp384];
-        Self { ssh: "ssh".into(), sshd, methods }
+        Self { ssh: "ssh".into(), sshd: own_sshd(), methods }
     }
 
     /// OpenSSH 10, where tests/install.sh could get it.
@@ -59,65 +51,27 @@ impl Release {
     }
 }
 
-/// Past the capture of the test's output, for tests/run.sh to count.
-fn skipped(want: &str) {
-    let test = thread::current();
-    let _ = writeln!(std::io::stderr(), "NOTICE: {} is SKIPPED for want of {want}", test.name().unwrap_or("a test"));
-}
-
-/// Carries bytes until the transport says something else than that it is ready; gives that message.
-fn message(conn: &mut Conn, stream: &mut TcpStream, known: Option<&PublicKey>) -> Vec<u8> {
-    let mut buffer = [0; 4096];
-    loop {
-        let mut shown = None;
-        match conn.next().unwrap() {
-            Some(Event::Message(message)) => return message.to_vec(),
-            Some(Event::Ready) => continue,
-            Some(Event::HostKey { blob, .. }) => shown = Some(blob.to_vec()),
-            Some(Event::Disconnect { reason, text }) => panic!("{reason} {text}"),
-            None => {}
-        }
-        if let Some(shown) = shown {
-            let known = known.unwrap();
-            assert_eq!(shown, known.blob());
-            conn.accept_host_key(known).unwrap();
-            continue;
-        }
-        flush(conn, stream);
-        let length = stream.read(&mut buffer).unwrap();
-        assert!(length > 0, "the peer has gone");
-        assert_eq!(conn.receive(&buffer[..length]), length);
-    }
-}
-
-fn flush(conn: &mut Conn, stream: &mut TcpStream) {
-    let length = conn.output().len();
-    stream.write_all(conn.output()).unwrap();
-    conn.wrote(length);
-}
-
-fn timed(stream: &TcpStream) {
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-}
-
 /// Serves one client until its first question, and turns it away in words.
 fn serve(listener: &TcpListener, host_key: &Arc<dyn Signer>) -> Conn {
-    let (mut stream, _) = listener.accept().unwrap();
-    timed(&stream);
-    let config = ServerConfig::new(vec![Arc::clone(host_key)]);
-    let mut conn = Conn::new(Role::Server(Arc::new(config)), Box::new(SystemRandom), Instant::now());
+    let mut wire = accepted(listener, host_key);
     let mut service = vec![5];
     service.put_string("ssh-userauth");
-    assert_eq!(message(&mut conn, &mut stream, None), service);
+    assert_eq!(wire.hear(None).unwrap(), service);
     service[0] = 6;
-    conn.send(&service).unwrap();
-    let request = message(&mut conn, &mut stream, None);
+    wire.say([service]);
+    let request = wire.hear(None).unwrap();
     let mut reader = Reader::new(&request);
     assert_eq!(reader.u8(), Ok(50));
     assert_eq!([reader.text(), reader.text(), reader.text()], [Ok("alice"), Ok("ssh-connection"), Ok("none")]);
-    conn.disconnect(11, "not today");
-    flush(&mut conn, &mut stream);
-    conn
+    wire.conn.disconnect(11, "not today");
+    wire.flush();
+    wire.conn
+}
+
+/// Our server, with the next client.
+fn accepted(listener: &TcpListener, host_key: &Arc<dyn Signer>) -> Wire {
+    let config = ServerConfig::new(vec![Arc::clone(host_key)]);
+    Wire::new(Role::Server(Arc::new(config)), listener.accept().unwrap().0)
 }
 
 fn ssh(program: &Path, port: u16, known_hosts: &Path, options: &[String]) -> Output {
@@ -172,19 +126,13 @@ fn an_openssh_client_that_has_nothing_in_common_with_us_says_so() {
     let options = ["KexAlgorithms=diffie-hellman-group14-sha256".to_owned()];
     let output = thread::scope(|scope| {
         let client = scope.spawn(|| ssh(Path::new("ssh"), port, &folder.path().join("known_hosts"), &options));
-        let (mut stream, _) = listener.accept().unwrap();
-        timed(&stream);
-        let config = ServerConfig::new(vec![Arc::clone(&host_key)]);
-        let mut conn = Conn::new(Role::Server(Arc::new(config)), Box::new(SystemRandom), Instant::now());
+        let mut wire = accepted(&listener, &host_key);
         let fatal = loop {
-            flush(&mut conn, &mut stream);
-            let mut buffer = [0; 4096];
-            let length = stream.read(&mut buffer).unwrap();
-            conn.receive(&buffer[..length]);
-            if let Err(fatal) = conn.next() {
+            let goes_on = wire.fill();
+            if let Err(fatal) = wire.conn.next() {
                 break fatal;
             }
-            assert!(length > 0);
+            assert!(goes_on);
         };
         let said = fatal.to_string();
         assert!(said.starts_with("the peer has no key exchange method in common with us: it has diffie-hellman-group14-sha256"), "{said}");
@@ -194,8 +142,8 @@ fn an_openssh_client_that_has_nothing_in_common_with_us_says_so() {
             ),
             "{said}"
         );
-        flush(&mut conn, &mut stream);
-        drop(stream);
+        wire.flush();
+        drop(wire);
         client.join().unwrap()
     });
     let said = String::from_utf8_lossy(&output.stderr);
@@ -236,30 +184,24 @@ fn an_openssh_server_lets_our_client_ask_with_every_method_cipher_and_host_key()
 }
 
 fn meets(sshd: &Path, host_key: &Path, known: &PublicKey, algorithm: &'static str, method: Method, cipher: Cipher) {
-    let (mut ours, theirs) = connected();
-    timed(&ours);
+    let (ours, theirs) = connected();
     let mut server = serving(sshd, host_key, theirs);
     let config = ClientConfig { methods: vec![method], ciphers: vec![cipher], ..ClientConfig::new(vec![algorithm]) };
-    let mut conn = Conn::new(Role::Client(Arc::new(config)), Box::new(SystemRandom), Instant::now());
+    let mut wire = Wire::new(Role::Client(Arc::new(config)), ours);
     let mut service = vec![5];
     service.put_string("ssh-userauth");
-    conn.send(&service).unwrap();
+    wire.say([service.clone()]);
     service[0] = 6;
-    assert_eq!(message(&mut conn, &mut ours, Some(known)), service);
-    let agreed = conn.agreed().unwrap();
+    assert_eq!(wire.hear(Some(known)).unwrap(), service);
+    let agreed = wire.conn.agreed().unwrap();
     assert_eq!((agreed.host_key, agreed.method, agreed.ciphers.to_client), (algorithm, method, cipher));
-    assert!(conn.extensions().signature_algorithms.as_ref().is_some_and(|algorithms| algorithms.contains(&"rsa-sha2-512")));
-    assert!(conn.extensions().hostbound);
-    conn.disconnect(11, "bye");
-    flush(&mut conn, &mut ours);
-    drop(ours);
+    let extensions = wire.conn.extensions();
+    assert!(extensions.signature_algorithms.as_ref().is_some_and(|algorithms| algorithms.contains(&"rsa-sha2-512")));
+    assert!(extensions.hostbound);
+    wire.conn.disconnect(11, "bye");
+    wire.flush();
+    drop(wire);
     server.wait().unwrap();
-}
-
-fn connected() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    (ours, listener.accept().unwrap().0)
 }
 
 /// A server for one connection, as inetd starts it.
@@ -279,10 +221,6 @@ fn serving(program: &Path, host_key: &Path, stream: TcpStream) -> Child {
         }
     }
     sshd.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::null()).spawn().unwrap()
-}
-
-fn is_root() -> bool {
-    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 fn public(file: &Path) -> PublicKey {
