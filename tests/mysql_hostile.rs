@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::bed::{
     Hello, Mysql, MysqlClient, MysqlLeased, MysqlRaw, MysqlScene, MysqlTold, Recorder, SOON, eventually, flag, mariadb, mysql_packet,
-    mysql9,
+    mysql9, uninterrupted,
 };
 
 const UTF8MB4: u16 = 45;
@@ -164,7 +164,7 @@ fn stuck(scene: &MysqlScene) {
         let (mut writer, questions, mut asked) = (raw.writer(), mysql_packet(0, b"\x03SELECT 1").repeat(1000), 0);
         for patience in [Duration::from_millis(500), SOON * 2] {
             writer.set_write_timeout(Some(patience)).unwrap();
-            while let Ok(bytes) = writer.write(&questions[asked..]) {
+            while let Ok(bytes) = uninterrupted(|| writer.write(&questions[asked..])) {
                 asked = (asked + bytes) % questions.len();
             }
             let _ = tell.send(());

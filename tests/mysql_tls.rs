@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::bed::{
     Certificate, FLAGS, Greeting, Login, Mysql, MysqlClient, MysqlImpostor, MysqlScene, Plugin, SOON, canary, eventually, flag, mariadb,
-    mysql_packet, mysql_servers, own_address, pin,
+    mysql_packet, mysql_servers, own_address, pin, uninterrupted,
 };
 
 const CIPHER: &str = "SHOW STATUS LIKE 'Ssl_cipher'";
@@ -164,7 +164,7 @@ fn a_server_elsewhere_whose_certificate_nobody_checks_gets_nothing_unless_the_co
         assert_eq!(first.len(), 32, "an SSLRequest");
         let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), &mut *stream);
         let mut said = [0; 100];
-        let read = tls.read(&mut said).unwrap_or(0);
+        let read = uninterrupted(|| tls.read(&mut said)).unwrap_or(0);
         tell.send(said[..read].to_vec()).unwrap();
         let _ = stream.shutdown(Shutdown::Both);
     });
@@ -199,7 +199,7 @@ fn a_server_elsewhere_without_proof_gets_no_secret_even_where_it_may_be_used() {
             for (packet, sequence) in packets.iter().zip([2, 4]) {
                 let _ = stream.write_all(&mysql_packet(sequence, packet));
                 let mut answer = [0; 1024];
-                answers.extend(stream.read(&mut answer).map_or(&[][..], |read| &answer[..read]));
+                answers.extend(uninterrupted(|| stream.read(&mut answer)).map_or(&[][..], |read| &answer[..read]));
             }
             tell.send((first.len(), answers)).unwrap();
         });

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bed::{Config, SOON, eventually, run, scratch};
+use crate::bed::{Config, SOON, eventually, run, scratch, uninterrupted};
 
 /// A Keyward whose service manager we are. Ended with the test.
 struct Service {
@@ -30,7 +30,7 @@ impl Service {
 
     fn hears(&self) -> String {
         let mut text = [0; 256];
-        let length = self.told.recv(&mut text).expect("it tells something in time");
+        let length = uninterrupted(|| self.told.recv(&mut text)).expect("it tells something in time");
         String::from_utf8_lossy(&text[..length]).into_owned()
     }
 

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use crate::bed::{Caller, SOON, SshPlan, SshRunning, SshScene, SshWay, eventually, sshd};
+use crate::bed::{Caller, SOON, SshPlan, SshRunning, SshScene, SshWay, eventually, sshd, uninterrupted};
 use crate::ssh_login::opened;
 
 fn limited(limits: &str) -> SshPlan {
@@ -67,7 +67,7 @@ fn a_link_inside_a_jump_has_as_long_as_any_and_the_jump_lives_on() {
 fn an_address_has_only_so_many_logins_under_way() {
     let scene = SshScene::with(sshd(), limited("handshakes_per_address: 2"));
     let alice = Caller::new(&scene, "alice").key(scene.alice.file());
-    let is_greeted = |mut stream: &TcpStream| match stream.read(&mut [0]) {
+    let is_greeted = |mut stream: &TcpStream| match uninterrupted(|| stream.read(&mut [0])) {
         Ok(bytes) => bytes > 0,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);

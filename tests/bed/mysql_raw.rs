@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
 use super::mysql_wire::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlTold, columns_of, mysql_packet, seal, ssl_request};
-use super::process::SOON;
+use super::process::{SOON, uninterrupted};
 
 /// One transport to a server, plain or inside TLS. Nothing on it waits longer than `SOON`.
 pub struct MysqlRaw {
@@ -87,7 +87,7 @@ impl MysqlRaw {
         let _ = match &mut self.transport {
             Transport::Plain(stream) => stream.write_all(bytes),
             Transport::Unix(stream) => stream.write_all(bytes),
-            Transport::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+            Transport::Tls(tls) => tls.write_all(bytes).and_then(|()| uninterrupted(|| tls.flush())),
         };
         self
     }
@@ -290,11 +290,11 @@ impl MysqlRaw {
         const ENDS: [io::ErrorKind; 3] = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::UnexpectedEof];
         let mut filled = 0;
         while filled < buffer.len() {
-            let read = match &mut self.transport {
+            let read = uninterrupted(|| match &mut self.transport {
                 Transport::Plain(stream) => stream.read(&mut buffer[filled..]),
                 Transport::Unix(stream) => stream.read(&mut buffer[filled..]),
                 Transport::Tls(tls) => tls.read(&mut buffer[filled..]),
-            };
+            });
             match read {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,

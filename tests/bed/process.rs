@@ -1,7 +1,7 @@
 //! Children that end with us, deadlines, and scratch folders.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,17 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T
         }
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Does it again where its wait was cut short: Linux does not resume a socket's wait with a time limit after a signal, or after the machine
+/// stood still (signal(7)).
+pub fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match act() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 

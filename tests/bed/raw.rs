@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use socket2::{Domain, Socket, Type};
 
 use super::canary::must_be_absent;
-use super::process::SOON;
+use super::process::{SOON, uninterrupted};
 
 /// An SSLRequest.
 pub const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -95,7 +95,7 @@ impl Raw {
     pub fn send(&mut self, bytes: &[u8]) -> &mut Self {
         let _ = match &mut self.0 {
             Transport::Plain(stream) => stream.write_all(bytes),
-            Transport::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+            Transport::Tls(tls) => tls.write_all(bytes).and_then(|()| uninterrupted(|| tls.flush())),
         };
         self
     }
@@ -229,10 +229,10 @@ impl Raw {
     fn fill(&mut self, buffer: &mut [u8]) -> bool {
         let mut filled = 0;
         while filled < buffer.len() {
-            let read = match &mut self.0 {
+            let read = uninterrupted(|| match &mut self.0 {
                 Transport::Plain(stream) => stream.read(&mut buffer[filled..]),
                 Transport::Tls(tls) => tls.read(&mut buffer[filled..]),
-            };
+            });
             match read {
                 Ok(0) => break,
                 Ok(bytes) => filled += bytes,
