@@ -43,16 +43,23 @@ fn asked(server: &Server) -> Vec<String> {
 }
 
 fn grant(keys: &str) -> Grant {
+    grant_of(&format!("{{ protocol: postgres, address: 'pg:5432', credential: db/creds/role, store: corp, {keys} }}"))
+}
+
+fn grant_of(connection: &str) -> Grant {
     let sections = format!(
-        "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\nconnections:\n  \
-         db: {{ protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role, {keys} }}"
+        "stores: {{ corp: {{ type: vault, address: 'https://v', auth: {{ method: token, token: t }} }} }}\nconnections:\n  x: {connection}"
     );
     let (config, mut problems) = sample::config(&sections);
     Gate::for_operator(&config, sample::nobody(), &mut problems).unwrap_or_else(|| panic!("{problems}")).operator_grants().remove(0)
 }
 
 fn path() -> SecretPath {
-    "db/creds/role".parse::<crate::store::Reference>().unwrap().path
+    at("db/creds/role")
+}
+
+fn at(path: &str) -> SecretPath {
+    path.parse::<crate::store::Reference>().unwrap().path
 }
 
 async fn issue(vault: &Vault, grant: &Grant) -> Result<Issued, StoreError> {
@@ -212,13 +219,72 @@ async fn a_reference_without_data_is_read_with_it_and_said_once() {
     for (paths, said) in [(["kv/data/one", "kv/data/other"], false), (["kv/one", "kv/other"], true)] {
         let (server, vault) = by_approle(&[login("s.1"), mount.clone(), secret.clone()]).await;
         for path in paths {
-            let path = path.parse::<crate::store::Reference>().unwrap().path;
-            vault.read(SessionId::random(), &path, false).await.unwrap();
+            vault.read(SessionId::random(), &at(path), false).await.unwrap();
             let read = asked(&server).pop().unwrap();
             assert!(read.starts_with("kv/data/"), "{read}");
         }
         // Once for the mount, which may have thousands of them.
         assert_ne!(vault.client.is_news("kv/"), said);
         assert!(vault.client.is_news("kv/data/one") && vault.client.is_news("kv/data/other"));
+    }
+}
+
+/// Failures after which a call may have run, and one after which it certainly did not.
+fn unclear_and_clear() -> ([String; 3], String) {
+    let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"da".to_owned();
+    let gateway = answer("502 Bad Gateway", "", "<html>a load balancer</html>");
+    let lost = "1 error occurred:\n\t* leadership lost while committing log\n\n";
+    let broken = answer("500 Internal Server Error", "", &json!({ "errors": [lost] }).to_string());
+    ([cut, gateway, broken], answer("503 Service Unavailable", "", r#"{"errors":["Vault is sealed"]}"#))
+}
+
+#[tokio::test]
+async fn a_one_time_password_is_asked_for_once_where_it_may_have_been_made_and_is_a_possible_orphan_then() {
+    let mount = ok(json!({"data": {"path": "ssh/", "type": "ssh"}}));
+    let made = ok(json!({"lease_id": "ssh/creds/otp/1", "lease_duration": 3600, "data": {"username": "app", "key": "x"}}));
+    let not_its_server = answer("400 Bad Request", "", r#"{"errors":["IP does not belong to role"]}"#);
+    let grant = grant_of("{ protocol: ssh, address: '127.0.0.1:22', store: corp, credential: ssh/creds/otp }");
+    let wanted = Wanted { path: at("ssh/creds/otp"), username: None, shown: Vec::new() };
+    let ([cut, gateway, broken], sealed) = unclear_and_clear();
+    // `None`: it is there at the second try.
+    for (first, sent, ambiguous) in
+        [(cut, 1, Some(true)), (gateway, 1, Some(true)), (broken, 1, Some(true)), (not_its_server, 1, Some(false)), (sealed, 2, None)]
+    {
+        let (server, vault) = by_approle(&[login("s.1"), mount.clone(), first.clone(), made.clone()]).await;
+        let issued = vault.issue(&grant, &wanted).await;
+        assert_eq!(asked(&server)[2..], vec!["ssh/creds/otp"; sent], "{first}");
+        assert_eq!(issued.err().map(|error| error.ambiguous), ambiguous, "{first}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_for_again_after_whatever_went_wrong() {
+    let mount = ok(json!({"data": {"path": "ssh/", "type": "ssh"}}));
+    let signed = ok(json!({"data": {"signed_key": "ssh-ed25519-cert-v01@openssh.com AAAA"}}));
+    let grant = grant_of("{ protocol: ssh, address: '127.0.0.1:22', store: corp, username: { literal: app }, credential: ssh/sign/app }");
+    let (unclear, sealed) = unclear_and_clear();
+    for bad in unclear.into_iter().chain([sealed]) {
+        let before = [login("s.1"), mount.clone()];
+        let (server, vault) = by_approle(&[before.to_vec(), vec![bad.clone(); 3], vec![signed.clone()]].concat()).await;
+        assert!(vault.certify(&grant, &at("ssh/sign/app"), "ssh-ed25519 AAAA", "app").await.is_ok(), "{bad}");
+        assert_eq!(asked(&server)[2..], ["ssh/sign/app"; 4], "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_asks_once_more_for_a_secret_id_that_may_have_been_made_and_not_a_third_time() {
+    let auth = json!({"method": "approle", "worker": {"role_id": "w", "secret_id": "s"}, "runners": {"reader": {"role_id": "r"}}});
+    let makes = "auth/approle/role/reader/secret-id";
+    let info = json!({"token": "s.w", "creation_path": makes, "creation_time": "2026-11-21T22:32:02Z", "ttl": 60});
+    let opened = [ok(json!({ "wrap_info": info })), ok(json!({ "data": info })), ok(json!({"data": {"secret_id": "fresh"}}))];
+    let given_back = || answer("204 No Content", "", "");
+    for bad in unclear_and_clear().0 {
+        let more = [&opened[..], &[given_back(), login("s.1")]].concat();
+        let (server, runner) = vault(auth.clone(), &[vec![login("s.worker"), bad.clone()], more].concat()).await;
+        assert_eq!(runner.tokens.get().await.unwrap().text, "s.1", "{bad}");
+        assert_eq!(asked(&server).iter().filter(|path| *path == makes).count(), 2, "{bad}");
+        let (server, runner) = vault(auth.clone(), &[vec![login("s.worker")], vec![bad.clone(); 2], vec![given_back()]].concat()).await;
+        assert!(runner.tokens.get().await.err().unwrap().detail.starts_with("wrap_denied: "), "{bad}");
+        assert_eq!(asked(&server)[1..], [makes, makes, "auth/token/revoke-self"], "{bad}");
     }
 }
