@@ -141,6 +141,23 @@ async fn a_role_that_is_not_there_is_told_and_leaves_nothing_open() {
     assert_eq!(bed.seen.count("possible_orphan"), 0);
 }
 
+#[tokio::test]
+async fn a_role_that_its_database_does_not_allow_is_a_denial_and_leaves_nothing_open() {
+    let mount = database(60, 60).await;
+    post(&format!("{mount}/config/pg"), json!({"plugin_name": "postgresql-database-plugin", "allowed_roles": "s"})).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/r"))]);
+    // More often than it takes for a store to count as away.
+    for asked in 1..=6 {
+        let error = bed.error("db").await;
+        assert_eq!(error.kind, crate::StoreErrorKind::Denied, "{error}");
+        assert!(error.detail.contains("is not an allowed role"), "{error}");
+        assert_eq!(bed.seen.count("issue server_error"), asked, "asked once each time");
+    }
+    assert_eq!(bed.gate.drain(Duration::from_secs(5)).await, 0);
+    assert_eq!((bed.seen.count("possible_orphan"), bed.seen.count("away")), (0, 0));
+    assert_eq!(accounts(&mount), "0");
+}
+
 /// A token of an admin's making, with a policy that lets it have leases of this mount; its text.
 async fn given_token(mount: &str, more: Value) -> String {
     let policy = unique("leases-only");
