@@ -319,3 +319,32 @@ pub(super) fn check_listener(listener: &Listener, config: &Config, problems: &mu
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rekey_bytes(text: &str) -> Result<u64, String> {
+        let limit = serde_json::from_value::<RekeyLimit>(serde_json::json!(text));
+        limit.map(|limit| RekeyLimit::limits(Some(limit)).rekey_bytes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_rekey_limit_is_at_least_a_mebibyte_and_never_more_than_the_gigabyte_of_the_default() {
+        let mebibyte = 1 << 20;
+        for (text, bytes) in [("1MiB", mebibyte), ("5MiB", 5 * mebibyte), ("1GiB", 1 << 30), ("1025MiB", 1 << 30), ("64GiB", 1 << 30)] {
+            assert_eq!(rekey_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["0", "1", "1023KiB", "1048575"] {
+            assert!(rekey_bytes(text).is_err_and(|error| error.contains("expected at least 1MiB")), "{text}: {:?}", rekey_bytes(text));
+        }
+    }
+
+    #[test]
+    fn without_a_rekey_limit_keys_are_made_anew_as_the_standards_want_it() {
+        let limits = RekeyLimit::limits(None);
+        assert_eq!(limits.rekey_bytes, 1 << 30, "RFC 4253 section 9: each gigabyte");
+        assert_eq!(limits.rekey_packets, 1 << 31, "RFC 4344 section 3.1");
+        assert_eq!(limits.rekey_after, std::time::Duration::from_secs(3600), "RFC 4253 section 9: each hour");
+    }
+}
