@@ -139,6 +139,38 @@ fn a_wrong_guess_is_thrown_away_once() {
     }
 }
 
+/// Rule 2, of a server that guesses. What it sends too early is a reply to nobody; what follows is read as if nothing had come before it.
+#[test]
+fn a_client_throws_one_packet_of_a_wrong_guess_away_and_none_of_a_right_one() {
+    let (right, wrong) = (Method::Curve25519, Method::MlKem768X25519);
+    for (first, guess, sent, met) in [
+        (right, Guess::None, 0, true),
+        (right, Guess::None, 1, false),
+        (wrong, Guess::Wrong, 0, false),
+        (wrong, Guess::Wrong, 1, true),
+        (wrong, Guess::Wrong, 2, false),
+    ] {
+        let (mut client, mut server) = (client_again(), server(ServerConfig { methods: vec![first, right], ..server_config() }));
+        let output = drain(&mut server);
+        let (ident, _) = split_ident(&output);
+        let mut kexinit = server.offer.kexinit(Side::Server, Which::First, [1; COOKIE]);
+        let follows = kexinit.len() - 5;
+        kexinit[follows] = 1;
+        server.exchange = Exchange::Offered(kexinit.clone());
+        let mut reply = vec![message::KEX_REPLY];
+        reply.put_string(b"a host key").put_string([9; 32]).put_string(b"a signature");
+        let bytes = [ident.to_vec(), clear(&kexinit), clear(&reply).repeat(sent)].concat();
+        let fed = feed(&mut client, &bytes);
+        assert_eq!(client.agreed().map(|agreed| (agreed.method, agreed.guess)), Some((right, guess)));
+        let ready = fed.and_then(|heard| {
+            assert_eq!(heard, []);
+            settle(&mut client, &mut server)
+        });
+        let both = [vec![Seen::HostKey, Seen::Ready], vec![Seen::Ready]];
+        assert_eq!(ready == Ok(both), met, "{first:?} and {sent} packets: {ready:?}");
+    }
+}
+
 /// Rule 8.
 #[test]
 fn the_session_keeps_its_first_hash() {
