@@ -24,22 +24,16 @@ async fn an_older_openbao_is_read_logged_in_to_and_told_from_one_that_is_sealed(
     let (store, keys) = Own::alone(&program, "").await;
     let mount = store.kv(&keys).await;
     store.post(&keys, &format!("{mount}/data/other"), json!({"data": {"username": "app", "password": "y"}})).await;
-    let policy = format!("path \"{mount}/data/p\" {{ capabilities = [\"read\"] }}");
-    store.post(&keys, "sys/policies/acl/app", json!({ "policy": policy })).await;
-    store.post(&keys, "sys/auth/approle", json!({"type": "approle"})).await;
-    store.post(&keys, "auth/approle/role/r", json!({"token_policies": "app"})).await;
-    let role_id = store.ask(Method::GET, "auth/approle/role/r/role-id", Some(&keys), Value::Null).await.1;
-    let secret_id = store.post(&keys, "auth/approle/role/r/secret-id", json!({})).await;
-    let (role_id, secret_id) = (&role_id["data"]["role_id"], &secret_id["data"]["secret_id"]);
-    let auth = format!("auth: {{ method: approle, role_id: {role_id}, secret_id: {secret_id} }}");
+    let auth = store.approle(&keys, &format!("path \"{mount}/data/p\" {{ capabilities = [\"read\"] }}")).await;
     let forbidden = secret(&mount).replace("/p?", "/other?");
-    let bed = Bed::of(&format!("address: '{}', {auth}, cache_ttl: 0s", store.address()), &[("db", &secret(&mount)), ("other", &forbidden)]);
+    let bed =
+        Bed::of(&format!("address: '{}', auth: {auth}, cache_ttl: 0s", store.address()), &[("db", &secret(&mount)), ("other", &forbidden)]);
     assert_eq!(password(&*bed.credential("db").await), "x");
     assert!(bed.gate.store_status("corp").await.unwrap().version.starts_with("2.6"));
     assert_eq!(bed.error("other").await.kind, StoreErrorKind::Denied);
     assert_eq!(bed.seen.count("login ok"), 1, "a denial is no reason to log in again");
     // Every token but root's.
-    store.post(&keys, "sys/leases/revoke-prefix/auth/approle", json!({"sync": true})).await;
+    store.post(&keys, "sys/leases/revoke-prefix/auth", json!({"sync": true})).await;
     assert_eq!(password(&*bed.credential("db").await), "x");
     assert_eq!(bed.seen.count("login ok"), 2, "a dead token is");
     store.ask(Method::PUT, "sys/seal", Some(&keys), json!({})).await;

@@ -170,6 +170,18 @@ impl Own {
         mount
     }
 
+    /// An AppRole mount with one role that has these rights; the keys of `auth:` for it.
+    pub(super) async fn approle(&self, keys: &Keys, rules: &str) -> String {
+        let (mount, policy) = (unique("approle"), unique("policy"));
+        self.post(keys, &format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
+        self.post(keys, &format!("sys/auth/{mount}"), json!({"type": "approle"})).await;
+        self.post(keys, &format!("auth/{mount}/role/keyward"), json!({ "token_policies": policy })).await;
+        let role_id = self.ask(Method::GET, &format!("auth/{mount}/role/keyward/role-id"), Some(keys), Value::Null).await.1;
+        let secret_id = self.post(keys, &format!("auth/{mount}/role/keyward/secret-id"), json!({})).await;
+        let (role_id, secret_id) = (&role_id["data"]["role_id"], &secret_id["data"]["secret_id"]);
+        format!("{{ method: approle, mount: {mount}, role_id: {role_id}, secret_id: {secret_id} }}")
+    }
+
     /// A database mount with the dynamic role `r`, whose accounts are made after `first`; its name.
     pub(super) async fn database(&self, keys: &Keys, port: u16, first: &str, ttl: u64) -> String {
         let mount = unique("db");
