@@ -3,8 +3,8 @@
 //!
 //! The steps: `login` (both outputs, input, exit code), `password`, `keyboard_interactive`, `wrong_key`, `ciphers` (each of ours), `signal`, `terminal`
 //! (size and its change), `environment`, `names` (a break), `sftp`, `many` (30 sessions at once in one connection), `forward`, `socket`,
-//! `refused` (a port that nobody has), `reverse` (port 0), `rekey` (12 MB down, 5 MB up while all ends make new keys), `unread` (a session that
-//! nobody reads beside others).
+//! `refused` (a port that nobody has), `reverse` (port 0), `rekey` (12 MB down, 5 MB up while all ends make new keys), `not_strict` (the same
+//! without strict key exchange), `unread` (a session that nobody reads beside others).
 //!
 //! The variables: `SSH_HOST`, `SSH_PORT`, `SSH_USER`, `SSH_KEY` (a file), `SSH_PASSWORD`, `SSH_KNOWN_HOSTS` (a file), `SSH_HOST_KEY` (a line); for a
 //! jump also `SSH_TARGET`, `SSH_TARGET_USER`, `SSH_TARGET_CA` (a line); `SSH_FOLDER` is the account's own, `SSH_OWN_FOLDER` the client's, and

@@ -182,6 +182,18 @@ fn a_one_time_password_that_the_server_does_not_take_is_given_back_as_well() {
     eventually("it is given back", || (engine.passwords() == 0).then_some(()));
 }
 
+#[test]
+fn a_server_that_knows_nothing_of_strict_key_exchange_is_followed_through_new_keys() {
+    let password = canary();
+    let server = Asyncssh::start("not_strict", &password);
+    let connection = format!("{}, rekey_limit: 1MiB", server.place());
+    let scene = SshScene::with(sshd(), SshPlan { connection, ..SshPlan::default() });
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &password), ("key", "")]);
+    let said = alice(&scene).run(SshWay::Plus, "anything");
+    assert!(said.code == Some(0) && said.stdout.starts_with("in as robot\n0123456789abcdef"), "{}", said.stderr);
+    assert_eq!(said.stdout.matches("0123456789abcdef").count(), (4 << 20) / 16, "{}", said.stderr);
+}
+
 /// `web-1` is this server, and what is known of it is in these keys of the connection.
 fn known_by(server: &Sshd, keys: &str) -> SshPlan {
     SshPlan { connection: format!("address: \"{}\", {keys}", server.address()), ..SshPlan::default() }
