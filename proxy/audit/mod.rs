@@ -124,10 +124,11 @@ impl Audit {
     /// Opens the file anew, after it was moved away. A new one begins with a `continued` line for each session that is open.
     ///
     /// # Errors
-    /// A text for the operator: it cannot be opened, and the old file is kept; or a disk that hangs has not let it come to that within 5 s.
+    /// A text for the operator: it cannot be opened, and the old file is kept; or it takes nothing that is written; or a disk that hangs has not
+    /// let it come to that within 5 s.
     pub async fn reopen(&self) -> Result<(), String> {
         match tokio::time::timeout(PATIENCE, self.writer.reopen()).await {
-            Ok(reopened) => reopened.map_err(|error| format!("the audit record cannot be opened anew: {error}; the old file is kept")),
+            Ok(reopened) => reopened,
             Err(_) => {
                 let late = "the audit record was not opened anew within 5 s";
                 tracing::warn!("{late}");
