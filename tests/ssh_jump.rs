@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bed::{Caller, SOON, SecurityKey, SshPlan, SshRunning, SshScene, SshWay, eventually, installed, run, sshd, without_session};
+use crate::bed::{
+    Caller, SOON, SecurityKey, SshPlan, SshRunning, SshScene, SshWay, Sshd, eventually, installed, run, sshd, without_session,
+};
 use crate::ssh_login::{opened, with_user};
 
 const JUMP: SshWay = SshWay::Jump;
@@ -131,6 +133,25 @@ fn an_unknown_and_a_forbidden_target_fail_alike_and_neither_the_server_nor_the_s
     let hers = SshRunning::start(alice("payroll").ssh(SshWay::Plus).arg("true"));
     drop(eventually("the server is asked once it is hers", || payroll.accept().ok()));
     assert_eq!(hers.ended().code, Some(255));
+}
+
+#[test]
+fn what_is_not_ssh_does_not_go_through_a_jump() {
+    let own = Sshd::own("");
+    let scene = SshScene::new(&own);
+    let came = || own.log().matches("Connection from ").count();
+    let before = came();
+    for (number, said) in (1..).zip(["GET / HTTP/1.0\r\n\r\n", "SSH-1.5-old\r\n", "\0\0\0\x08\0\0\0\0\0\0\0\0"]) {
+        let link = Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-Wweb-1:22"]).link();
+        let heard = run(link, said, SOON);
+        assert!(heard.stdout.starts_with("SSH-2.0-"), "{said:?}: {heard:?}");
+        // DISCONNECT in clear, PROTOCOL_ERROR (RFC 4253 section 11.1).
+        assert!(heard.stdout.contains("\u{1}\0\0\0\u{2}\0\0\0\u{e}protocol error"), "{said:?}: {heard:?}");
+        scene.keyward.until_malformed(number);
+    }
+    assert_eq!(came(), before, "the server heard of it: {}", own.log());
+    assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"));
+    Caller::new(&scene, "alice").key(scene.alice.file()).is_in(JUMP);
 }
 
 #[test]
