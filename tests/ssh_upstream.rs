@@ -138,6 +138,45 @@ fn an_authority_in_the_store_certifies_a_key_for_each_session() {
     own_authority_is_another(&own, &scene, &engine.mount);
 }
 
+#[test]
+fn a_certificate_beside_its_key_in_the_store_is_shown_and_counts_as_far_as_the_server_says() {
+    let (own, authority, kv) = (Sshd::own(""), SshKey::new(), bao().mount_kv2());
+    own.trust(&authority.public());
+    let login = &own.login("ops").name;
+    let invalid = |why: &str| format!("Certificate invalid: {why}");
+    // Their names, whom they are for, what else they say, and what the server says of those that do not count.
+    let rows: [(&str, &str, &[&str], String); 4] = [
+        ("good", login, &["-z", "77", "-O", "source-address=127.0.0.0/8"], String::new()),
+        ("other", "nobody", &[], invalid("name is not a listed principal")),
+        ("expired", login, &["-V", "-2d:-1d"], invalid("expired")),
+        ("elsewhere", login, &["-O", "source-address=192.0.2.0/24"], "not from a permitted source address".to_owned()),
+    ];
+    let mut plan = SshPlan { rules: "  - { allow: [alice], connections: [web-1] }\n".to_owned(), ..SshPlan::default() };
+    for (name, principal, options, _) in &rows {
+        let key = SshKey::new();
+        let line = key.certified_by(&authority, principal, options);
+        kv.put(name, &[("username", login), ("private_key", &key.private()), ("certificate", &line)]);
+        plan.accounts += &format!(", {name}: {{ credential: {} }}", kv.path(name));
+        plan.paths.push(kv.path(name));
+    }
+    let scene = SshScene::with(&own, plan);
+    scene.keyward.expect_log("it refused the credential");
+    for (name, _, _, why) in rows {
+        let (caller, before) = (alice(&scene).to("web-1", Some(name)), own.log().len());
+        if why.is_empty() {
+            caller.is_in(SshWay::Plus);
+            let log = own.log();
+            let accepted = log.lines().find(|line| line.contains(&format!("Accepted publickey for {login} "))).unwrap_or_default();
+            assert!(accepted.contains("ED25519-CERT") && accepted.contains("ID of the tests (serial 77) CA ED25519"), "{log}");
+        } else {
+            let said = caller.is_out(SshWay::Plus);
+            assert!(said.contains("keyward: the server behind this connection refused the login"), "{name}: {said}");
+            eventually(&format!("sshd says of {name}: {why}"), || own.log()[before..].contains(&why).then_some(()));
+        }
+    }
+    assert_eq!(opened(&scene, 1)[0]["account"], "good");
+}
+
 /// The store signs with another authority than the server trusts.
 fn own_authority_is_another(own: &Sshd, scene: &SshScene<'_>, mount: &str) {
     bao().call("DELETE", &format!("{mount}/config/ca"), serde_json::Value::Null);
