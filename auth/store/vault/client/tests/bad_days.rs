@@ -171,3 +171,18 @@ async fn an_answer_that_comes_by_the_byte_is_not_waited_for_to_its_end() {
     let failure = answer.expect("an end").err().unwrap();
     assert!(matches!(&failure, Failure::Unanswered(why) if why == "no answer in time"), "{}", failure.brief());
 }
+
+#[tokio::test]
+async fn a_store_in_trouble_gets_a_tenth_more_of_calls_and_not_four_times_as_many() {
+    const CALLS: usize = 100;
+    // Each of them may be sent four times, and none says that the store is away. This refusal has the shortest pauses.
+    let behind = answer("412 Precondition Failed", "", r#"{"errors":["required index state not present"]}"#);
+    let server = Server::answering(&[behind]).await;
+    let (client, began) = (server.client(), Instant::now());
+    let answers = futures_util::future::join_all((0..CALLS).map(|_| read(&client, false))).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Failure::Refused(refused)) if refused.status == 412)));
+    let further = server.requests().len() - CALLS;
+    // Some are there from the start, and one comes back every second.
+    let most = 10 + CALLS / 10 + usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!((1..=most).contains(&further), "{further} of at most {most}");
+}
