@@ -64,6 +64,7 @@ mod ssh_record;
 mod ssh_refusals;
 mod ssh_rules;
 mod ssh_session;
+mod ssh_strict;
 mod ssh_upstream;
 mod store_outage;
 mod stores;

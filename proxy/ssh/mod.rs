@@ -41,7 +41,7 @@ use host::Host;
 use login::Who;
 use pace::Pace;
 use relay::{Left, Leg, Relay, Words};
-use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit};
+use settings::{AccessSettings, ConnectionSettings, ListenerSettings};
 use upstream::{Login, Reached};
 use visitor::Visitor;
 use wire::{Heard, Silent, Wire};
@@ -102,7 +102,7 @@ fn host_of(proxy: &Proxy) -> Result<&Host, String> {
 
 fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> {
     async move {
-        let limits = RekeyLimit::limits(ListenerSettings::of(&link.door)?.rekey_limit);
+        let limits = ListenerSettings::of(&link.door)?.limits();
         let host = host_of(&link.proxy).map_err(|text| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, text))?;
         let mut wire = Wire::server(host.config(limits));
         let served = match link.bounds().run(Box::pin(establish(link, client, &mut wire, None))).await {

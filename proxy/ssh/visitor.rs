@@ -11,7 +11,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 
 use super::login::Who;
-use super::settings::{AccessSettings, JumpLogin, ListenerSettings, RekeyLimit};
+use super::settings::{AccessSettings, JumpLogin, ListenerSettings};
 use super::{NAME, PREFACE, host_of, serve_inside};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Claimed, Link};
@@ -97,7 +97,7 @@ pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result
         server::refused(outer, &claimed, &error);
         return Err("no such connection, or it is not open to you");
     };
-    let limits = ListenerSettings::of(&outer.door).map(|settings| RekeyLimit::limits(settings.rekey_limit)).unwrap_or_default();
+    let limits = ListenerSettings::of(&outer.door).map(ListenerSettings::limits).unwrap_or_default();
     let acting = match host_of(&outer.proxy).and_then(|keys| keys.acting_as(host, limits)) {
         Ok(acting) => acting,
         Err(text) => {

@@ -103,7 +103,7 @@ fn strictness_is_not_asked_for_again() {
 fn a_peer_without_strict_key_exchange_can_be_turned_away() {
     let limits = Limits { strict: Demand::Required, ..Limits::default() };
     let mut server = server(ServerConfig { limits, ..server_config() });
-    let fatal = Err(Fatal::Protocol("the peer does not know strict key exchange"));
+    let fatal = Err(Fatal::NotStrict);
     assert_eq!(feed(&mut server, &drain(&mut lenient(client_again()))), fatal);
     let mut client = client(ClientConfig { limits, ..client_config() });
     assert_eq!(feed(&mut client, &drain(&mut lenient(server_again()))), fatal);
