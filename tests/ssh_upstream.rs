@@ -233,6 +233,23 @@ fn a_server_that_knows_nothing_of_strict_key_exchange_is_followed_through_new_ke
     assert_eq!(said.stdout.matches("0123456789abcdef").count(), (4 << 20) / 16, "{}", said.stderr);
 }
 
+#[test]
+fn a_server_that_has_nothing_in_common_with_us_cannot_be_reached_and_the_log_says_in_what() {
+    let rows = [("KexAlgorithms", "diffie-hellman-group14-sha256", "key exchange method"), ("Ciphers", "aes128-ctr,aes256-ctr", "cipher")];
+    for (keyword, names, what) in rows {
+        let own = Sshd::own(&format!("{keyword} {names}"));
+        let scene = SshScene::new(&own);
+        scene.keyward.expect_log("upstream_unreachable");
+        for way in SshWay::THROUGH {
+            let said = alice(&scene).is_out(way);
+            assert!(said.contains("keyward: the server behind this connection cannot be reached"), "{what} by {way:?}: {said}");
+        }
+        let said = format!("the peer has no {what} in common with us: it has {}", names.replace(',', ", "));
+        let logged = scene.keyward.until_logged(&said, |line| line.to_string().contains(&said));
+        assert_eq!(logged.len(), 2, "{logged:?}");
+    }
+}
+
 /// `web-1` is this server, and what is known of it is in these keys of the connection.
 fn known_by(server: &Sshd, keys: &str) -> SshPlan {
     SshPlan { connection: format!("address: \"{}\", {keys}", server.address()), ..SshPlan::default() }
