@@ -117,15 +117,18 @@ fn a_record_may_be_a_pipe_that_a_collector_reads_and_nobody_waits_for_one_that_i
     }
     collects.join().unwrap();
 
-    // The collector is gone.
+    // The collector is gone, which `check` finds out, too.
     keyward.expect_log("the audit record cannot be opened anew").expect_log("the audit record cannot be written");
     keyward.expect_log("audit_unavailable");
+    let said = keyward.cli(&["check"]);
+    assert!(said.code == Some(1) && said.stdout.contains("No such device or address"), "{said:?}");
     let said = keyward.cli(&["reload"]);
     assert!(said.code == Some(1) && said.stderr.contains("cannot be opened anew: No such device or address"), "{said:?}");
     let refused = psql(&dsn, "SELECT 1");
     assert!(refused.refused().contains("the audit record cannot be written"), "{}", refused.refused());
     let _reads = collector(&pipe);
     keyward.cli(&["reload"]).ok();
+    keyward.cli(&["check"]).ok();
     assert_eq!(psql(&dsn, "SELECT 7").ok(), "7");
 }
 

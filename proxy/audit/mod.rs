@@ -8,7 +8,6 @@
 mod record;
 mod writer;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,8 +170,7 @@ pub fn checked(file: &Path, grant: &Grant, outcome: &'static str, provenance: Op
     if !file.exists() {
         return Ok(());
     }
-    let mut file = std::fs::OpenOptions::new().append(true).open(file)?;
-    file.write_all(&record::checked(grant, outcome, provenance)).and_then(|()| file.sync_data())
+    writer::add(file, &record::checked(grant, outcome, provenance))
 }
 
 /// Where the record is, if the file does not say.

@@ -253,7 +253,10 @@ struct Record {
 
 impl Record {
     fn append(path: &Path) -> std::io::Result<Self> {
-        let file = append(path)?;
+        Self::of(append(path, true)?)
+    }
+
+    fn of(file: File) -> std::io::Result<Self> {
         let found = file.metadata()?;
         Ok(Self { file, on_disk: found.is_file(), number: (found.dev(), found.ino()) })
     }
@@ -271,11 +274,20 @@ impl Record {
     }
 }
 
+/// Appends a line to a record that is there, for a command beside the process.
+///
+/// # Errors
+/// There is none, it cannot be written, or it is a pipe that nobody reads.
+pub(super) fn add(path: &Path, line: &[u8]) -> std::io::Result<()> {
+    let mut record = Record::of(append(path, false)?)?;
+    record.file.write_all(line).and_then(|()| record.sync())
+}
+
 /// A pipe that nobody reads is no place for a record: it is an error at once (ENXIO), where a plain open would wait for a reader. Once it is
 /// open, a reader that is slow is waited for.
-fn append(path: &Path) -> std::io::Result<File> {
+fn append(path: &Path, make: bool) -> std::io::Result<File> {
     let at_once = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(at_once).open(path)?;
+    let file = OpenOptions::new().append(true).create(make).mode(0o600).custom_flags(at_once).open(path)?;
     let flags = fcntl_getfl(&file)?;
     fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
     Ok(file)
@@ -296,7 +308,7 @@ fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         if line.last() != Some(&b'\n') {
-            append(path)?.write_all(b"\n")?;
+            append(path, false)?.write_all(b"\n")?;
         }
         if let Ok(value) = serde_json::from_slice::<Value>(&line) {
             let session = value.get("session").and_then(Value::as_str).unwrap_or_default().to_owned();
