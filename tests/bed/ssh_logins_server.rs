@@ -37,6 +37,20 @@ impl Asyncssh {
         format!("address: \"127.0.0.1:{}\", host_keys: [\"{}\"]", self.port, self.host_key.public())
     }
 
+    /// The variables by which a client finds it around Keyward: `tests/ssh_clients.rs` says which.
+    pub fn directly(&self, user: &str, password: &str) -> Vec<(&'static str, String)> {
+        let known_hosts = self.folder.join("known_hosts");
+        fs::write(&known_hosts, format!("[127.0.0.1]:{} {}\n", self.port, self.host_key.public())).unwrap();
+        vec![
+            ("SSH_HOST", "127.0.0.1".to_owned()),
+            ("SSH_PORT", self.port.to_string()),
+            ("SSH_USER", user.to_owned()),
+            ("SSH_PASSWORD", password.to_owned()),
+            ("SSH_KNOWN_HOSTS", known_hosts.display().to_string()),
+            ("SSH_HOST_KEY", self.host_key.public()),
+        ]
+    }
+
     /// Another password counts from now on.
     pub fn change(&self, secret: &str) {
         fs::write(self.folder.join("next"), secret).unwrap();
