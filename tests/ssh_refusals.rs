@@ -1,14 +1,17 @@
 //! What Keyward tells SSH clients: each refusal as bytes, and as what `ssh` prints of it.
 //!
-//! Not here, since nothing that SSH leads to brings them about: `TlsRequired`, `NoSuchDatabase`, `TooManyConnections`, `StartingUp`, and the end
-//! of a lease, which no credential of an SSH server has.
+//! Not here, since nothing that SSH leads to brings them about: `TlsRequired`, `NoSuchDatabase`, `TooManyConnections` and `StartingUp`. What a
+//! session hears of the end of its lease is in [`crate::lease_end`].
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
+use serde_json::json;
+
 use crate::bed::{
-    Caller, Dialogue, SOON, SshKey, SshPlan, SshScene, SshWay, canary, eventually, free_port, installed, sshd, without_session,
+    Asyncssh, Caller, Dialogue, SOON, SshKey, SshPlan, SshScene, SshWay, bao, canary, eventually, free_port, installed, postgres15, sshd,
+    without_session,
 };
 
 /// RFC 4253 section 11.1.
@@ -32,7 +35,7 @@ pub fn says(scene: &SshScene<'_>, words: &[&str]) -> Dialogue {
 
 /// What it heard after the first keys: the messages of the lines that are hexadecimal.
 #[track_caller]
-fn heard(dialogue: Dialogue) -> Vec<Vec<u8>> {
+pub fn heard(dialogue: Dialogue) -> Vec<Vec<u8>> {
     let byte = |line: &str, at: usize| line.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
     let message = |line: &str| (0..line.len()).step_by(2).map(|at| byte(line, at)).collect::<Option<Vec<u8>>>();
     dialogue.rest().lines().filter_map(message).collect()
@@ -214,6 +217,27 @@ fn the_end_of_a_session_is_told() {
     told_in_session(&scene, DEPLOY, |_| scene.keyward.sigterm(), "keyward is shutting down; connect again");
     told_in_session(&SshScene::with(sshd(), limits("idle_timeout: 4s")), DEPLOY, |_| {}, "the session was idle for too long");
     told_in_session(&SshScene::with(sshd(), limits("max_lifetime: 4s")), DEPLOY, |_| {}, "the session reached its longest lifetime");
+}
+
+#[test]
+fn a_session_whose_lease_the_store_took_back_is_told_so() {
+    let server = Asyncssh::start("lasts", "");
+    // It is renewed when two thirds of it are over, and found out then.
+    let database = bao().enable_database(postgres15(), "18s", "1h");
+    let creds = database.creds();
+    let plan = SshPlan {
+        connection: server.place(),
+        accounts: format!(", leased: {{ credential: {creds} }}"),
+        rules: "  - { allow: [alice], connections: [web-1], accounts: [leased] }\n".to_owned(),
+        paths: vec![creds.clone()],
+        ..SshPlan::default()
+    };
+    let scene = SshScene::with(sshd(), plan);
+    scene.keyward.expect_log("a lease could not be renewed");
+    let revoke = |_: &str| drop(bao().call("PUT", &format!("sys/leases/revoke-prefix/{creds}"), json!({ "sync": true })));
+    told_in_session(&scene, "as:alice+web-1+leased", revoke, "the session's credential was withdrawn by the store; connect again");
+    assert_eq!(scene.until_ended(1), ["lease_lost"]);
+    scene.nothing_is_left();
 }
 
 /// What a client offers: how keys are exchanged, host keys, ciphers, compression; the same both ways.
