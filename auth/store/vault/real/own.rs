@@ -194,9 +194,19 @@ impl Own {
             "{first} CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'; \
              COMMENT ON ROLE \"{{{{name}}}}\" IS '{mount}'"
         );
-        let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": ttl, "max_ttl": 3600});
+        let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": ttl, "max_ttl": 7200});
         self.post(keys, &format!("{mount}/roles/r"), role).await;
         mount
+    }
+
+    /// How many leases of this mount's role there are. `None`: nobody leads who could say.
+    pub(super) async fn leases(&self, keys: &Keys, mount: &str) -> Option<usize> {
+        let list = Method::from_bytes(b"LIST").unwrap();
+        match self.ask(list, &format!("sys/leases/lookup/{mount}/creds/r"), Some(keys), Value::Null).await {
+            (200, answer) => Some(answer["data"]["keys"].as_array().unwrap().len()),
+            (404, _) => Some(0),
+            _ => None,
+        }
     }
 
     /// A gate whose store this is.
