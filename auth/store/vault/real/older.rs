@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::cluster::kill_the_leader;
 use super::leases::{accounts, gone};
 use super::own::{Own, secret};
 use super::*;
@@ -59,4 +60,10 @@ async fn leases_of_an_older_openbao_are_renewed_and_given_back() {
     assert_eq!((bed.seen.count("issued"), bed.seen.count("revoked")), (1, 1));
     gone(&mount).await;
     store.eventually("to have ended the lease", async || store.leases(&keys, &mount).await == Some(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_leader_of_an_older_cluster_is_killed_reads_go_on_and_no_lease_is_lost() {
+    let Some(program) = older() else { return };
+    kill_the_leader(&program).await;
 }
