@@ -1,5 +1,7 @@
 //! What becomes of a token when the server does not do what it should.
 
+mod chained;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
