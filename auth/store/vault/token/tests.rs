@@ -1,5 +1,6 @@
 //! What becomes of a token when the server does not do what it should.
 
+mod capped;
 mod chained;
 
 use futures_util::future::join_all;
