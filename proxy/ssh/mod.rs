@@ -5,10 +5,19 @@
 //! grant, or the jump for who names no connection → lease and connect, side by side → upstream (its host key, then the injection) → the record →
 //! the good news → relay, whose messages pass as the policy says. `transport/` is SSH as state machines; here is what moves the bytes.
 
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod dice;
 pub(crate) mod host;
 mod jump;
 mod login;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod numbered;
 mod pace;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod pair;
 mod record;
 mod refuse;
 mod relay;
