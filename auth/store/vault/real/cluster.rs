@@ -5,9 +5,10 @@ use reqwest::header::HeaderValue;
 use super::leases::accounts;
 use super::own::{Keys, Own, secret};
 use super::*;
-use crate::store::StoreErrorKind;
 use crate::store::vault::client::{Call, Client, Retry};
+use crate::store::vault::login::Login;
 use crate::store::vault::settings::Settings;
+use crate::store::{Stay, StoreErrorKind};
 
 /// A client that knows this node only.
 fn client_of(node: &Own) -> Client {
@@ -24,7 +25,7 @@ async fn number(client: &Client, path: &str, root: &HeaderValue) -> u64 {
 }
 
 #[tokio::test]
-async fn a_fresh_read_and_the_first_use_of_a_token_are_no_victims_of_a_standby_that_lags() {
+async fn a_fresh_read_a_login_and_the_first_use_of_a_token_are_no_victims_of_a_standby_that_lags() {
     let (nodes, keys) = Own::cluster(&binary()).await;
     let (leader, standby) = (&nodes[0], client_of(&nodes[1]));
     let mount = leader.kv(&keys).await;
@@ -48,7 +49,21 @@ async fn a_fresh_read_and_the_first_use_of_a_token_are_no_victims_of_a_standby_t
         let token = HeaderValue::from_str(answer.body["auth"]["client_token"].as_str().unwrap()).unwrap();
         let first = standby.call(&Call::get("token_lookup", "auth/token/lookup-self"), Some(&token), Retry::Idempotent).await;
         assert!(first.is_ok(), "{}", first.err().map(|failure| failure.brief()).unwrap_or_default());
+        if n <= 10 {
+            // Somebody has just made another secret id: as a wrong one it would be held back for an hour, and count towards a lock.
+            let made = leader.post(&keys, "auth/approle/role/r/secret-id", json!({})).await["data"]["secret_id"].clone();
+            log_in(&standby, &json!({"method": "approle", "role_id": role_id, "secret_id": made})).await;
+        }
     }
+}
+
+/// A login by a store with these keys.
+async fn log_in(client: &Client, auth: &Value) {
+    let settings: Settings = serde_json::from_value(json!({ "auth": auth })).unwrap();
+    let login = Login::from_settings(&settings, None, Stay::Serves, &sample::nowhere()).unwrap();
+    let ready = login.prepare(client).await.unwrap();
+    let granted = login.perform(client, &ready).await;
+    assert!(granted.is_ok(), "{}", granted.err().map(|rejected| rejected.error.detail).unwrap_or_default());
 }
 
 #[tokio::test]
