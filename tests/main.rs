@@ -55,6 +55,7 @@ mod ssh_clients;
 mod ssh_files;
 mod ssh_forwarding;
 mod ssh_groups;
+mod ssh_host_keys;
 mod ssh_hostile;
 mod ssh_jump;
 mod ssh_life;
