@@ -41,7 +41,10 @@ pub(super) struct World {
     /// The client's end; `None`: it was cut.
     near: Option<DuplexStream>,
     carried: usize,
+    /// Keepalives that were not answered.
     keepalives: usize,
+    /// Exchanges and keepalives that may still be begun: not without end, or a game that is stuck would never be still.
+    left: [usize; 2],
     outer: Option<Keyward>,
     links: [Link; 2],
     most: usize,
@@ -94,6 +97,7 @@ impl World {
             near: Some(near),
             carried: 0,
             keepalives: 0,
+            left: [200, 300],
             outer: Some(Keyward { wire, stream: Stream::Inner(far), inside: Some(Inside::new()), lobby }),
             links,
             most: 0,
@@ -133,7 +137,8 @@ impl World {
 
     /// One turn of somebody; whether anything came of it.
     fn turn(&mut self) -> bool {
-        if self.game.rekey_turns.is_some_and(|turns| self.dice.below(turns) == 0) {
+        if self.left[0] > 0 && self.game.rekey_turns.is_some_and(|turns| self.dice.below(turns) == 0) {
+            self.left[0] -= 1;
             self.rekey();
         }
         let which = self.dice.below(2);
@@ -165,9 +170,10 @@ impl World {
 
     /// A keepalive, as OpenSSH sends them.
     fn ask(&mut self) -> bool {
-        if self.dice.below(20) > 0 || self.keepalives > 100 || self.near.is_none() {
+        if self.dice.below(20) > 0 || self.left[1] == 0 || self.near.is_none() {
             return false;
         }
+        self.left[1] -= 1;
         self.keepalives += 1;
         self.client.send(&Message::GlobalRequest { name: KEEPALIVE, wants_reply: true, rest: &[] }.write()).unwrap();
         false
