@@ -144,8 +144,8 @@ pub(super) async fn kill_the_leader(program: &Path) {
     let last = format!("{mount}/data/last");
     nodes[0].post(&keys, &last, json!({"data": {}})).await;
     nodes[1].eventually("to have come so far", async || nodes[1].ask(Method::GET, &last, Some(&keys), Value::Null).await.0 == 200).await;
-    let (lease, other) = (bed.lease("held").await.unwrap(), by_standby.lease("held").await.unwrap());
-    let closing = by_standby.lease("role").await.unwrap();
+    let held = (nodes[0].lease(&bed, "held").await, nodes[0].lease(&by_standby, "held").await);
+    let closing = nodes[0].lease(&by_standby, "role").await;
     let (stop, stopped) = watch::channel(false);
     let asking = ask_for_leases(&bed, stopped);
     let scene = async {
@@ -171,7 +171,7 @@ pub(super) async fn kill_the_leader(program: &Path) {
     assert!(given > 0, "leases are given on");
     nodes[1].eventually("to issue leases again", async || by_standby.lease("role").await.is_ok()).await;
     assert_eq!((bed.seen.count("lost"), by_standby.seen.count("lost")), (0, 0));
-    drop((lease, other));
+    drop(held);
     assert_eq!((bed.gate.drain(Duration::from_secs(60)).await, by_standby.gate.drain(Duration::from_secs(60)).await), (0, 0));
     all_given_back(&nodes[1], &keys, &role, &[&bed, &by_standby]).await;
 }

@@ -144,9 +144,17 @@ impl Own {
 
     /// Does something as its admin, as soon as it is ready for that.
     pub(super) async fn post(&self, keys: &Keys, path: &str, body: Value) -> Value {
+        self.done(Method::POST, keys, path, body).await
+    }
+
+    async fn get(&self, keys: &Keys, path: &str) -> Value {
+        self.done(Method::GET, keys, path, Value::Null).await
+    }
+
+    async fn done(&self, method: Method, keys: &Keys, path: &str, body: Value) -> Value {
         let mut last = Value::Null;
         self.eventually(&format!("to do {path}"), async || {
-            let (status, answer) = self.ask(Method::POST, path, Some(keys), body.clone()).await;
+            let (status, answer) = self.ask(method.clone(), path, Some(keys), body.clone()).await;
             last = answer;
             (200..300).contains(&status)
         })
@@ -176,7 +184,7 @@ impl Own {
         self.post(keys, &format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
         self.post(keys, &format!("sys/auth/{mount}"), json!({"type": "approle"})).await;
         self.post(keys, &format!("auth/{mount}/role/keyward"), json!({ "token_policies": policy })).await;
-        let role_id = self.ask(Method::GET, &format!("auth/{mount}/role/keyward/role-id"), Some(keys), Value::Null).await.1;
+        let role_id = self.get(keys, &format!("auth/{mount}/role/keyward/role-id")).await;
         let secret_id = self.post(keys, &format!("auth/{mount}/role/keyward/secret-id"), json!({})).await;
         let (role_id, secret_id) = (&role_id["data"]["role_id"], &secret_id["data"]["secret_id"]);
         format!("{{ method: approle, mount: {mount}, role_id: {role_id}, secret_id: {secret_id} }}")
@@ -197,6 +205,17 @@ impl Own {
         let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": ttl, "max_ttl": 7200});
         self.post(keys, &format!("{mount}/roles/r"), role).await;
         mount
+    }
+
+    /// A lease, as soon as the server is ready for that.
+    pub(super) async fn lease(&self, bed: &Bed, of: &str) -> Lease {
+        let mut lease = None;
+        self.eventually("to issue a lease", async || {
+            lease = bed.lease(of).await.ok();
+            lease.is_some()
+        })
+        .await;
+        lease.unwrap()
     }
 
     /// How many leases of this mount's role there are. `None`: nobody leads who could say.
