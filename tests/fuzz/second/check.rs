@@ -44,6 +44,9 @@ pub fn user(fields: &Fields<'_>, asked: Asked<'_>) -> Result<(SkPolicy, Vec<Perm
             return Err(Untrusted::SourceAddress);
         }
     }
+    if has_needless_data(fields) {
+        return Err(Untrusted::CertificateMalformed(""));
+    }
     let extension = |name: &str| fields.extensions.iter().any(|(known, _)| *known == name.as_bytes());
     if !extension("no-touch-required") {
         policy.touch = Demand::Required;
@@ -51,8 +54,8 @@ pub fn user(fields: &Fields<'_>, asked: Asked<'_>) -> Result<(SkPolicy, Vec<Perm
     Ok((policy, EXTENSIONS.into_iter().filter(|(name, _)| extension(name)).map(|(_, permission)| permission).collect()))
 }
 
-/// Whether an extension that is known has data, which those that are known have not. sshd refuses such a certificate, and so may Keyward.
-pub fn has_needless_data(fields: &Fields<'_>) -> bool {
+/// Whether an extension that is known has data, which those that are known have not. sshd refuses such a certificate.
+fn has_needless_data(fields: &Fields<'_>) -> bool {
     let known = |name: &[u8]| name == b"no-touch-required" || EXTENSIONS.iter().any(|(known, _)| known.as_bytes() == name);
     fields.extensions.iter().any(|(name, data)| known(name) && !data.is_empty())
 }

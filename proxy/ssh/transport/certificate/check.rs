@@ -76,8 +76,9 @@ impl Certificate {
                 Critical::VerifyRequired => policy.verification = Demand::Required,
             }
         }
+        let given = self.extensions.given()?;
         // A touch is waived only if both say so, as with sshd.
-        if !self.extensions.names(b"no-touch-required") {
+        if !given.waives_touch {
             policy.touch = Demand::Required;
         }
         Ok(Granted {
@@ -87,7 +88,7 @@ impl Certificate {
             serial: self.serial,
             valid_before: self.valid_before,
             authority: self.authority.clone(),
-            permissions: self.extensions.permissions(),
+            permissions: given.permissions,
         })
     }
 

@@ -26,6 +26,13 @@ pub enum Permission {
     X11Forwarding,
 }
 
+/// What the extensions give.
+pub(super) struct Given {
+    pub(super) permissions: Vec<Permission>,
+    /// `no-touch-required`: the security key need not have been touched.
+    pub(super) waives_touch: bool,
+}
+
 /// A critical option that we honour.
 pub(super) enum Critical<'a> {
     /// `source-address`: the list of addresses from which the certificate may be used.
@@ -77,24 +84,27 @@ impl Options {
             .collect()
     }
 
-    /// Which permissions the extensions give. Unknown ones mean nothing, as the format demands.
-    pub(super) fn permissions(&self) -> Vec<Permission> {
-        self.0
-            .iter()
-            .filter_map(|(name, _)| match name.as_slice() {
-                b"permit-agent-forwarding" => Some(Permission::AgentForwarding),
-                b"permit-port-forwarding" => Some(Permission::PortForwarding),
-                b"permit-pty" => Some(Permission::Pty),
-                b"permit-user-rc" => Some(Permission::UserRc),
-                b"permit-X11-forwarding" => Some(Permission::X11Forwarding),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// Is there an extension of this name?
-    pub(super) fn names(&self, wanted: &[u8]) -> bool {
-        self.0.iter().any(|(name, _)| name == wanted)
+    /// What the extensions give. Unknown ones mean nothing, as the format demands.
+    ///
+    /// # Errors
+    /// `Untrusted::CertificateMalformed`: one that we know has data. None of them takes any, and sshd too refuses the certificate then.
+    pub(super) fn given(&self) -> Result<Given, Untrusted> {
+        let mut given = Given { permissions: Vec::new(), waives_touch: false };
+        for (name, data) in &self.0 {
+            match name.as_slice() {
+                b"permit-agent-forwarding" => given.permissions.push(Permission::AgentForwarding),
+                b"permit-port-forwarding" => given.permissions.push(Permission::PortForwarding),
+                b"permit-pty" => given.permissions.push(Permission::Pty),
+                b"permit-user-rc" => given.permissions.push(Permission::UserRc),
+                b"permit-X11-forwarding" => given.permissions.push(Permission::X11Forwarding),
+                b"no-touch-required" => given.waives_touch = true,
+                _ => continue,
+            }
+            if !data.is_empty() {
+                return Err(Untrusted::CertificateMalformed("an extension that takes no data has some"));
+            }
+        }
+        Ok(given)
     }
 
     /// The first of the names, for an error.

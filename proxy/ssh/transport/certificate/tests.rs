@@ -213,6 +213,10 @@ fn rule_22_every_critical_option_must_be_honoured() {
     }
     assert_eq!(from(&["-O", "verify-required"], None).unwrap().policy.verification, Demand::Required);
     assert!(from(&["-O", "extension:new@example.com=x"], None).is_ok(), "what is not critical may be unknown");
+    for option in ["permit-pty", "no-touch-required"] {
+        let refused = from(&["-O", "clear", "-O", &format!("extension:{option}=x")], None).err();
+        assert_eq!(refused, Some(Untrusted::CertificateMalformed("an extension that takes no data has some")), "{option}");
+    }
     let usual = from(&[], None).unwrap();
     assert_eq!(usual.permissions.len(), 5, "what ssh-keygen gives by default");
     // Sorted after one that is honoured: it is looked at too.
