@@ -248,7 +248,13 @@ impl Keyward {
     /// Waits until it has ended.
     #[track_caller]
     pub fn until_ended(&self) -> ExitStatus {
-        eventually("Keyward has ended", || self.server.exited())
+        self.until_ended_within(SOON)
+    }
+
+    /// The same where it has something to wait for.
+    #[track_caller]
+    pub fn until_ended_within(&self, limit: Duration) -> ExitStatus {
+        within(limit, "Keyward has ended", || self.server.exited())
     }
 
     /// Ends it as a power cut would.
