@@ -20,6 +20,7 @@ mod lease_end;
 mod lease_sharing;
 mod limits;
 mod logins;
+mod memory;
 mod mysql_balancer;
 mod mysql_bulk;
 mod mysql_change_user;
