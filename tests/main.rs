@@ -69,3 +69,4 @@ mod ssh_upstream;
 mod store_outage;
 mod stores;
 mod tls;
+mod token_end;

@@ -112,9 +112,9 @@ impl Token {
         self.end.send_replace(Some(Instant::now()));
     }
 
-    /// Leases live from it: while they do, it is renewed, and never revoked (vault.md §9).
-    fn is_held(&self) -> bool {
-        self.end.receiver_count() > 0 && self.is_alive()
+    /// Leases live from it: while they do, it is never revoked, and renewed as long as that moves its end (vault.md §9).
+    fn is_kept_for_leases(&self) -> bool {
+        self.end.receiver_count() > 0 && self.is_alive() && !self.has_last_end()
     }
 
     fn is_alive(&self) -> bool {
@@ -315,17 +315,20 @@ impl Tokens {
 
     /// Renews, or logs in anew where that is no longer worth it. `true`: this token goes on.
     async fn prolong(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
-        match self.renew(token, token.increment).await? {
+        // What lives from it takes each renewal for a sign that its end still moves.
+        let outlook = if token.has_last_end() { Outlook::Ends } else { self.renew(token, token.increment).await? };
+        match outlook {
             Outlook::GoesOn => Ok(true),
-            Outlook::Former => Ok(token.is_held()),
+            Outlook::Former => Ok(token.is_kept_for_leases()),
             Outlook::Ends => self.replace(token).await,
         }
     }
 
-    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again, or since leases live from it.
+    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again, or since leases live from it. Once
+    /// nobody moves its end any more, they learn that from its being dropped.
     async fn replace(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
         let mut history = self.history.lock().await;
-        let goes_on = || token.renewable && token.is_held();
+        let goes_on = || token.is_kept_for_leases();
         if self.newer_than(token).is_some() || self.stands_back() {
             return Ok(goes_on());
         }

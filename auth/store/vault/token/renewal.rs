@@ -59,7 +59,7 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>, mut file
                 continue;
             }
             Woke::Changed => tokens.replace(&token).await,
-            Woke::Time if former && !(token.renewable && token.is_held()) => return,
+            Woke::Time if former && !token.is_kept_for_leases() => return,
             Woke::Time => tokens.prolong(&token).await,
         };
         match result {
