@@ -54,9 +54,9 @@ fn a_session_ends_in_order_before_the_token_that_issued_its_lease_and_one_of_the
 
     assert_eq!(second.ask("SELECT current_user"), another);
     let record = keyward.audit();
-    let ended = record.iter().filter(|line| ["warned", "closed"].contains(&line["event"].as_str().unwrap()));
+    let mut ended = record.iter().filter(|line| ["warned", "closed"].contains(&line["event"].as_str().unwrap()));
     assert!(ended.clone().all(|line| line["session"] == record[0]["session"]), "{record:?}");
-    assert_eq!(ended.last().unwrap()["outcome"], "lease_end");
+    assert_eq!(ended.next_back().unwrap()["outcome"], "lease_end");
     assert_eq!(second.end(), "");
     eventually("its role is gone too", || (!postgres15().has_role(&another)).then_some(()));
     eventually("no lease is left", || (database.leases() == 0).then_some(()));
