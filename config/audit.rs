@@ -11,7 +11,8 @@ use crate::{Spanned, scope};
 #[derive(Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(default)]
 pub struct Audit {
-    /// The file, mode 0600; reopened on SIGHUP and `keyward reload`. Default: `audit.jsonl` in the state folder.
+    /// The file, mode 0600; reopened on SIGHUP and `keyward reload`. Or a named pipe, if its reader is there already. Default: `audit.jsonl` in
+    /// the state folder.
     #[serde(deserialize_with = "scope::optional_path")]
     pub file: Option<PathBuf>,
     /// What happens when the record cannot be written.

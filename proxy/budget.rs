@@ -93,8 +93,11 @@ impl Inner {
         if own.saturating_add(1) < highest {
             return self.end_oldest(|waiting| holds(waiting.address) == highest, Duration::ZERO);
         }
-        // Of those without an address nobody knows how many there are of each.
-        let is_no_smaller = |waiting: &Waiting| newcomer.is_none() || waiting.address == newcomer || holds(waiting.address) > own;
+        // Of those without an address nobody knows how many there are of each: such a newcomer may be one of the addresses that hold most.
+        let crowd = held.iter().filter(|(address, _)| address.is_some()).map(|(_, count)| *count).max().unwrap_or(0);
+        let outnumbers =
+            |waiting: &Waiting| if newcomer.is_none() { holds(waiting.address) == crowd } else { holds(waiting.address) > own };
+        let is_no_smaller = |waiting: &Waiting| waiting.address == newcomer || outnumbers(waiting);
         self.end_oldest(is_no_smaller, CHANCE).or_else(|| self.end_oldest(|_| true, TYPED))
     }
 
@@ -197,6 +200,7 @@ mod tests {
             (1, Duration::ZERO, flood, None),
             // Nobody knows whose it is.
             (1, CHANCE, None, Some(0)),
+            (2, CHANCE, None, Some(1)),
             (2, Duration::ZERO, None, Some(1)),
         ] {
             let budget = Arc::new(Handshakes::default());

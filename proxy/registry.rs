@@ -14,6 +14,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::refusal::Reason;
 
+/// Who wakes so much too late stood still with the whole process.
+const LATE: Duration = Duration::from_secs(1);
+
 /// All sessions of the process.
 #[derive(Default)]
 pub struct Registry {
@@ -374,12 +377,21 @@ impl Traffic {
         if limit.is_zero() {
             std::future::pending::<()>().await;
         }
+        let mut had_a_look = false;
         loop {
-            let left = limit.saturating_sub(self.idle());
-            if left.is_zero() {
+            let idle = self.idle();
+            let left = limit.saturating_sub(idle);
+            if !left.is_zero() {
+                had_a_look = false;
+                tokio::time::sleep(left).await;
+                continue;
+            }
+            if had_a_look || idle.saturating_sub(limit) < LATE {
                 return;
             }
-            tokio::time::sleep(left).await;
+            // The process stood still meanwhile, and what came is not counted yet.
+            had_a_look = true;
+            tokio::time::sleep(LATE).await;
         }
     }
 
@@ -387,5 +399,32 @@ impl Traffic {
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(now, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    /// Nothing has moved for so long; all waits are over at once.
+    fn quiet_for(time: Duration) -> Traffic {
+        let traffic = Traffic::new(Metrics::default().bytes("postgres"));
+        Traffic { start: Instant::now().checked_sub(time).unwrap(), ..traffic }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stood_still_with_the_process_is_not_idle_before_what_came_meanwhile_was_counted() {
+        let limit = Duration::from_secs(60);
+        assert!(quiet_for(limit).idled(limit).now_or_never().is_some(), "in time");
+        let traffic = quiet_for(limit + LATE * 4);
+        let mut idled = Box::pin(traffic.idled(limit));
+        assert!(idled.as_mut().now_or_never().is_none(), "too late by seconds");
+        traffic.add_up(1);
+        assert!(tokio::time::timeout(LATE * 2, &mut idled).await.is_err());
+        let silent = quiet_for(limit + LATE * 4);
+        assert!(tokio::time::timeout(LATE * 2, silent.idled(limit)).await.is_ok(), "nothing came");
     }
 }

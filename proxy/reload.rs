@@ -236,12 +236,12 @@ impl Reloader {
     /// Watches the file, and those that the environment names beside it, for `reload: on_change`. Runs until dropped.
     pub async fn watch(self: Arc<Self>) {
         let named = self.current().config.named_files.clone();
-        let look = || std::iter::once(&self.path).chain(named.iter().map(|(_, path)| path)).map(|path| Stamp::of(path)).collect::<Vec<_>>();
         let mut taken: Vec<_> = std::iter::once(self.stamp).chain(named.iter().map(|(stamp, _)| *stamp)).collect();
+        let paths: Arc<[PathBuf]> = std::iter::once(self.path.clone()).chain(named.into_iter().map(|(_, path)| path)).collect();
         let mut last = taken.clone();
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = look();
+            let now = stamps(&paths).await;
             let still = now == last;
             last.clone_from(&now);
             // Not waited for: who reloads holds it, and this is one of the threads that serve.
@@ -249,16 +249,22 @@ impl Reloader {
                 let refused = |current: MutexGuard<'_, Current>| current.refused.as_ref().is_some_and(|(at, _)| at.elapsed() >= AGAIN);
                 self.current.try_lock().is_ok_and(refused)
             };
-            if !still || now.contains(&None) || now == taken && !again() {
+            if !still || now == taken && !again() {
                 continue;
             }
             tokio::time::sleep(LOOK).await;
-            if look() == now {
+            if stamps(&paths).await == now {
                 taken = now;
                 let _ = Arc::clone(&self).reload_beside(Caller::Watch).await;
             }
         }
     }
+}
+
+/// Of these files as they are now. Beside what serves: a file system whose server is gone keeps whoever asks.
+async fn stamps(paths: &Arc<[PathBuf]>) -> Vec<Option<Stamp>> {
+    let paths = Arc::clone(paths);
+    tokio::task::spawn_blocking(move || paths.iter().map(|path| Stamp::of(path)).collect()).await.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
 //! The audit record: no session without it, and none left open in it.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, open};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::bed::{Config, Keyward, Psql, bao, canary, eventually, postgres15, psql};
+use crate::bed::{Config, Keyward, Psql, SOON, bao, canary, eventually, must_be_absent, postgres15, psql, scratch};
 
 /// alice may reach `orders`, a connection with a KV credential; `line` is added to the file.
 fn start(line: &str) -> (Keyward, crate::bed::Dsn) {
@@ -74,6 +80,56 @@ fn a_reload_that_cannot_open_the_record_anew_takes_the_file_and_says_what_failed
     std::fs::remove_dir(&record).unwrap();
     keyward.cli(&["reload"]).ok();
     assert!(record.is_file(), "it is there when the command says so");
+}
+
+/// Reads a pipe, which has no writer yet.
+fn collector(pipe: &Path) -> File {
+    let reads = open(pipe, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    fcntl_setfl(&reads, OFlags::empty()).unwrap();
+    reads.into()
+}
+
+#[test]
+fn a_record_may_be_a_pipe_that_a_collector_reads_and_nobody_waits_for_one_that_is_not_there() {
+    let pipe = scratch("pipe").join("audit");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let line = format!("audit: {{ file: {} }}", pipe.display());
+    let unread = Keyward::command_in(&[], &Config::new().line(&line), &["run"]);
+    assert!(unread.code == Some(1) && unread.stderr.contains("No such device or address"), "{unread:?}");
+
+    let reads = collector(&pipe);
+    let (keyward, dsn) = start(&line);
+    let (tell, told) = mpsc::channel();
+    let collects = thread::spawn(move || {
+        for line in BufReader::new(reads).lines().map(Result::unwrap) {
+            let is_last = line.contains("\"closed\"");
+            tell.send(line).unwrap();
+            if is_last {
+                return;
+            }
+        }
+    });
+    assert_eq!(psql(&dsn, "SELECT 7").ok(), "7");
+    for event in ["opened", "closed"] {
+        let line = told.recv_timeout(SOON).unwrap();
+        assert!(line.contains(&format!("\"{event}\"")), "{line}");
+        must_be_absent("the record", &line);
+    }
+    collects.join().unwrap();
+
+    // The collector is gone, which `check` finds out, too.
+    keyward.expect_log("the audit record cannot be opened anew").expect_log("the audit record cannot be written");
+    keyward.expect_log("audit_unavailable");
+    let said = keyward.cli(&["check"]);
+    assert!(said.code == Some(1) && said.stdout.contains("No such device or address"), "{said:?}");
+    let said = keyward.cli(&["reload"]);
+    assert!(said.code == Some(1) && said.stderr.contains("cannot be opened anew: No such device or address"), "{said:?}");
+    let refused = psql(&dsn, "SELECT 1");
+    assert!(refused.refused().contains("the audit record cannot be written"), "{}", refused.refused());
+    let _reads = collector(&pipe);
+    keyward.cli(&["reload"]).ok();
+    keyward.cli(&["check"]).ok();
+    assert_eq!(psql(&dsn, "SELECT 7").ok(), "7");
 }
 
 #[test]

@@ -146,6 +146,14 @@ fn a_list_in_a_file_that_changes_is_taken_by_itself_where_the_file_says_so() {
     );
     keyward.until_logged("the changed list is in force", |line| line.to_string().contains("added store second"));
     works(&keyward, &alice, &secret.app);
+    // One that is gone is told, and not waited for in silence.
+    keyward.expect_log("reload refused");
+    fs::remove_file(&file).unwrap();
+    keyward.until_logged("the list is gone", |line| line.to_string().contains("reload refused"));
+    assert!(keyward.http("/metrics").body.contains("keyward_reload_ok 0\n"));
+    write(&json!([{ "name": "corp", "address": bao().address(), "token": secret.token() }]));
+    keyward.until_logged("it is there again", |line| line.to_string().contains("removed store second"));
+    works(&keyward, &alice, &secret.app);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::bed::{Config, SOON, eventually, run, scratch, uninterrupted};
+use crate::bed::{Config, Dialogue, SOON, eventually, installed, run, scratch, uninterrupted};
 
 /// A Keyward whose service manager we are. Ended with the test.
 struct Service {
@@ -80,6 +80,34 @@ fn a_process_that_cannot_serve_never_says_that_it_is_ready() {
     assert_eq!(service.ended().code(), Some(1));
     service.told.set_nonblocking(true).unwrap();
     assert_eq!(service.told.recv(&mut [0; 256]).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+/// Holds a lease on a file (fcntl(2), F_SETLEASE): whoever opens it waits until the lease is given back, or for 45 seconds, as for a file
+/// system whose server does not answer.
+const HOLD: &str = "
+import fcntl, signal, sys
+signal.signal(signal.SIGIO, lambda *_: print('asked', flush=True))
+held = open(sys.argv[1])
+fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+while True:
+    signal.pause()
+";
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_nobody_from_ending_the_process() {
+    let folder = scratch("service");
+    let told = UnixDatagram::bind(folder.join("notify")).unwrap();
+    let mut service = Service::start(folder.join("notify").to_str().unwrap(), told, &folder, &Config::new());
+    assert_eq!(service.hears(), "READY=1");
+    let mut holds = Command::new(installed("python").join("bin/python"));
+    let holder = Dialogue::with_program(holds.args(["-c", HOLD]).arg(folder.join("keyward.yaml")));
+    assert_eq!(holder.line(), "held");
+    kill_process(Pid::from_child(&service.child), Signal::HUP).unwrap();
+    assert_eq!(holder.line(), "asked");
+    kill_process(Pid::from_child(&service.child), Signal::TERM).unwrap();
+    assert_eq!(service.hears(), "STOPPING=1");
+    assert!(service.ended().success());
 }
 
 #[test]

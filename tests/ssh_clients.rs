@@ -3,8 +3,8 @@
 //!
 //! The steps: `login` (both outputs, input, exit code), `password`, `keyboard_interactive`, `wrong_key`, `ciphers` (each of ours), `signal`, `terminal`
 //! (size and its change), `environment`, `names` (a break), `sftp`, `many` (30 sessions at once in one connection), `forward`, `socket`,
-//! `refused` (a port that nobody has), `reverse` (port 0), `rekey` (12 MB down, 5 MB up while all ends make new keys), `unread` (a session that
-//! nobody reads beside others).
+//! `refused` (a port that nobody has), `reverse` (port 0), `rekey` (12 MB down, 5 MB up while all ends make new keys), `not_strict` (the same
+//! without strict key exchange), `unread` (a session that nobody reads beside others).
 //!
 //! The variables: `SSH_HOST`, `SSH_PORT`, `SSH_USER`, `SSH_KEY` (a file), `SSH_PASSWORD`, `SSH_KNOWN_HOSTS` (a file), `SSH_HOST_KEY` (a line); for a
 //! jump also `SSH_TARGET`, `SSH_TARGET_USER`, `SSH_TARGET_CA` (a line); `SSH_FOLDER` is the account's own, `SSH_OWN_FOLDER` the client's, and
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bed::{SshKey, SshScene, SshWay, Sshd, installed, run, scratch, sshd};
+use crate::bed::{Asyncssh, SshKey, SshPlan, SshScene, SshWay, Sshd, canary, installed, run, scratch, sshd};
 use crate::ssh_session::rekeying;
 
 const LONG: Duration = Duration::from_secs(120);
@@ -127,6 +127,10 @@ fn sees_no_difference(library: &Library) {
 
 /// What the script says, its complaints behind it.
 fn act(scene: &SshScene<'_>, library: &Library, step: &str, way: SshWay) -> String {
+    act_at(scene, library, step, scene.place(way))
+}
+
+fn act_at(scene: &SshScene<'_>, library: &Library, step: &str, place: Vec<(&'static str, String)>) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ssh_clients").join(library.script);
     let mut command = if library.script.ends_with(".py") {
         let mut command = Command::new(installed("python").join("bin/python"));
@@ -138,11 +142,37 @@ fn act(scene: &SshScene<'_>, library: &Library, step: &str, way: SshWay) -> Stri
         command
     };
     let (there, here) = (scene.sshd.folder_of("deploy"), scratch("client"));
-    command.arg(script).arg(step).envs(scene.place(way)).env("SSH_FOLDER", there).env("SSH_OWN_FOLDER", &here).env("HOME", &here);
+    command.arg(script).arg(step).envs(place).env("SSH_FOLDER", there).env("SSH_OWN_FOLDER", &here).env("HOME", &here);
     command.env("SSH_OTHER_KEY", SshKey::new().file()).env_remove("SSH_AUTH_SOCK");
     let output = run(command, "", LONG);
     let text = format!("{}{}", output.stdout, output.stderr);
     if output.code == Some(0) { text } else { format!("{text}Error: it ended with {:?}", output.code) }
+}
+
+/// Without PAM sshd never asks: here asyncssh does, of the user directly and of Keyward behind it.
+#[test]
+fn a_password_is_asked_for_at_a_prompt_as_a_server_does() {
+    let password = canary();
+    let server = Asyncssh::start("prompts", &password);
+    let scene = SshScene::with(sshd(), SshPlan { connection: server.place(), ..SshPlan::default() });
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &password), ("key", "")]);
+    for library in [&ASYNCSSH, &SSH2] {
+        let direct = act_at(&scene, library, "keyboard_interactive", server.directly("robot", &password));
+        assert_eq!(
+            direct.split_whitespace().collect::<String>().to_lowercase(),
+            "1[false]inasrobot",
+            "{} directly: {direct}",
+            library.script
+        );
+        for way in SshWay::THROUGH {
+            let through = act(&scene, library, "keyboard_interactive", way);
+            // On the link inside a jump, too, where the client does not say that it begins here.
+            let mut lines: Vec<&str> = through.lines().collect();
+            lines.dedup();
+            assert_eq!(lines, direct.lines().collect::<Vec<_>>(), "{} by {way:?}", library.script);
+        }
+    }
+    scene.nothing_is_left();
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! `ssh -J alice@keyward deploy@web-1`: who must prove himself again, as whom, whereto, and by which certificate we are `web-1`.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bed::{Caller, SOON, SecurityKey, SshPlan, SshScene, SshWay, installed, run, sshd, without_session};
+use crate::bed::{
+    Caller, SOON, SecurityKey, SshPlan, SshRunning, SshScene, SshWay, Sshd, eventually, installed, run, sshd, without_session,
+};
 use crate::ssh_login::{opened, with_user};
 
 const JUMP: SshWay = SshWay::Jump;
@@ -101,22 +105,53 @@ fn the_login_inside_names_the_account() {
 }
 
 #[test]
-fn an_unknown_and_a_forbidden_target_fail_alike_and_nothing_is_signed_or_dialled_for_them() {
-    let scene = SshScene::new(sshd());
-    let jump = |target: &str| {
-        let alice = Caller::new(&scene, "alice").key(scene.alice.file()).to(target, Some("deploy")).with(&["-oLogLevel=INFO"]);
-        alice.is_out(JUMP).replace(target, "TARGET")
-    };
+fn an_unknown_and_a_forbidden_target_fail_alike_and_neither_the_server_nor_the_store_hears_of_them() {
+    let payroll = TcpListener::bind("127.0.0.1:0").unwrap();
+    payroll.set_nonblocking(true).unwrap();
+    let address = format!("address: \"{}\"", payroll.local_addr().unwrap());
+    let scene = SshScene::with(sshd(), SshPlan { payroll: address, ..SshPlan::default() });
+    let alice = |target: &str| Caller::new(&scene, "alice").key(scene.alice.file()).to(target, Some("deploy")).with(&["-oLogLevel=INFO"]);
+    let jump = |target: &str| alice(target).is_out(JUMP).replace(target, "TARGET");
     let unknown = jump("web-9");
     assert!(unknown.contains("administratively prohibited: keyward: no such connection, or it is not open to you"), "{unknown}");
     assert_eq!(unknown, jump("payroll"));
     assert_eq!(unknown, jump("192.0.2.1"));
-    let denied = scene.keyward.until_audit("denied", 3);
+    alice("payroll").is_out(SshWay::Plus);
+    let denied = scene.keyward.until_audit("denied", 4);
     let asked: Vec<&str> = denied.iter().map(|record| record["connection"].as_str().unwrap()).collect();
-    assert_eq!(asked, ["web-9:22", "payroll:22", "192.0.2.1:22"]);
+    assert_eq!(asked, ["web-9:22", "payroll:22", "192.0.2.1:22", "payroll"]);
     assert!(denied.iter().all(|record| record["refusal"] == "not_permitted" && record["user"] == "alice"), "{denied:#?}");
-
+    assert!(!scene.keyward.http("/metrics").body.contains("keyward_store_calls_total{"), "it is asked when the first credential is wanted");
     assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"));
+
+    // By now a connection that was begun for them would be there.
+    alice("web-1").is_in(JUMP);
+    assert!(scene.keyward.http("/metrics").body.contains("keyward_store_calls_total{"));
+    assert_eq!(payroll.accept().map(|_| ()).map_err(|none| none.kind()), Err(ErrorKind::WouldBlock));
+    scene.keyward.expect_log("upstream_unreachable");
+    scene.reload(|plan| plan.rules = "  - { allow: [alice], connections: [payroll] }\n".to_owned());
+    let hers = SshRunning::start(alice("payroll").ssh(SshWay::Plus).arg("true"));
+    drop(eventually("the server is asked once it is hers", || payroll.accept().ok()));
+    assert_eq!(hers.ended().code, Some(255));
+}
+
+#[test]
+fn what_is_not_ssh_does_not_go_through_a_jump() {
+    let own = Sshd::own("");
+    let scene = SshScene::new(&own);
+    let came = || own.log().matches("Connection from ").count();
+    let before = came();
+    for (number, said) in (1..).zip(["GET / HTTP/1.0\r\n\r\n", "SSH-1.5-old\r\n", "\0\0\0\x08\0\0\0\0\0\0\0\0"]) {
+        let link = Caller::new(&scene, "alice").key(scene.alice.file()).with(&["-Wweb-1:22"]).link();
+        let heard = run(link, said, SOON);
+        assert!(heard.stdout.starts_with("SSH-2.0-"), "{said:?}: {heard:?}");
+        // DISCONNECT in clear, PROTOCOL_ERROR (RFC 4253 section 11.1).
+        assert!(heard.stdout.contains("\u{1}\0\0\0\u{2}\0\0\0\u{e}protocol error"), "{said:?}: {heard:?}");
+        scene.keyward.until_malformed(number);
+    }
+    assert_eq!(came(), before, "the server heard of it: {}", own.log());
+    assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"));
+    Caller::new(&scene, "alice").key(scene.alice.file()).is_in(JUMP);
 }
 
 #[test]

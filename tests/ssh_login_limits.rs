@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use crate::bed::{Caller, SOON, SshPlan, SshRunning, SshScene, SshWay, eventually, sshd, uninterrupted};
 use crate::ssh_login::opened;
+use crate::ssh_refusals::{heard, says as says_by_hand};
 
 fn limited(limits: &str) -> SshPlan {
     SshPlan { rest: format!("limits: {{ {limits} }}\n"), ..SshPlan::default() }
@@ -92,6 +93,23 @@ fn an_address_has_only_so_many_logins_under_way() {
     for way in SshWay::THROUGH {
         alice.is_in(way);
     }
+}
+
+#[test]
+fn a_link_inside_a_jump_has_its_place_among_the_logins_of_its_address() {
+    let scene = SshScene::with(sshd(), limited("handshakes_per_address: 2"));
+    let hold = "hold:web-1";
+    let failure = eventually("the third has no place", || {
+        // After a second they have had their chance and give way: all three have to come within that.
+        let messages = heard(says_by_hand(&scene, &["key", hold, hold, hold, "all"]));
+        messages.into_iter().find(|message| message[0] == 92)
+    });
+    let told = String::from_utf8_lossy(&failure);
+    assert!(told.contains("keyward: too many connections; try again later (session "), "{told:?}");
+    let alice = Caller::new(&scene, "alice").key(scene.alice.file());
+    eventually("there is a place again", || (alice.run(SshWay::Jump, "echo in").code == Some(0)).then_some(()));
+    assert!(scene.keyward.http("/metrics").body.contains("refusal=\"busy\",party=\"client\",stage=\"open\"}"));
+    scene.nothing_is_left();
 }
 
 #[test]

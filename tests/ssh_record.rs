@@ -1,8 +1,12 @@
 //! What the record and the metrics say of SSH: who came in how, what it was used for, what was refused, how it ended; and no contents.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::bed::{SshKey, SshPlan, SshRunning, SshScene, SshWay, eventually, sshd};
+use crate::bed::{SshKey, SshPlan, SshRunning, SshScene, SshWay, eventually, run, sshd};
+
+const LONG: Duration = Duration::from_secs(120);
 
 /// The records of this event, with the fields of a test.
 fn fields(records: &[Value], names: &[&str]) -> Vec<String> {
@@ -113,6 +117,44 @@ fn commands_are_on_record_by_their_first_word_and_nothing_of_the_rest() {
         assert_eq!(metric(&scene, &series), count, "{series}");
     }
     scene.nothing_is_left();
+}
+
+/// Lines of bash that use what there is; `$CERTIFIED` are the options by which a certificate logs in that allows no terminal.
+const USES: &str = "cd $HOME; eval $(ssh-agent) > /dev/null; trap 'kill $SSH_AGENT_PID' EXIT
+echo true | $SSH -T $HOST
+$SSH -A -o IdentityAgent=$SSH_AUTH_SOCK $HOST true
+DISPLAY=127.0.0.1:9 $SSH -Y $HOST true
+$SSH $CERTIFIED -tt $HOST true < /dev/null
+$SSH -MNf -S ./c -o ExitOnForwardFailure=yes -R $HOME_THERE/socket:127.0.0.1:9 -L $PWD/local:$HOME_THERE/nobody $HOST
+python3 -c 'import socket; one = socket.socket(socket.AF_UNIX); one.connect(\"local\"); one.recv(1)'
+$SSH -S ./c -O exit $HOST 2> /dev/null";
+
+#[test]
+fn what_a_session_is_used_for_is_on_record_whatever_it_is() {
+    let (authority, certified) = (SshKey::new(), SshKey::new());
+    certified.certified_by(&authority, "alice", &["-O", "no-pty"]);
+    let listener = format!("trusted_user_ca_keys: [\"{}\"]", authority.public());
+    let scene = SshScene::with(sshd(), SshPlan { listener, ..SshPlan::default() });
+    let there = scene.sshd.folder_of("deploy");
+    let (there, options) = (there.to_str().unwrap(), format!("-o IdentityFile=none -i {}", certified.file().display()));
+    let said = run(scene.tools.script(SshWay::Plus, USES, &[("HOME_THERE", there), ("CERTIFIED", &options)]), "", LONG);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    scene.nothing_is_left();
+    let used = of_event(&scene, "used");
+    assert_eq!(
+        fields(&used, &["by", "what", "outcome", "command", "name", "path"]),
+        [
+            "client shell allowed null null null".to_owned(),
+            "client agent allowed null null null".to_owned(),
+            "client exec allowed true null null".to_owned(),
+            "client x11 allowed null null null".to_owned(),
+            "client exec allowed true null null".to_owned(),
+            "client other refused null pty-req null".to_owned(),
+            "client exec allowed true null null".to_owned(),
+            format!("client remote-forward allowed null null {there}/socket"),
+            format!("client local-forward allowed null null {there}/nobody"),
+        ]
+    );
 }
 
 #[test]

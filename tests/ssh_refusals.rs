@@ -1,15 +1,23 @@
 //! What Keyward tells SSH clients: each refusal as bytes, and as what `ssh` prints of it.
 //!
-//! Not here, since nothing that SSH leads to brings them about: `TlsRequired`, `NoSuchDatabase`, `TooManyConnections`, `StartingUp`, and the end
-//! of a lease, which no credential of an SSH server has.
+//! Not here, since nothing that SSH leads to brings them about: `TlsRequired`, `NoSuchDatabase`, `TooManyConnections` and `StartingUp`. What a
+//! session hears of the end of its lease is in [`crate::lease_end`].
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 
-use crate::bed::{Caller, Dialogue, SshKey, SshPlan, SshScene, SshWay, canary, free_port, installed, sshd, without_session};
+use serde_json::json;
+
+use crate::bed::{
+    Asyncssh, Caller, Dialogue, SOON, SshKey, SshPlan, SshScene, SshWay, bao, canary, eventually, free_port, installed, postgres15, sshd,
+    without_session,
+};
 
 /// RFC 4253 section 11.1.
 const NOT_ALLOWED: u32 = 1;
 const PROTOCOL_ERROR: u32 = 2;
+const KEY_EXCHANGE_FAILED: u32 = 3;
 const NOT_AVAILABLE: u32 = 7;
 const BY_APPLICATION: u32 = 11;
 const TOO_MANY: u32 = 12;
@@ -27,7 +35,7 @@ pub fn says(scene: &SshScene<'_>, words: &[&str]) -> Dialogue {
 
 /// What it heard after the first keys: the messages of the lines that are hexadecimal.
 #[track_caller]
-fn heard(dialogue: Dialogue) -> Vec<Vec<u8>> {
+pub fn heard(dialogue: Dialogue) -> Vec<Vec<u8>> {
     let byte = |line: &str, at: usize| line.get(at..at + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
     let message = |line: &str| (0..line.len()).step_by(2).map(|at| byte(line, at)).collect::<Option<Vec<u8>>>();
     dialogue.rest().lines().filter_map(message).collect()
@@ -209,6 +217,73 @@ fn the_end_of_a_session_is_told() {
     told_in_session(&scene, DEPLOY, |_| scene.keyward.sigterm(), "keyward is shutting down; connect again");
     told_in_session(&SshScene::with(sshd(), limits("idle_timeout: 4s")), DEPLOY, |_| {}, "the session was idle for too long");
     told_in_session(&SshScene::with(sshd(), limits("max_lifetime: 4s")), DEPLOY, |_| {}, "the session reached its longest lifetime");
+}
+
+#[test]
+fn a_session_whose_lease_the_store_took_back_is_told_so() {
+    let server = Asyncssh::start("lasts", "");
+    // It is renewed when two thirds of it are over, and found out then.
+    let database = bao().enable_database(postgres15(), "18s", "1h");
+    let creds = database.creds();
+    let plan = SshPlan {
+        connection: server.place(),
+        accounts: format!(", leased: {{ credential: {creds} }}"),
+        rules: "  - { allow: [alice], connections: [web-1], accounts: [leased] }\n".to_owned(),
+        paths: vec![creds.clone()],
+        ..SshPlan::default()
+    };
+    let scene = SshScene::with(sshd(), plan);
+    scene.keyward.expect_log("a lease could not be renewed");
+    let revoke = |_: &str| drop(bao().call("PUT", &format!("sys/leases/revoke-prefix/{creds}"), json!({ "sync": true })));
+    told_in_session(&scene, "as:alice+web-1+leased", revoke, "the session's credential was withdrawn by the store; connect again");
+    assert_eq!(scene.until_ended(1), ["lease_lost"]);
+    scene.nothing_is_left();
+}
+
+/// What a client offers: how keys are exchanged, host keys, ciphers, compression; the same both ways.
+fn kexinit([methods, host_keys, ciphers, compression]: [&str; 4]) -> Vec<u8> {
+    let lists = [methods, host_keys, ciphers, ciphers, "hmac-sha2-256", "hmac-sha2-256", compression, compression, "", ""];
+    let mut payload = [vec![20], vec![7; 16], lists.map(string).concat(), vec![0; 5]].concat();
+    let padding = 8 + (8 - (payload.len() + 5) % 8) % 8;
+    payload.extend(vec![0; padding]);
+    [&u32::try_from(payload.len() + 1).unwrap().to_be_bytes()[..], &[u8::try_from(padding).unwrap()], &payload].concat()
+}
+
+/// The messages of a server that says all in clear and then closes.
+fn in_clear(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let end = bytes.iter().position(|byte| *byte == b'\n').expect("a line of identification");
+    let (mut rest, mut messages) = (&bytes[end + 1..], Vec::new());
+    while let Some((length, packet)) = rest.split_first_chunk() {
+        let (packet, behind) = packet.split_at(usize::try_from(u32::from_be_bytes(*length)).unwrap());
+        messages.push(packet[1..packet.len() - usize::from(packet[0])].to_vec());
+        rest = behind;
+    }
+    messages
+}
+
+#[test]
+fn a_client_that_has_nothing_in_common_with_us_is_told_what_we_have() {
+    let scene = SshScene::new(sshd());
+    let (method, key, cipher) = ("curve25519-sha256", "ssh-ed25519", "aes256-gcm@openssh.com");
+    let methods = "mlkem768x25519-sha256, curve25519-sha256, curve25519-sha256@libssh.org, ecdh-sha2-nistp256, ecdh-sha2-nistp384";
+    let ciphers = "aes256-gcm@openssh.com, chacha20-poly1305@openssh.com, aes128-gcm@openssh.com";
+    let rows = [
+        (["diffie-hellman-group14-sha256", key, cipher, "none"], format!("no common key exchange method; we have {methods}")),
+        ([method, "ssh-rsa,rsa-sha2-512", cipher, "none"], format!("no common host key algorithm; we have {key}")),
+        ([method, key, "aes128-ctr,aes256-ctr", "none"], format!("no common cipher; we have {ciphers}")),
+        ([method, key, cipher, "zlib"], "compression is not supported".to_owned()),
+    ];
+    for (count, (offer, words)) in (1..).zip(rows) {
+        let mut stream = TcpStream::connect(("127.0.0.1", scene.port())).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(&[b"SSH-2.0-old\r\n", kexinit(offer).as_slice()].concat()).unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).unwrap();
+        let wanted = [vec![1], KEY_EXCHANGE_FAILED.to_be_bytes().to_vec(), string(&words), string("")].concat();
+        assert_eq!(in_clear(&heard).last(), Some(&wanted), "{}", String::from_utf8_lossy(&heard));
+        let counted = format!("{{protocol=\"ssh\",refusal=\"unsupported\",party=\"client\",stage=\"open\"}} {count}\n");
+        eventually(&counted, || scene.keyward.http("/metrics").body.contains(&counted).then_some(()));
+    }
 }
 
 #[test]

@@ -223,6 +223,14 @@ fn a_server_opens_only_what_its_client_has_asked_for() {
         assert!(nothing.contains(&format!("{kind}: refused 1\n")), "{nothing}");
     }
     assert_eq!(nothing.matches(" asked: no\n").count(), 3, "{nothing}");
+    let by_server = || -> Vec<String> {
+        let used = scene.keyward.audit().into_iter().filter(|record| record["event"] == "used" && record["by"] == "server");
+        used.map(|record| format!("{} {} {}", record["what"], record["name"], record["outcome"]).replace('"', "")).collect()
+    };
+    let recorded = eventually("all that it wanted is on record", || Some(by_server()).filter(|used| used.len() >= 6));
+    let (named, others) =
+        (["x11", "agent", "remote-forward"].map(|what| format!("{what} null refused")), ["session", "direct-tcpip", "made-up"]);
+    assert_eq!(recorded, [named, others.map(|name| format!("other {name} refused"))].concat());
     let agent = ask(&["-A", "-o", &format!("IdentityAgent={}", crate::bed::SecurityKey::new().socket().display())]).stdout;
     assert!(agent.contains("auth-agent@openssh.com: open\n") && agent.contains("x11: refused 1"), "{agent}");
 }

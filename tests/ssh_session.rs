@@ -159,6 +159,32 @@ fn a_session_through_keyward_is_the_session_that_it_is_directly() {
     same(&SshScene::new(sshd()), SESSION);
 }
 
+/// How often somebody heard that new keys are wanted, the first ones included.
+fn exchanges(log: &str) -> usize {
+    log.matches("SSH2_MSG_KEXINIT received").count()
+}
+
+#[test]
+fn a_rekey_limit_makes_new_keys_on_the_side_that_it_is_said_of_and_on_no_other() {
+    let limit = || "rekey_limit: 1MiB".to_owned();
+    let of_listener = SshPlan { listener: limit(), ..SshPlan::default() };
+    let of_connection = SshPlan { connection: limit(), ..SshPlan::default() };
+    for (plan, with_client) in [(of_listener, true), (of_connection, false)] {
+        // Neither ssh nor sshd asks for new keys by itself before gigabytes.
+        let own = Sshd::own("");
+        let scene = SshScene::with(&own, plan);
+        for way in SshWay::THROUGH {
+            let before = exchanges(&own.log());
+            let said = scene.tools.run(way, &["-v"], "head -c 4000000 /dev/zero");
+            assert_eq!((said.stdout.len(), said.code), (4_000_000, Some(0)), "{way:?}: {}", said.stderr);
+            let (client, server) = (exchanges(&said.stderr), exchanges(&own.log()) - before);
+            let (limited, other) = if with_client { (client, server) } else { (server, client) };
+            assert!(limited >= 3 && other == 1, "{way:?}, with the client {with_client}: client {client}, server {server}");
+        }
+        scene.nothing_is_left();
+    }
+}
+
 /// OpenSSH says which methods it agreed on, and to which of its extensions; with us as with its own.
 const AGREED: Row = Row {
     name: "what was agreed",

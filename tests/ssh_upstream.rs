@@ -1,16 +1,14 @@
-//! How Keyward logs in to a server: with what the store has, by what the server takes, and only once it has shown a host key that is known.
+//! How Keyward logs in to a server: with what the store has, and by what the server takes. That it is the right server: `ssh_host_keys`.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::json;
 
-use crate::bed::{Asyncssh, Caller, Release, SOON, SshKey, SshPlan, SshScene, SshWay, Sshd, bao, canary, eventually, run, scratch, sshd};
+use crate::bed::{Asyncssh, Caller, SshKey, SshPlan, SshScene, SshWay, Sshd, bao, canary, eventually, scratch, sshd};
 use crate::ssh_login::opened;
 
 /// alice by her key.
-fn alice(scene: &SshScene<'_>) -> Caller {
+pub fn alice(scene: &SshScene<'_>) -> Caller {
     Caller::new(scene, "alice").key(scene.alice.file())
 }
 
@@ -149,6 +147,45 @@ fn own_authority_is_another(own: &Sshd, scene: &SshScene<'_>, mount: &str) {
 }
 
 #[test]
+fn a_certificate_beside_its_key_in_the_store_is_shown_and_counts_as_far_as_the_server_says() {
+    let (own, authority, kv) = (Sshd::own(""), SshKey::new(), bao().mount_kv2());
+    own.trust(&authority.public());
+    let login = &own.login("ops").name;
+    let invalid = |why: &str| format!("Certificate invalid: {why}");
+    // Their names, whom they are for, what else they say, and what the server says of those that do not count.
+    let rows: [(&str, &str, &[&str], String); 4] = [
+        ("good", login, &["-z", "77", "-O", "source-address=127.0.0.0/8"], String::new()),
+        ("other", "nobody", &[], invalid("name is not a listed principal")),
+        ("expired", login, &["-V", "-2d:-1d"], invalid("expired")),
+        ("elsewhere", login, &["-O", "source-address=192.0.2.0/24"], "not from a permitted source address".to_owned()),
+    ];
+    let mut plan = SshPlan { rules: "  - { allow: [alice], connections: [web-1] }\n".to_owned(), ..SshPlan::default() };
+    for (name, principal, options, _) in &rows {
+        let key = SshKey::new();
+        let line = key.certified_by(&authority, principal, options);
+        kv.put(name, &[("username", login), ("private_key", &key.private()), ("certificate", &line)]);
+        plan.accounts += &format!(", {name}: {{ credential: {} }}", kv.path(name));
+        plan.paths.push(kv.path(name));
+    }
+    let scene = SshScene::with(&own, plan);
+    scene.keyward.expect_log("it refused the credential");
+    for (name, _, _, why) in rows {
+        let (caller, before) = (alice(&scene).to("web-1", Some(name)), own.log().len());
+        if why.is_empty() {
+            caller.is_in(SshWay::Plus);
+            let log = own.log();
+            let accepted = log.lines().find(|line| line.contains(&format!("Accepted publickey for {login} "))).unwrap_or_default();
+            assert!(accepted.contains("ED25519-CERT") && accepted.contains("ID of the tests (serial 77) CA ED25519"), "{log}");
+        } else {
+            let said = caller.is_out(SshWay::Plus);
+            assert!(said.contains("keyward: the server behind this connection refused the login"), "{name}: {said}");
+            eventually(&format!("sshd says of {name}: {why}"), || own.log()[before..].contains(&why).then_some(()));
+        }
+    }
+    assert_eq!(opened(&scene, 1)[0]["account"], "good");
+}
+
+#[test]
 fn a_one_time_password_lets_in_once_and_is_given_back() {
     let engine = bao().ssh_engine("ubuntu");
     let server = Asyncssh::start("once", &engine.verify_url());
@@ -182,134 +219,33 @@ fn a_one_time_password_that_the_server_does_not_take_is_given_back_as_well() {
     eventually("it is given back", || (engine.passwords() == 0).then_some(()));
 }
 
-/// `web-1` is this server, and what is known of it is in these keys of the connection.
-fn known_by(server: &Sshd, keys: &str) -> SshPlan {
-    SshPlan { connection: format!("address: \"{}\", {keys}", server.address()), ..SshPlan::default() }
-}
-
-/// A file of known hosts of the test's own.
-fn known_hosts(lines: &str) -> (PathBuf, String) {
-    let file = scratch("known").join("known_hosts");
-    fs::write(&file, lines).unwrap();
-    let key = format!("known_hosts: \"{}\"", file.display());
-    (file, key)
-}
-
-/// The file as `ssh-keygen -H` leaves it.
-fn hashed(lines: &str) -> String {
-    let (file, key) = known_hosts(lines);
-    let mut hash = Command::new("ssh-keygen");
-    hash.args(["-q", "-H", "-f"]).arg(&file);
-    run(hash, "", SOON).ok();
-    let text = fs::read_to_string(&file).unwrap();
-    assert!(text.starts_with("|1|") && !text.contains("127.0.0.1"), "{text}");
-    key
+#[test]
+fn a_server_that_knows_nothing_of_strict_key_exchange_is_followed_through_new_keys() {
+    let password = canary();
+    let server = Asyncssh::start("not_strict", &password);
+    let connection = format!("{}, rekey_limit: 1MiB", server.place());
+    let scene = SshScene::with(sshd(), SshPlan { connection, ..SshPlan::default() });
+    scene.kv.put("deploy", &[("username", "robot"), ("password", &password), ("key", "")]);
+    let said = alice(&scene).run(SshWay::Plus, "anything");
+    assert!(said.code == Some(0) && said.stdout.starts_with("in as robot\n0123456789abcdef"), "{}", said.stderr);
+    assert_eq!(said.stdout.matches("0123456789abcdef").count(), (4 << 20) / 16, "{}", said.stderr);
 }
 
 #[test]
-fn a_server_is_known_by_every_form_that_ssh_knows_it_by() {
-    let (authority, key) = (SshKey::new(), SshKey::new());
-    key.certified_as_host_by(&authority, "127.0.0.1,web-1", &[]);
-    let certified = Sshd::of(Release::Debian, key, "");
-    let (port, own, ca) = (certified.port(), certified.host_key(), authority.public());
-    let rows = [
-        ("a pinned key", format!("host_keys: [\"{own}\"]"), "host_key"),
-        ("one of several pinned keys", format!("host_keys: [\"{}\", \"{own} web-1\"]", SshKey::new().public()), "host_key"),
-        ("known_hosts", known_hosts(&format!("# ours\n[127.0.0.1]:{port} {own}\n")).1, "host_key"),
-        ("known_hosts, a pattern", known_hosts(&format!("[127.0.*]:{port},!elsewhere {own}\n")).1, "host_key"),
-        ("known_hosts, which says nothing of ports, as ssh takes it", known_hosts(&format!("127.0.0.1 {own}\n")).1, "host_key"),
-        ("known_hosts, hashed", hashed(&format!("[127.0.0.1]:{port} {own}\n")), "host_key"),
-        ("known_hosts, an authority", known_hosts(&format!("@cert-authority [127.0.0.?]:* {ca}\n")).1, "host_certificate"),
-        ("host_ca", format!("host_ca: [\"{ca}\"]"), "host_certificate"),
-    ];
-    for (name, keys, by) in rows {
-        let scene = SshScene::with(&certified, known_by(&certified, &keys));
-        alice(&scene).is_in(SshWay::Plus);
-        assert_eq!(opened(&scene, 1)[0]["verified_by"], by, "{name}");
-    }
-}
-
-#[test]
-fn of_a_server_with_several_host_keys_the_one_that_is_known_is_asked_for() {
-    let (ecdsa, rsa) = (SshKey::of(&["-t", "ecdsa", "-b", "521"], ""), SshKey::of(&["-t", "rsa", "-b", "2048"], ""));
-    let own = Sshd::own(&format!("HostKey {}\nHostKey {}", ecdsa.file().display(), rsa.file().display()));
-    for key in [own.host_key(), ecdsa.public(), rsa.public()] {
-        let scene = SshScene::with(&own, known_by(&own, &format!("host_keys: [\"{key}\"]")));
-        alice(&scene).is_in(SshWay::Plus);
-        assert_eq!(opened(&scene, 1)[0]["verified_by"], "host_key", "{key}");
-    }
-}
-
-#[test]
-fn a_server_that_is_not_known_is_told_nothing() {
-    let (authority, key) = (SshKey::new(), SshKey::new());
-    key.certified_as_host_by(&authority, "elsewhere,web-1", &[]);
-    let stranger = Sshd::of(Release::Debian, key, "");
-    let (port, own, other, ca) = (stranger.port(), stranger.host_key(), SshKey::new().public(), authority.public());
-    let rows = [
-        ("another key is pinned", format!("host_keys: [\"{other}\"]")),
-        ("another key is in known_hosts", known_hosts(&format!("[127.0.0.1]:{port} {other}\n")).1),
-        ("the key is known of another port", known_hosts(&format!("[127.0.0.1]:1 {own}\n")).1),
-        ("another key is known of this port", known_hosts(&format!("127.0.0.1 {own}\n[127.0.0.1]:{port} {other}\n")).1),
-        ("the key is known of another host", known_hosts(&format!("[127.0.0.2]:{port},web-1 {own}\n")).1),
-        ("nothing is known", known_hosts("# nothing\n").1),
-        ("a name is taken out", known_hosts(&format!("[127.0.0.*]:{port},![127.0.0.1]:{port} {own}\n")).1),
-        ("the key is revoked", known_hosts(&format!("[127.0.0.1]:{port} {own}\n@revoked * {own}\n")).1),
-        ("another authority", format!("host_ca: [\"{other}\"]")),
-        ("the certificate is for other names", format!("host_ca: [\"{ca}\"]")),
-        ("the authority is not marked as one", known_hosts(&format!("[127.0.0.1]:{port} {ca}\n")).1),
-    ];
-    for (name, keys) in rows {
-        let scene = SshScene::with(&stranger, known_by(&stranger, &keys));
-        scene.keyward.expect_log("upstream_unverified");
+fn a_server_that_has_nothing_in_common_with_us_cannot_be_reached_and_the_log_says_in_what() {
+    let rows = [("KexAlgorithms", "diffie-hellman-group14-sha256", "key exchange method"), ("Ciphers", "aes128-ctr,aes256-ctr", "cipher")];
+    for (keyword, names, what) in rows {
+        let own = Sshd::own(&format!("{keyword} {names}"));
+        let scene = SshScene::new(&own);
+        scene.keyward.expect_log("upstream_unreachable");
         for way in SshWay::THROUGH {
             let said = alice(&scene).is_out(way);
-            let told = "keyward: the server behind this connection could not be verified; ask the administrator";
-            assert!(said.contains(told), "{name} by {way:?}: {said}");
+            assert!(said.contains("keyward: the server behind this connection cannot be reached"), "{what} by {way:?}: {said}");
         }
-        assert!(scene.keyward.audit().iter().all(|record| record["event"] != "opened"), "{name}");
+        let said = format!("the peer has no {what} in common with us: it has {}", names.replace(',', ", "));
+        let logged = scene.keyward.until_logged(&said, |line| line.to_string().contains(&said));
+        assert_eq!(logged.len(), 2, "{logged:?}");
     }
-    let log = stranger.log();
-    assert!(log.contains("Connection from 127.0.0.1"), "{log}");
-    assert!(!log.contains("userauth-request"), "a login was tried: {log}");
-}
-
-#[test]
-fn known_hosts_is_read_when_it_is_used() {
-    let own = Sshd::own("");
-    let (port, key) = (own.port(), own.host_key());
-    let (file, keys) = known_hosts(&format!("[127.0.0.1]:{port} {key}\n"));
-    let scene = SshScene::with(&own, known_by(&own, &keys));
-    scene.keyward.expect_log("upstream_unverified");
-    alice(&scene).is_in(SshWay::Plus);
-    fs::write(&file, format!("[127.0.0.1]:{port} {}\n", SshKey::new().public())).unwrap();
-    assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
-    fs::remove_file(&file).unwrap();
-    assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
-    fs::write(&file, format!("[127.0.0.1]:{port} {key}\n")).unwrap();
-    alice(&scene).is_in(SshWay::Plus);
-    opened(&scene, 2);
-}
-
-#[test]
-fn insecure_lets_an_unknown_server_pass_and_says_so() {
-    let own = Sshd::own("");
-    let (_, none) = known_hosts("");
-    let scene = SshScene::with(&own, known_by(&own, &format!("{none}, insecure: \"a test\"")));
-    scene.keyward.expect_log("insecure");
-    alice(&scene).is_in(SshWay::Plus);
-    let record = &opened(&scene, 1)[0];
-    assert_eq!((&record["verified_by"], &record["insecure"]), (&json!("insecure"), &json!("a test")), "{record}");
-}
-
-#[test]
-fn insecure_does_not_let_a_changed_key_pass() {
-    let own = Sshd::own("");
-    let connection = format!("host_keys: [\"{}\"], insecure: \"a test\"", SshKey::new().public());
-    let scene = SshScene::with(&own, SshPlan { connection, ..SshPlan::default() });
-    scene.keyward.expect_log("insecure").expect_log("upstream_unverified");
-    assert!(alice(&scene).is_out(SshWay::Plus).contains("could not be verified"));
-    assert!(!own.log().contains("userauth-request"), "{}", own.log());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use keyward_config::Config;
 
 pub use self::change::{Change, Others};
 pub use self::name::{Folder, SecretName};
-use self::outer::OfOperator;
+use self::outer::{OfOperator, Token};
 pub use self::seal::Seal;
 use crate::Secret;
 use crate::store::sealing::SealingKey;
@@ -28,11 +28,11 @@ impl Secrets {
     /// The store to which an operator has to show a token of his own to reach the one of this name: that one, or the one that has its key.
     ///
     /// # Errors
-    /// There is none, it is switched off, or secrets of its kind are not written by Keyward.
+    /// There is none, it is switched off, or secrets of its kind are not written by Keyward. Or two of them would want a token.
     pub fn wants_token(config: &Config, store: &str) -> Result<Option<String>, String> {
         let (found, writing) = find(config, store)?;
         let key = || outer::wants_token(config, found.node.references().into_iter().map(|found| found.text));
-        Ok(if writing.wants == Wants::Token { Some(store.to_owned()) } else { key() })
+        if writing.wants == Wants::Token { Ok(Some(store.to_owned())) } else { key() }
     }
 
     /// Opens the store of this name. Asks nobody yet.
@@ -40,9 +40,10 @@ impl Secrets {
     /// # Errors
     /// As [`Self::wants_token`]; the token is none; the store's settings cannot be used.
     pub fn open(config: &Arc<Config>, store: &str, token: Option<Secret>) -> Result<Self, StoreError> {
-        let token = token.map(Arc::new);
+        let wants = Self::wants_token(config, store).map_err(|message| StoreError::new(StoreErrorKind::Disabled, message))?;
+        let token = Token::of(wants, token);
         let outer = Arc::new(OfOperator::of(config, token.as_ref(), store));
-        open_writer(config, store, token.as_deref(), outer).map(Self)
+        open_writer(config, store, Token::for_store(token.as_ref(), store), outer).map(Self)
     }
 
     /// Reads a secret. `version` before the name's own; neither: the newest.

@@ -15,24 +15,53 @@ use crate::{Secret, SessionId};
 /// The other stores of a file, as an operator reaches them.
 pub(super) struct OfOperator {
     config: Arc<Config>,
-    token: Option<Arc<Secret>>,
+    token: Option<Token>,
     /// The stores that wait for what is read, from the one that he named on.
     way: Vec<String>,
 }
 
+/// His token, and the store that asked for it: no other is shown it.
+#[derive(Clone)]
+pub(super) struct Token {
+    store: String,
+    secret: Arc<Secret>,
+}
+
+impl Token {
+    /// What he gave for the store that [`wants_token`] named; `None` where it named none, or he gave nothing.
+    pub(super) fn of(store: Option<String>, secret: Option<Secret>) -> Option<Self> {
+        Some(Self { store: store?, secret: Arc::new(secret?) })
+    }
+
+    pub(super) fn for_store<'a>(token: Option<&'a Self>, store: &str) -> Option<&'a Secret> {
+        token.filter(|token| token.store == store).map(|token| &*token.secret)
+    }
+}
+
 /// The store to which he has to show his token to read what is behind these references, and whatever that needs in turn.
-pub(super) fn wants_token(config: &Config, references: impl IntoIterator<Item = String>) -> Option<String> {
+///
+/// # Errors
+/// There are several, and he is asked for one token.
+pub(super) fn wants_token(config: &Config, references: impl IntoIterator<Item = String>) -> Result<Option<String>, String> {
     let (mut left, mut seen): (Vec<String>, BTreeSet<String>) = (references.into_iter().collect(), BTreeSet::new());
+    let mut wanting = BTreeSet::new();
     while let Some(text) = left.pop() {
         // What is none says so when it is read.
         let Ok(name) = SecretName::parse(config, &text) else { continue };
         let Some(store) = config.stores.get(name.store()).filter(|_| seen.insert(name.store().to_owned())) else { continue };
         if Kind::of(store).is_some_and(takes_token) {
-            return Some(name.store().to_owned());
+            wanting.insert(name.store().to_owned());
+            continue;
         }
         left.extend(store.node.references().into_iter().map(|found| found.text));
     }
-    None
+    if wanting.len() > 1 {
+        let names = wanting.into_iter().collect::<Vec<_>>().join(" and ");
+        return Err(format!(
+            "the stores {names} are both on the way to its key, and each takes a token of its own: keep the key behind one"
+        ));
+    }
+    Ok(wanting.pop_first())
 }
 
 fn takes_token(kind: &Kind) -> bool {
@@ -41,8 +70,8 @@ fn takes_token(kind: &Kind) -> bool {
 
 impl OfOperator {
     /// For the store that he named.
-    pub(super) fn of(config: &Arc<Config>, token: Option<&Arc<Secret>>, store: &str) -> Self {
-        Self { config: Arc::clone(config), token: token.map(Arc::clone), way: vec![store.to_owned()] }
+    pub(super) fn of(config: &Arc<Config>, token: Option<&Token>, store: &str) -> Self {
+        Self { config: Arc::clone(config), token: token.cloned(), way: vec![store.to_owned()] }
     }
 
     /// For one that is read on his behalf.
@@ -52,14 +81,14 @@ impl OfOperator {
             let message = format!("the credentials of these stores are in each other: {}", way.join(" → "));
             return Err(StoreError::new(StoreErrorKind::Malformed, message));
         }
-        Ok(Arc::new(Self { config: Arc::clone(&self.config), token: self.token.as_ref().map(Arc::clone), way }))
+        Ok(Arc::new(Self { config: Arc::clone(&self.config), token: self.token.clone(), way }))
     }
 
     async fn pick(&self, name: &SecretName, outer: Arc<dyn Outer>) -> Result<Secret, StoreError> {
         let (path, key) = (&name.0.path, Selector::key(name.key().unwrap_or(SINGLE)));
         let (store, kind) = of_name(&self.config, name.store()).map_err(|message| StoreError::new(StoreErrorKind::Disabled, message))?;
         if takes_token(kind) {
-            let writer = open_writer(&self.config, name.store(), self.token.as_deref(), outer)?;
+            let writer = open_writer(&self.config, name.store(), Token::for_store(self.token.as_ref(), name.store()), outer)?;
             return key.pick(&writer.get(path, None, Values::Shown).await?.fields, path);
         }
         let (label, observer) = (name.store(), Arc::new(Unobserved));
@@ -149,5 +178,28 @@ mod tests {
         let error =
             Secrets::open(&round, "first", None).unwrap().put(&SecretName::parse(&round, "first:x").unwrap(), &change("a", "b")).await;
         assert!(error.as_ref().unwrap_err().detail.contains("in each other: first → second → first"), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_shown_to_the_store_that_asked_for_it_and_to_no_other() {
+        let vault =
+            |name: &str| format!("  {name}: {{ type: vault, address: 'http://127.0.0.1:1', auth: {{ method: token, token: t }} }}\n");
+        let rows = "type: table, address: '127.0.0.1:1', database: d, username: { secret: 'one:kv/data/u?u' }, password: p";
+        let config = config(
+            &(vault("one")
+                + &vault("two")
+                + &format!("  rows: {{ {rows}, key: {{ secret: 'two:kv/data/k?k' }} }}\n")
+                + "  box: { type: file, sealed: '/none/box', key: { secret: 'rows:x?k' } }\n"),
+        );
+        let canary = || Some(Secret::from("canary".to_owned()));
+        let error = Secrets::wants_token(&config, "box").unwrap_err();
+        assert!(error.contains("the stores one and two are both on the way"), "{error}");
+        assert_eq!(Secrets::open(&config, "box", canary()).err().map(|refused| refused.detail), Some(error));
+        let token = Token::of(Some("two".to_owned()), canary());
+        let outer = OfOperator::of(&config, token.as_ref(), "box");
+        for (reference, is_shown) in [("one:kv/data/u?u", false), ("two:kv/data/u?u", true)] {
+            let error = outer.read(reference).await.unwrap_err();
+            assert_eq!(error.detail.contains("there is no token"), !is_shown, "{reference}: {error:?}");
+        }
     }
 }

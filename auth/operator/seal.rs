@@ -6,7 +6,7 @@ use keyward_config::{Config, SecretInput};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::outer::{self, OfOperator};
+use super::outer::{self, OfOperator, Token};
 use super::{Change, SecretName, of_name};
 use crate::Secret;
 use crate::store::sealing::SealingKey;
@@ -19,11 +19,11 @@ impl Seal {
     /// The store to which an operator has to show a token of his own to have the key of this one.
     ///
     /// # Errors
-    /// There is no such store, it is switched off, or it reads nothing that others have sealed.
+    /// There is no such store, it is switched off, or it reads nothing that others have sealed. Or two of them would want a token.
     pub fn wants_token(config: &Config, store: &str) -> Result<Option<String>, String> {
         let key = key(config, store)?;
         let reference = if let Some(SecretInput::Reference(text)) = key { Some(text.clone()) } else { None };
-        Ok(outer::wants_token(config, reference))
+        outer::wants_token(config, reference)
     }
 
     /// Finds the key. Reads it when it is needed.
@@ -34,7 +34,8 @@ impl Seal {
         let wrong = |message: &str| StoreError::new(StoreErrorKind::Disabled, message);
         let key = key(config, store).map_err(|message| wrong(&message))?;
         let key = key.ok_or_else(|| wrong("the store has no `key`: its values are not sealed"))?;
-        let outer: Arc<dyn Outer> = Arc::new(OfOperator::of(config, token.map(Arc::new).as_ref(), store));
+        let token = Token::of(Self::wants_token(config, store).map_err(|message| wrong(&message))?, token);
+        let outer: Arc<dyn Outer> = Arc::new(OfOperator::of(config, token.as_ref(), store));
         Ok(Self(Input::new("key", key, &outer)))
     }
 

@@ -112,7 +112,7 @@ enum Way {
 
 impl Cache {
     /// `ttl` zero: nothing is kept, and nothing shared: whoever wants that wants what the store says at his own login. `max_stale` is
-    /// counted from the end of `ttl`; zero: what is past its time is of no use.
+    /// counted from the end of `ttl`, or from that of the secret's own time where it says so; zero: what is past its time is of no use.
     pub(crate) fn new(ttl: Duration, max_stale: Duration) -> Self {
         let max_stale = if ttl.is_zero() { Duration::ZERO } else { max_stale };
         Self(Arc::new(Inner { ttl, max_stale, state: Mutex::default(), reads: AtomicU64::new(0) }))
@@ -266,7 +266,7 @@ impl Inner {
     }
 
     fn keep(self: &Arc<Self>, state: &mut State, from: &Named, path: &SecretPath, asked: Instant, read: &Read) {
-        let Some(times) = entry::Times::of(asked, self.ttl, self.max_stale, read.document.not_after) else {
+        let Some(times) = entry::Times::of(asked, self.ttl, self.max_stale, &read.document) else {
             // What it says of itself is that it is over: so is what was held before.
             state.entries.remove(path);
             return;

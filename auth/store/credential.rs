@@ -159,6 +159,8 @@ pub(crate) struct Document {
     pub(crate) request_id: String,
     /// Not to be used after this: the next rotation, the version's own deletion time.
     pub(crate) not_after: Option<Instant>,
+    /// To be asked for anew after this, where the store can be asked: how often its owner wants it read, and no end of it.
+    pub(crate) fresh_until: Option<Instant>,
     pub(crate) passwords: Passwords,
 }
 
@@ -169,7 +171,8 @@ pub(crate) struct Passwords(Mutex<Vec<(Selector, Arc<Password>)>>);
 impl Document {
     /// What has neither versions nor an end of its own; an empty `request_id` where the store has none.
     pub(crate) fn of(fields: Value, request_id: &str) -> Self {
-        Self { fields, version: None, request_id: request_id.to_owned(), not_after: None, passwords: Passwords::default() }
+        let (request_id, passwords) = (request_id.to_owned(), Passwords::default());
+        Self { fields, version: None, request_id, not_after: None, fresh_until: None, passwords }
     }
 
     /// Takes a password out of it: the same one each time. There are as many as the file has keys for this path.

@@ -8,7 +8,6 @@
 mod record;
 mod writer;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,10 +123,11 @@ impl Audit {
     /// Opens the file anew, after it was moved away. A new one begins with a `continued` line for each session that is open.
     ///
     /// # Errors
-    /// A text for the operator: it cannot be opened, and the old file is kept; or a disk that hangs has not let it come to that within 5 s.
+    /// A text for the operator: it cannot be opened, and the old file is kept; or it takes nothing that is written; or a disk that hangs has not
+    /// let it come to that within 5 s.
     pub async fn reopen(&self) -> Result<(), String> {
         match tokio::time::timeout(PATIENCE, self.writer.reopen()).await {
-            Ok(reopened) => reopened.map_err(|error| format!("the audit record cannot be opened anew: {error}; the old file is kept")),
+            Ok(reopened) => reopened,
             Err(_) => {
                 let late = "the audit record was not opened anew within 5 s";
                 tracing::warn!("{late}");
@@ -170,8 +170,7 @@ pub fn checked(file: &Path, grant: &Grant, outcome: &'static str, provenance: Op
     if !file.exists() {
         return Ok(());
     }
-    let mut file = std::fs::OpenOptions::new().append(true).open(file)?;
-    file.write_all(&record::checked(grant, outcome, provenance)).and_then(|()| file.sync_data())
+    writer::add(file, &record::checked(grant, outcome, provenance))
 }
 
 /// Where the record is, if the file does not say.

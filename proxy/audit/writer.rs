@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keyward_auth::SessionId;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::oneshot;
@@ -48,6 +49,10 @@ impl Entry {
     /// A `closed` line.
     pub(super) fn closed(session: SessionId, line: Vec<u8>) -> Self {
         Self { line, done: None, means: Means::Closed(session) }
+    }
+
+    fn reopens(&self) -> bool {
+        matches!(self.means, Means::Reopen)
     }
 }
 
@@ -114,7 +119,7 @@ impl Writer {
 }
 
 async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entry>, metrics: &Metrics, well: &AtomicBool) {
-    let mut writing = Writing { record, open: HashSet::new(), torn: false, late: None, metrics, well };
+    let mut writing = Writing { record, open: HashSet::new(), torn: false, is_new: false, late: None, metrics, well };
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let more = entries.recv_many(&mut batch, BATCH);
@@ -131,18 +136,19 @@ async fn write_all(record: Record, path: &Path, mut entries: mpsc::Receiver<Entr
         if count == 0 {
             break;
         }
-        let asked = batch.iter_mut().filter(|entry| matches!(entry.means, Means::Reopen));
-        let told: Vec<_> = asked.filter_map(|entry| entry.done.take()).collect();
-        if !told.is_empty() {
-            let fresh = Record::append(path).map_err(|error| error.to_string());
-            told.into_iter().for_each(|done| drop(done.send(fresh.as_ref().map(|_| ()).map_err(Clone::clone))));
-            match fresh {
-                // Before what they did since.
+        if batch.iter().any(Entry::reopens) {
+            match Record::append(path) {
+                // Who asked hears whether the new file takes what is written to it.
                 Ok(fresh) => {
-                    writing.go_on_in(fresh).into_iter().for_each(|entry| batch.insert(0, entry));
+                    writing.go_on_in(fresh);
                     tracing::info!("the audit record was opened anew");
                 }
-                Err(error) => tracing::error!(error, "the audit record cannot be opened anew; the old file is kept"),
+                Err(error) => {
+                    let told = format!("the audit record cannot be opened anew: {error}; the old file is kept");
+                    tracing::error!("{told}");
+                    let asked = batch.iter_mut().filter(|entry| entry.reopens());
+                    asked.filter_map(|entry| entry.done.take()).for_each(|done| drop(done.send(Err(told.clone()))));
+                }
             }
         }
         writing.take(&mut batch);
@@ -157,6 +163,9 @@ struct Writing<'a> {
     open: HashSet<SessionId>,
     /// A disk that was full in the middle of a line left a part of it: the next line must not be glued to that.
     torn: bool,
+    /// The file has yet to begin with the sessions that are open: the next process looks for them there, should this one not live to close
+    /// them.
+    is_new: bool,
     late: Option<Late>,
     metrics: &'a Metrics,
     well: &'a AtomicBool,
@@ -169,20 +178,23 @@ struct Late {
 }
 
 impl Writing<'_> {
-    /// Writes to this file from now on. A new one begins with the sessions that are open: the next process looks for them there, should this
-    /// one not live to close them.
-    fn go_on_in(&mut self, fresh: Record) -> Option<Entry> {
+    /// Writes to this file from now on.
+    fn go_on_in(&mut self, fresh: Record) {
         // What is late is in the old one.
         let _ = self.sync();
-        let is_new = fresh.on_disk && (fresh.is_empty() || !fresh.is_same(&self.record));
-        self.torn &= !is_new;
+        if fresh.on_disk && (fresh.is_empty() || !fresh.is_same(&self.record)) {
+            (self.torn, self.is_new) = (false, true);
+        }
         self.record = fresh;
-        let line: Vec<u8> = self.open.iter().filter(|_| is_new).flat_map(|session| record::continued(*session)).collect();
-        Some(Entry { line, done: None, means: Means::Nothing }).filter(|entry| !entry.line.is_empty())
     }
 
     /// Writes these, and tells those who wait.
     fn take(&mut self, batch: &mut Vec<Entry>) {
+        let mut bytes = if self.torn { b"\n".to_vec() } else { Vec::new() };
+        if self.is_new {
+            // Before what they did since.
+            bytes.extend(self.open.iter().flat_map(|session| record::continued(*session)));
+        }
         for entry in batch.iter() {
             match entry.means {
                 Means::Opened(session) => drop(self.open.insert(session)),
@@ -190,7 +202,6 @@ impl Writing<'_> {
                 Means::Nothing | Means::Reopen => {}
             }
         }
-        let mut bytes = if self.torn { b"\n".to_vec() } else { Vec::new() };
         bytes.extend(batch.iter().flat_map(|entry| entry.line.iter().copied()));
         let mut wrote = self.record.file.write_all(&bytes).map_err(|error| error.to_string());
         self.torn = wrote.is_err();
@@ -199,6 +210,7 @@ impl Writing<'_> {
             tracing::error!(error, lines = batch.len(), "the audit record cannot be written");
             batch.iter().filter(|entry| entry.done.is_none()).for_each(|_| self.metrics.audit_failure());
         } else {
+            self.is_new = false;
             let unheard = batch.iter().filter(|entry| entry.done.is_none()).count();
             let late = self.late.get_or_insert_with(|| Late { since: Instant::now(), lines: 0 });
             late.lines = late.lines.saturating_add(unheard);
@@ -208,7 +220,13 @@ impl Writing<'_> {
                 wrote = self.sync();
             }
         }
-        batch.drain(..).filter_map(|entry| entry.done).for_each(|done| drop(done.send(wrote.clone())));
+        for entry in batch.drain(..) {
+            let unwritten = |error| format!("the audit record was opened anew and cannot be written: {error}");
+            let told = if entry.reopens() { wrote.clone().map_err(unwritten) } else { wrote.clone() };
+            if let Some(done) = entry.done {
+                let _ = done.send(told);
+            }
+        }
     }
 
     /// What was written is on disk then. What failed is told and counted; who waits is not counted here, but where he hears of it.
@@ -235,7 +253,10 @@ struct Record {
 
 impl Record {
     fn append(path: &Path) -> std::io::Result<Self> {
-        let file = append(path)?;
+        Self::of(append(path, true)?)
+    }
+
+    fn of(file: File) -> std::io::Result<Self> {
         let found = file.metadata()?;
         Ok(Self { file, on_disk: found.is_file(), number: (found.dev(), found.ino()) })
     }
@@ -253,28 +274,41 @@ impl Record {
     }
 }
 
-fn append(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+/// Appends a line to a record that is there, for a command beside the process.
+///
+/// # Errors
+/// There is none, it cannot be written, or it is a pipe that nobody reads.
+pub(super) fn add(path: &Path, line: &[u8]) -> std::io::Result<()> {
+    let mut record = Record::of(append(path, false)?)?;
+    record.file.write_all(line).and_then(|()| record.sync())
+}
+
+/// A pipe that nobody reads is no place for a record: it is an error at once (ENXIO), where a plain open would wait for a reader. Once it is
+/// open, a reader that is slow is waited for.
+fn append(path: &Path, make: bool) -> std::io::Result<File> {
+    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().append(true).create(make).mode(0o600).custom_flags(at_once).open(path)?;
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    Ok(file)
 }
 
 /// The sessions with an `opened` or `continued` line and no `closed` one. A last line without its end, as a crash leaves it, is no record; a
 /// newline is put behind it so that it spoils no other.
 fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => {}
+        // A pipe to a collector, say: what went into it cannot be read back, and to open it would wait for a writer, which is us.
+        Ok(_) => return Ok(Vec::new()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
-    };
-    if !file.metadata()?.is_file() {
-        // A pipe to a collector, say: what went into it cannot be read back.
-        return Ok(Vec::new());
     }
     let mut open = HashSet::new();
-    let mut reader = BufReader::new(file);
+    let mut reader = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         if line.last() != Some(&b'\n') {
-            append(path)?.write_all(b"\n")?;
+            append(path, false)?.write_all(b"\n")?;
         }
         if let Ok(value) = serde_json::from_slice::<Value>(&line) {
             let session = value.get("session").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -289,4 +323,37 @@ fn left_open(path: &Path) -> std::io::Result<Vec<String>> {
     let mut open: Vec<String> = open.into_iter().collect();
     open.sort();
     Ok(open)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_file_that_takes_nothing_yet_begins_with_the_open_sessions_once_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+        let (metrics, well) = (Metrics::default(), AtomicBool::new(true));
+        let record = Record::append(&old).unwrap();
+        let mut writing = Writing { record, open: HashSet::new(), torn: false, is_new: false, late: None, metrics: &metrics, well: &well };
+        let session = SessionId::random();
+        let opened = || Entry { line: b"{}\n".to_vec(), done: None, means: Means::Opened(session) };
+        writing.take(&mut vec![opened()]);
+        // As on a full disk: it is there, and no byte of it.
+        let file = Record::append(&new).unwrap().file;
+        let full = Record { file: File::open(&new).unwrap(), ..Record::append(&new).unwrap() };
+        writing.go_on_in(full);
+        let (done, mut reopened) = oneshot::channel();
+        writing.take(&mut vec![Entry { line: Vec::new(), done: Some(done), means: Means::Reopen }]);
+        let told = reopened.try_recv().unwrap().unwrap_err();
+        assert!(told.starts_with("the audit record was opened anew and cannot be written: "), "{told}");
+        writing.record.file = file;
+        let line = |text: &str| Entry { line: format!("{text}\n").into_bytes(), done: None, means: Means::Nothing };
+        writing.take(&mut vec![line("first")]);
+        writing.take(&mut vec![line("second")]);
+        let text = std::fs::read_to_string(&new).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
+        assert!(lines.len() == 3 && lines[0].contains("continued") && lines[0].contains(&session.to_string()), "{text}");
+        assert_eq!(lines[1..], ["first", "second"]);
+    }
 }

@@ -12,6 +12,7 @@ use keyward_config::{Config, Problems, Reload, Stamp};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use super::{DONE, FAILED, WRONG, failed, runtime};
 use crate::admin::{http, socket};
@@ -143,14 +144,15 @@ fn warn_of_few_files(config: &Config) {
 /// Serves signals until a drain is over, or a second signal cuts it short.
 async fn until_told_to_end(mut signals: Signals, proxy: &Arc<Proxy>, reloader: &Arc<Reloader>) {
     let Signals { term, int, hup } = &mut signals;
+    // At most one, and beside the others: a reload waits for disks, and whoever ends the process does not. It may go on while it drains.
+    let mut reloads = JoinSet::new();
     loop {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
-            _ = hup.recv() => {
-                // Its outcome is in the log.
-                let _ = Arc::clone(reloader).reload().await;
-            }
+            _ = hup.recv(), if reloads.is_empty() => drop(reloads.spawn(Arc::clone(reloader).reload())),
+            // Its outcome is in the log.
+            Some(_) = reloads.join_next() => {}
         }
     }
     notify_service_manager("STOPPING=1");

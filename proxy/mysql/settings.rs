@@ -1,11 +1,9 @@
 //! The keys of MySQL and MariaDB in the file, beside the generic ones of a listener and a connection.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use keyward_auth::Grant;
-use keyward_config::{Config, Connection, FilePath, Listener, Problems};
+use keyward_config::{Config, Connection, FilePath, Listener, Problems, read_file};
 use schemars::JsonSchema;
 
 use super::PUBLIC_KEY_MAX;
@@ -107,9 +105,7 @@ impl ConnectionSettings {
 /// # Errors
 /// A text for the operator.
 pub(super) fn public_key(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| format!("server_public_key {}: {error}", path.display());
-    let mut pem = Vec::new();
-    File::open(path).map_err(failed)?.take(PUBLIC_KEY_MAX).read_to_end(&mut pem).map_err(failed)?;
+    let pem = read_file(path, PUBLIC_KEY_MAX).map_err(|text| format!("server_public_key: {text}"))?.to_vec();
     check_server_key(&pem).map_err(|text| format!("server_public_key {}: {text}", path.display()))?;
     Ok(pem)
 }

@@ -46,6 +46,12 @@ impl Host {
         Ok(Self { key, ca })
     }
 
+    /// With these keys.
+    #[cfg(test)]
+    pub(super) fn of(key: Arc<dyn Signer>, ca: Arc<dyn Signer>) -> Self {
+        Self { key, ca }
+    }
+
     /// Whether the state folder has them.
     pub(crate) fn is_there(state: &Path) -> bool {
         state.join(HOST_KEY).exists() && state.join(HOST_CA).exists()

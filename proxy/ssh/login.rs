@@ -27,6 +27,14 @@ pub(super) struct Who {
     shown: Option<Presented>,
 }
 
+#[cfg(test)]
+impl Who {
+    /// Whom a password proved.
+    pub(super) fn by_password(identity: Identity) -> Self {
+        Self { identity: Arc::new(identity), shown: None }
+    }
+}
+
 /// A user who is who he says to be, and does not know yet that we believe him.
 pub(super) struct Proven {
     /// Who.

@@ -5,10 +5,19 @@
 //! grant, or the jump for who names no connection → lease and connect, side by side → upstream (its host key, then the injection) → the record →
 //! the good news → relay, whose messages pass as the policy says. `transport/` is SSH as state machines; here is what moves the bytes.
 
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod dice;
 pub(crate) mod host;
 mod jump;
 mod login;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod numbered;
 mod pace;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
+mod pair;
 mod record;
 mod refuse;
 mod relay;
@@ -41,7 +50,7 @@ use host::Host;
 use login::Who;
 use pace::Pace;
 use relay::{Left, Leg, Relay, Words};
-use settings::{AccessSettings, ConnectionSettings, ListenerSettings, RekeyLimit};
+use settings::{AccessSettings, ConnectionSettings, ListenerSettings};
 use upstream::{Login, Reached};
 use visitor::Visitor;
 use wire::{Heard, Silent, Wire};
@@ -102,7 +111,7 @@ fn host_of(proxy: &Proxy) -> Result<&Host, String> {
 
 fn serve<'a>(link: &'a mut Link, client: &'a mut Stream) -> BoxFuture<'a, Result<Served, SessionError>> {
     async move {
-        let limits = RekeyLimit::limits(ListenerSettings::of(&link.door)?.rekey_limit);
+        let limits = ListenerSettings::of(&link.door)?.limits();
         let host = host_of(&link.proxy).map_err(|text| SessionError::new(Refusal::Internal, Party::Proxy, Stage::Open, text))?;
         let mut wire = Wire::server(host.config(limits));
         let served = match link.bounds().run(Box::pin(establish(link, client, &mut wire, None))).await {

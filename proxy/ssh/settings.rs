@@ -5,11 +5,11 @@ use std::path::Path;
 
 use keyward_auth::{Grant, KeyTrust, Proof};
 use keyward_config::{Bytes, Config, Connection, FilePath, Listener, Problems, read_file};
-use keyward_ssh_transport::Limits;
 use keyward_ssh_transport::key::PublicKey;
 use keyward_ssh_transport::known_hosts::{KnownHosts, Trusted};
 use keyward_ssh_transport::policy::Permission;
 use keyward_ssh_transport::revocation::Revocations;
+use keyward_ssh_transport::{Demand, Limits};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error};
 
@@ -36,11 +36,20 @@ pub(super) struct ListenerSettings {
     /// After so many bytes in one direction, keys are exchanged again with clients, as with ssh's `RekeyLimit`; at least 1MiB, and more
     /// than 1GiB counts as 1GiB. Default 1GiB.
     pub(super) rekey_limit: Option<RekeyLimit>,
+    /// Whether clients have to know strict key exchange, OpenSSH's answer to a prefix truncation attack (CVE-2023-48795) that chacha20-poly1305
+    /// is open to: `required`, or `preferred` for those too that are older than it. Default preferred.
+    pub(super) strict_kex: StrictKex,
 }
 
 impl Default for ListenerSettings {
     fn default() -> Self {
-        Self { login: LoginMethod::ALL.to_vec(), trusted_user_ca_keys: Vec::new(), revoked_keys: None, rekey_limit: None }
+        Self {
+            login: LoginMethod::ALL.to_vec(),
+            trusted_user_ca_keys: Vec::new(),
+            revoked_keys: None,
+            rekey_limit: None,
+            strict_kex: StrictKex::Preferred,
+        }
     }
 }
 
@@ -85,6 +94,8 @@ pub(super) struct ConnectionSettings {
     /// After so many bytes in one direction, keys are exchanged again with the server; at least 1MiB, and more than 1GiB counts as 1GiB.
     /// Default 1GiB.
     pub(super) rekey_limit: Option<RekeyLimit>,
+    /// Whether the server has to know strict key exchange (CVE-2023-48795): `required`, or `preferred`. Default preferred.
+    pub(super) strict_kex: StrictKex,
 }
 
 /// What a rule says of SSH.
@@ -158,12 +169,27 @@ pub(super) struct RekeyLimit(Bytes);
 
 impl RekeyLimit {
     const LEAST: u64 = 1024 * 1024;
+}
 
-    /// The limits of a transport under it.
-    pub(super) fn limits(limit: Option<Self>) -> Limits {
-        let limits = Limits::default();
-        limit.map_or(limits, |limit| Limits { rekey_bytes: limit.0.get().min(limits.rekey_bytes), ..limits })
-    }
+/// Whether a peer is talked to that does not know strict key exchange.
+#[derive(serde::Deserialize, JsonSchema, Default, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StrictKex {
+    /// It is.
+    #[default]
+    Preferred,
+    /// It is not.
+    Required,
+}
+
+/// The limits of a transport.
+fn limits(rekey: Option<RekeyLimit>, strict: StrictKex) -> Limits {
+    let usual = Limits::default();
+    let strict = match strict {
+        StrictKex::Preferred => Demand::Preferred,
+        StrictKex::Required => Demand::Required,
+    };
+    Limits { rekey_bytes: rekey.map_or(usual.rekey_bytes, |limit| limit.0.get().min(usual.rekey_bytes)), strict, ..usual }
 }
 
 impl<'de> Deserialize<'de> for RekeyLimit {
@@ -214,6 +240,11 @@ impl ListenerSettings {
         door.settings.downcast_ref().ok_or_else(none)
     }
 
+    /// Those of the transports with clients.
+    pub(super) fn limits(&self) -> Limits {
+        limits(self.rekey_limit, self.strict_kex)
+    }
+
     /// Whose certificates count, and which keys do not.
     ///
     /// # Errors
@@ -235,6 +266,11 @@ impl ConnectionSettings {
     /// `Internal`: it is not of this protocol.
     pub(super) fn of(grant: &Grant) -> Result<&Self, SessionError> {
         settings::of(grant)
+    }
+
+    /// Those of the transport with the server.
+    pub(super) fn limits(&self) -> Limits {
+        limits(self.rekey_limit, self.strict_kex)
     }
 
     /// What is known of this server.
@@ -317,5 +353,34 @@ pub(super) fn check_listener(listener: &Listener, config: &Config, problems: &mu
             let text = format!("cannot log in at the {at}: it takes no proof that this user has");
             problems.warning(user.span, format!("users.{name}"), text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rekey_bytes(text: &str) -> Result<u64, String> {
+        let limit = serde_json::from_value::<RekeyLimit>(serde_json::json!(text));
+        limit.map(|limit| limits(Some(limit), StrictKex::Preferred).rekey_bytes).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_rekey_limit_is_at_least_a_mebibyte_and_never_more_than_the_gigabyte_of_the_default() {
+        let mebibyte = 1 << 20;
+        for (text, bytes) in [("1MiB", mebibyte), ("5MiB", 5 * mebibyte), ("1GiB", 1 << 30), ("1025MiB", 1 << 30), ("64GiB", 1 << 30)] {
+            assert_eq!(rekey_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["0", "1", "1023KiB", "1048575"] {
+            assert!(rekey_bytes(text).is_err_and(|error| error.contains("expected at least 1MiB")), "{text}: {:?}", rekey_bytes(text));
+        }
+    }
+
+    #[test]
+    fn without_a_rekey_limit_keys_are_made_anew_as_the_standards_want_it() {
+        let limits = limits(None, StrictKex::Preferred);
+        assert_eq!(limits.rekey_bytes, 1 << 30, "RFC 4253 section 9: each gigabyte");
+        assert_eq!(limits.rekey_packets, 1 << 31, "RFC 4344 section 3.1");
+        assert_eq!(limits.rekey_after, std::time::Duration::from_secs(3600), "RFC 4253 section 9: each hour");
     }
 }

@@ -14,7 +14,7 @@ use keyward_ssh_transport::sign::{Certified, Signer, read_private_key};
 use keyward_ssh_transport::{ClientConfig, Limits};
 use zeroize::Zeroizing;
 
-use super::settings::{ConnectionSettings, RekeyLimit};
+use super::settings::ConnectionSettings;
 use super::wire::{Heard, Silent, Wire};
 use crate::error::{Party, SessionError, Stage};
 use crate::refusal::{Refusal, UpstreamRefusal};
@@ -55,9 +55,8 @@ impl session::Login for Login<'_> {
         let settings = ConnectionSettings::of(self.grant)?;
         let (host, port) = unverified.host().map(|(host, port)| (host.to_owned(), port)).unwrap_or_default();
         let trusted = settings.trusted(&host, port).await?;
-        let exchanged =
-            tokio::time::timeout(KEX_TIMEOUT, exchange_keys(&mut unverified, &trusted, &host, RekeyLimit::limits(settings.rekey_limit)))
-                .await;
+        let exchange = exchange_keys(&mut unverified, &trusted, &host, settings.limits());
+        let exchanged = tokio::time::timeout(KEX_TIMEOUT, exchange).await;
         let slow = || SessionError::new(Refusal::UpstreamUnreachable, Party::Upstream, Stage::Connect, "no key exchange within 10 s");
         let (wire, known) = exchanged.map_err(|_| slow())??;
         let verified = match known {

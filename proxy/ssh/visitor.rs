@@ -11,7 +11,7 @@ use tokio::io::DuplexStream;
 use tokio::sync::oneshot;
 
 use super::login::Who;
-use super::settings::{AccessSettings, JumpLogin, ListenerSettings, RekeyLimit};
+use super::settings::{AccessSettings, JumpLogin, ListenerSettings};
 use super::{NAME, PREFACE, host_of, serve_inside};
 use crate::error::{Party, SessionError, Stage};
 use crate::link::{Claimed, Link};
@@ -97,7 +97,7 @@ pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result
         server::refused(outer, &claimed, &error);
         return Err("no such connection, or it is not open to you");
     };
-    let limits = ListenerSettings::of(&outer.door).map(|settings| RekeyLimit::limits(settings.rekey_limit)).unwrap_or_default();
+    let limits = ListenerSettings::of(&outer.door).map(ListenerSettings::limits).unwrap_or_default();
     let acting = match host_of(&outer.proxy).and_then(|keys| keys.acting_as(host, limits)) {
         Ok(acting) => acting,
         Err(text) => {
@@ -122,5 +122,109 @@ pub(super) fn visit(outer: &Link, who: &Arc<Who>, target: &Target<'_>) -> Result
         Ok(Begun { pipe, over })
     } else {
         Err("too many connections; try again later")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use keyward_auth::{Gate, Observer, Secret, Source, Verifier};
+    use keyward_config::{Config, Kinds, OnFailure, Problems};
+    use keyward_ssh_transport::key::PublicKey;
+    use keyward_ssh_transport::sign::{CannotSign, NewKey, Signer, generate_ed25519};
+
+    use super::super::State;
+    use super::super::host::Host;
+    use super::*;
+    use crate::audit::Audit;
+    use crate::link::Doorway;
+    use crate::metrics::Metrics;
+    use crate::server::Proxy;
+
+    /// The authority of the certificates for jumps, and how often it has signed.
+    struct Authority {
+        key: NewKey,
+        signed: AtomicUsize,
+    }
+
+    impl Signer for Authority {
+        fn public(&self) -> &PublicKey {
+            self.key.public()
+        }
+
+        fn sign(&self, algorithm: &str, data: &[u8]) -> Result<Vec<u8>, CannotSign> {
+            self.signed.fetch_add(1, Ordering::Relaxed);
+            self.key.sign(algorithm, data)
+        }
+    }
+
+    /// A jump of alice's, who may reach `web-1` and not `payroll`.
+    struct Jump {
+        outer: Link,
+        who: Arc<Who>,
+        authority: Arc<Authority>,
+        _state: tempfile::TempDir,
+    }
+
+    impl Jump {
+        async fn new(password: &str) -> Self {
+            let state = tempfile::tempdir().unwrap();
+            let metrics = Arc::new(Metrics::default());
+            let audit = Audit::open(&state.path().join("audit"), OnFailure::Refuse, Arc::clone(&metrics)).unwrap();
+            let (config, mut problems) = file(password);
+            let gate = Gate::for_operator(&config, Arc::clone(&metrics) as Arc<dyn Observer>, &mut problems).unwrap();
+            let source = Source::tcp(Ipv4Addr::LOCALHOST.into());
+            let identity = gate.password("alice", Secret::from(password.to_owned()), source).await.unwrap();
+            let proxy = Proxy::new(gate, audit, metrics, config.limits);
+            let authority = Arc::new(Authority { key: generate_ed25519().unwrap(), signed: AtomicUsize::new(0) });
+            let host = Host::of(Arc::new(generate_ed25519().unwrap()), Arc::clone(&authority) as Arc<dyn Signer>);
+            assert!(proxy.kept::<State>(NAME).unwrap().0.set(host).is_ok());
+            let settings = Arc::new(ListenerSettings::default());
+            let door = Doorway { protocol: NAME, connection: None, identity: None, settings };
+            let mut outer = Link::new(&proxy, &Arc::new(door));
+            outer.source = source;
+            Self { outer, who: Arc::new(Who::by_password(identity)), authority, _state: state }
+        }
+
+        fn to(&self, host: &str) -> Result<Begun, &'static str> {
+            visit(&self.outer, &self.who, &Target { host, port: 22, originator: "127.0.0.1", originator_port: 4711 })
+        }
+
+        fn signed(&self) -> usize {
+            self.authority.signed.load(Ordering::Relaxed)
+        }
+    }
+
+    fn file(password: &str) -> (Config, Problems) {
+        let verifier = Verifier::make_scram(&Secret::from(password.to_owned())).unwrap();
+        let server = "protocol: ssh, address: \"127.0.0.1:9\", username: { literal: app }, password: { literal: hidden }";
+        let text = format!(
+            "state: /nowhere\nlisteners: [{{ protocol: ssh, address: \"127.0.0.1:22\" }}]\nusers:\n  alice: {{ password: \"{verifier}\" }}\n\
+             connections:\n  web-1: {{ {server} }}\n  payroll: {{ {server} }}\naccess: [{{ allow: [alice], connections: [web-1] }}]\n"
+        );
+        let (protocols, stores) = crate::reload::rows();
+        let loaded = keyward_config::parse(Path::new("keyward.yaml"), &text, &Kinds { protocols: &protocols, stores: &stores });
+        assert!(!loaded.problems.has_errors(), "{}", loaded.problems);
+        (loaded.config.unwrap(), Problems::new(Path::new("keyward.yaml")))
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_signed_for_what_the_user_may_reach_now_and_for_nothing_else() {
+        let jump = Jump::new("correct horse").await;
+        let refused = Some("no such connection, or it is not open to you");
+        for host in ["web-9", "payroll", "127.0.0.1", "192.0.2.1"] {
+            assert_eq!(jump.to(host).err(), refused, "{host}");
+        }
+        assert_eq!(jump.signed(), 0);
+        assert!(jump.to("web-1").is_ok());
+        assert_eq!(jump.signed(), 1);
+
+        let (config, mut problems) = file("another");
+        jump.outer.proxy.gate.replace(&config, &mut problems).unwrap();
+        assert_eq!(jump.to("web-1").err(), refused, "the password that proved him is his no more");
+        assert_eq!(jump.signed(), 1);
     }
 }

@@ -147,7 +147,9 @@ impl Silent {
             Self::Io(error) => SessionError::client_io(stage, &error),
             Self::Goodbye(text) => SessionError { left: true, ..SessionError::malformed(stage, format!("the client left: {text:?}")) },
             Self::Fatal(Fatal::Internal(text)) => SessionError::new(Refusal::Internal, Party::Proxy, stage, text),
-            Self::Fatal(fatal @ Fatal::NoCommon(_)) => SessionError::new(Refusal::Unsupported, Party::Client, stage, fatal.to_string()),
+            Self::Fatal(fatal @ (Fatal::NoCommon(_) | Fatal::NotStrict)) => {
+                SessionError::new(Refusal::Unsupported, Party::Client, stage, fatal.to_string())
+            }
             Self::Fatal(fatal) => SessionError::malformed(stage, fatal.to_string()),
         }
     }

@@ -3,7 +3,7 @@
 Words of a login: as:NAME; none, key, key:FILE, password:TEXT, prompt:TEXT (each prints `in` or `out`); early (a channel before the login),
 another (as bob after all), silent.
 Words of a link that is in: exec:COMMAND, session (it asks for nothing), flood:COUNT:KIND (of channels), inner:HOST:ACCOUNT (a jump there by
-`none`, and a command), over (until the server ends it).
+`none`, and a command), hold:HOST (the same, which says nothing), over (until the server ends it).
 Between them: wait (prints `waiting`, goes on when a line comes), all (prints each message of the server's behind the first keys, in hex).
 """
 
@@ -19,6 +19,7 @@ from paramiko.packet import Packetizer
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 HEARD = []
+HELD = []
 READ = Packetizer.read_message
 
 
@@ -129,6 +130,12 @@ class Link:
             if inner.transport.is_authenticated():
                 inner.does("exec", "echo in")
             inner.transport.close()
+        elif word == "hold":
+            try:
+                HELD.append(transport.open_channel("direct-tcpip", (rest, 22), ("127.0.0.1", 4711), timeout=20))
+                print("held", flush=True)
+            except paramiko.ChannelException as refused:
+                print("no channel", refused.code, flush=True)
         elif word == "over":
             self.until_over()
         else:

@@ -12,6 +12,7 @@ import urllib.request
 
 import asyncssh
 
+MUCH = 4 << 20
 KIND, FOLDER, HOST_KEY = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
 
 
@@ -42,7 +43,7 @@ class Door(asyncssh.SSHServer):
         return True
 
     def password_auth_supported(self):
-        return KIND in ("password", "once", "lasts")
+        return KIND in ("password", "once", "lasts", "not_strict")
 
     async def validate_password(self, username, password):
         if KIND == "once":
@@ -70,11 +71,24 @@ async def session(process):
     process.stdout.write(f"in as {process.get_extra_info('username')}\n")
     if KIND == "lasts":
         await process.stdin.read()
+    if KIND == "not_strict":
+        process.stdout.write("0123456789abcdef" * (MUCH // 16))
     process.exit(0)
 
 
+def forget_strict_kex():
+    """It has no option for this: it takes part in it as soon as the client does."""
+    asyncssh.connection.SSHConnection._strict_kex = property(lambda of: False, lambda of, wanted: None)
+    asyncssh.connection.SSHConnection._get_extra_kex_algs = lambda of: [b"ext-info-s"]
+    # Its nonces are the numbers of packets.
+    return {"encryption_algs": ["chacha20-poly1305@openssh.com"]}
+
+
 async def main():
-    server = await asyncssh.listen("127.0.0.1", 0, server_factory=Door, server_host_keys=[HOST_KEY], process_factory=session)
+    options = forget_strict_kex() if KIND == "not_strict" else {}
+    server = await asyncssh.listen(
+        "127.0.0.1", 0, server_factory=Door, server_host_keys=[HOST_KEY], process_factory=session, **options
+    )
     (FOLDER / "port.new").write_text(str(server.get_port()))
     (FOLDER / "port.new").rename(FOLDER / "port")
     await server.wait_closed()

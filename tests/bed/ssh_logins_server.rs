@@ -19,7 +19,8 @@ pub struct Asyncssh {
 impl Asyncssh {
     /// `kind` is how it lets in: `prompts` (keyboard-interactive only; the password in `secret`), `asks_twice` (the same, with another question
     /// behind it), `password` (only that, and the password in `secret`), `once` (a password, which the URL in `secret` is asked about), `lasts`
-    /// (any password; a session ends with its standard input).
+    /// (any password; a session ends with its standard input), `not_strict` (a password, without strict key exchange and with ChaCha20 only; a
+    /// session says 4 MiB more).
     pub fn start(kind: &str, secret: &str) -> Self {
         let (folder, host_key) = (scratch("asyncssh"), SshKey::new());
         fs::write(folder.join("secret"), secret).unwrap();
@@ -34,6 +35,20 @@ impl Asyncssh {
     /// The address and the host key, as keys of a connection.
     pub fn place(&self) -> String {
         format!("address: \"127.0.0.1:{}\", host_keys: [\"{}\"]", self.port, self.host_key.public())
+    }
+
+    /// The variables by which a client finds it around Keyward: `tests/ssh_clients.rs` says which.
+    pub fn directly(&self, user: &str, password: &str) -> Vec<(&'static str, String)> {
+        let known_hosts = self.folder.join("known_hosts");
+        fs::write(&known_hosts, format!("[127.0.0.1]:{} {}\n", self.port, self.host_key.public())).unwrap();
+        vec![
+            ("SSH_HOST", "127.0.0.1".to_owned()),
+            ("SSH_PORT", self.port.to_string()),
+            ("SSH_USER", user.to_owned()),
+            ("SSH_PASSWORD", password.to_owned()),
+            ("SSH_KNOWN_HOSTS", known_hosts.display().to_string()),
+            ("SSH_HOST_KEY", self.host_key.public()),
+        ]
     }
 
     /// Another password counts from now on.

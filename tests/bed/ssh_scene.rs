@@ -26,6 +26,8 @@ pub struct SshPlan {
     pub connection: String,
     /// Further accounts of `web-1`, each `, name: { … }`.
     pub accounts: String,
+    /// Further keys of `payroll`; its `address` if it is another server's.
+    pub payroll: String,
     /// Whole further connections, a line each: `  web-2: { … }`.
     pub connections: String,
     /// Further keys of alice.
@@ -71,6 +73,7 @@ impl Default for SshPlan {
             listener: empty(),
             connection: empty(),
             accounts: empty(),
+            payroll: empty(),
             connections: empty(),
             alice: empty(),
             rule: ALL_CHANNELS.to_owned(),
@@ -208,7 +211,7 @@ fn config(sshd: &Sshd, kv: &Kv<'_>, alice: &SshKey, password: &str, plan: &SshPl
         (body + &inside(more)).replace("DEPLOY?", &format!("{deploy}?")).replace("OPS?", &format!("{ops}?"))
     };
     let connections =
-        format!("connections:\n  web-1: {{ {} }}\n  payroll: {{ {} }}\n{}", body(&plan.connection), body(""), plan.connections);
+        format!("connections:\n  web-1: {{ {} }}\n  payroll: {{ {} }}\n{}", body(&plan.connection), body(&plan.payroll), plan.connections);
     let users = format!(
         "users:\n  alice: {{ password: \"{}\", public_keys: [\"{} alice@laptop\"]{} }}\n  bob: {{ password: \"{}\" }}\n{}",
         verifier(password, &[]),

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::russh::client::{self, Handle, Msg};
 use ::russh::keys::{Algorithm, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate, load_secret_key};
-use ::russh::{Channel, ChannelMsg, Error, Preferred};
+use ::russh::{Channel, ChannelMsg, Error, Preferred, cipher, kex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::bed::{SshScene, SshWay};
 
 /// Not `unread`: a channel that nobody reads stops the others of its connection in russh itself.
-pub const STEPS: [&str; 6] = ["login", "signal", "many", "forward", "refused", "rekey"];
+pub const STEPS: [&str; 7] = ["login", "signal", "many", "forward", "refused", "rekey", "not_strict"];
 
 /// Whom it expects: a server's own key, or one that this authority certifies as `web-1`.
 enum Expected {
@@ -44,14 +44,21 @@ struct Ssh {
     _outer: Option<Handle<Expected>>,
 }
 
-async fn connect(scene: &SshScene<'_>, way: SshWay, rekey: usize) -> Ssh {
+/// What a client offers that knows nothing of strict key exchange, with the cipher whose nonces are the numbers of packets: those go on where
+/// keys are made anew.
+fn not_strict() -> Preferred {
+    let kex = Cow::Borrowed([kex::CURVE25519, kex::EXTENSION_SUPPORT_AS_CLIENT].as_slice());
+    Preferred { kex, cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305]), ..Preferred::default() }
+}
+
+async fn connect(scene: &SshScene<'_>, way: SshWay, rekey: usize, preferred: Preferred) -> Ssh {
     let (user, port, key, host_key) = match way {
         SshWay::Direct => (scene.sshd.login("deploy").name.as_str(), scene.sshd.port(), &scene.around, scene.sshd.host_key()),
         SshWay::Plus => ("alice+web-1+deploy", scene.port(), &scene.alice, scene.host_key()),
         SshWay::Jump => ("alice", scene.port(), &scene.alice, scene.host_key()),
     };
     let limits = ::russh::Limits { rekey_write_limit: rekey, rekey_read_limit: rekey, ..::russh::Limits::default() };
-    let config = client::Config { limits: limits.clone(), ..client::Config::default() };
+    let config = client::Config { limits: limits.clone(), preferred: preferred.clone(), ..client::Config::default() };
     let expected = Expected::Key(PublicKey::from_openssh(&host_key).unwrap());
     let mut outer = client::connect(Arc::new(config), ("127.0.0.1", port), expected).await.expect("a key exchange");
     let key = PrivateKeyWithHashAlg::new(Arc::new(load_secret_key(key.file(), None).unwrap()), None);
@@ -60,7 +67,7 @@ async fn connect(scene: &SshScene<'_>, way: SshWay, rekey: usize) -> Ssh {
         return Ssh { inner: outer, _outer: None };
     }
     let certificates = Cow::Owned(vec![Algorithm::Ed25519]);
-    let preferred = Preferred { host_key_certificates: certificates, ..Preferred::default() };
+    let preferred = Preferred { host_key_certificates: certificates, ..preferred };
     let config = client::Config { preferred, limits, ..client::Config::default() };
     let expected = Expected::CertifiedBy(PublicKey::from_openssh(&scene.host_authority()).unwrap());
     let stream = outer.channel_open_direct_tcpip("web-1", 22, "127.0.0.1", 0).await.unwrap().into_stream();
@@ -103,7 +110,8 @@ fn text((out, errors, end): (Vec<u8>, Vec<u8>, String)) -> String {
 
 /// What the step shows.
 pub async fn act(scene: &SshScene<'_>, step: &str, way: SshWay) -> String {
-    let ssh = connect(scene, way, if step == "rekey" { 2 << 20 } else { 1 << 30 }).await;
+    let (often, preferred) = (2 << 20, if step == "not_strict" { not_strict() } else { Preferred::default() });
+    let ssh = connect(scene, way, if ["rekey", "not_strict"].contains(&step) { often } else { 1 << 30 }, preferred).await;
     let mut said = String::new();
     match step {
         "login" => said = text(run(&ssh, "id -un; echo err >&2; cat; exit 3", b"from here").await),
@@ -125,7 +133,7 @@ pub async fn act(scene: &SshScene<'_>, step: &str, way: SshWay) -> String {
             let refused = ssh.inner.channel_open_direct_tcpip("127.0.0.1", 1, "127.0.0.1", 0).await;
             write!(said, "{:?}", refused.err()).unwrap();
         }
-        "rekey" => {
+        "rekey" | "not_strict" => {
             let (down, _, end) = run(&ssh, "seq 1500000", b"").await;
             write!(said, "{} {end} ", down == lines()).unwrap();
             said += &text(run(&ssh, "md5sum", &lines()).await);

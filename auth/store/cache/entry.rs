@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Inner, Read};
 use crate::SessionId;
-use crate::store::SecretPath;
 use crate::store::keeper::jitter;
 use crate::store::named::Named;
+use crate::store::{Document, SecretPath};
 
 /// A secret that was read.
 pub(super) struct Entry {
@@ -36,11 +36,13 @@ pub(super) struct Times {
 
 impl Times {
     /// `None`: it has ended already. A secret that says itself when it ends (`not_after`) is of no use after that, also where the store cannot
-    /// be asked: its version is deleted then, or its password another one.
-    pub(super) fn of(asked: Instant, ttl: Duration, max_stale: Duration, not_after: Option<std::time::Instant>) -> Option<Self> {
-        let bounded = |end: Instant| not_after.map_or(end, |last| end.min(Instant::from_std(last)));
+    /// be asked: its version is deleted then, or its password another one. One that only says when it is to be read again (`fresh_until`) may
+    /// stand in for its store after that as any other.
+    pub(super) fn of(asked: Instant, ttl: Duration, max_stale: Duration, document: &Document) -> Option<Self> {
+        let before = |end: Instant, last: Option<std::time::Instant>| last.map_or(end, |last| end.min(Instant::from_std(last)));
         let after = |start: Instant, time: Duration| start.checked_add(time).unwrap_or(start);
-        let (fresh, ends) = (bounded(after(asked, ttl)), bounded(after(after(asked, ttl), max_stale)));
+        let fresh = before(after(asked, ttl), document.fresh_until);
+        let (fresh, ends) = (before(fresh, document.not_after), before(after(fresh, max_stale), document.not_after));
         let tenth = fresh.saturating_duration_since(asked).checked_div(10).unwrap_or_default();
         // Between 80 and 90 percent: what was read together is not read again together.
         let refresh = after(asked, tenth.saturating_mul(7).saturating_add(jitter(tenth.saturating_mul(2))));

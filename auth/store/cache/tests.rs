@@ -19,6 +19,8 @@ enum Does {
     Gives,
     /// Gives one that ends after this.
     GivesFor(Duration),
+    /// Gives one that is to be read again after this.
+    GivesFresh(Duration),
     Fails(StoreErrorKind),
     /// Does the next thing only after this.
     Waits(Duration),
@@ -50,13 +52,14 @@ impl Store for Scripted {
                 sleep(time).await;
                 does = self.next();
             }
-            let not_after = match does {
-                Does::Fails(kind) => return Err(StoreError::new(kind, "scripted")),
-                Does::GivesFor(time) => Some((Instant::now() + time).into_std()),
-                Does::Gives | Does::Waits(_) => None,
-            };
+            let after = |time: Duration| Some((Instant::now() + time).into_std());
             let mut document = Document::of(serde_json::json!({ "number": serial }), "");
-            document.not_after = not_after;
+            match does {
+                Does::Fails(kind) => return Err(StoreError::new(kind, "scripted")),
+                Does::GivesFor(time) => document.not_after = after(time),
+                Does::GivesFresh(time) => document.fresh_until = after(time),
+                Does::Gives | Does::Waits(_) => {}
+            }
             Ok(document)
         })
     }
@@ -128,7 +131,7 @@ fn number(read: &Read) -> u64 {
     read.document.fields["number"].as_u64().unwrap()
 }
 
-use Does::{Fails, Gives, GivesFor, Waits};
+use Does::{Fails, Gives, GivesFor, GivesFresh, Waits};
 use StoreErrorKind::{Backlog, Denied, Disabled, LeaseLost, LoginFailed, Malformed, NotFound, Throttled, Unavailable};
 
 #[tokio::test(start_paused = true)]
@@ -317,6 +320,26 @@ async fn a_secret_that_says_when_it_ends_is_never_used_after_that() {
     let bed = Bed::new(&[GivesFor(Duration::ZERO)]);
     assert_eq!(bed.read().await, Ok((1, From::Store)));
     assert_eq!(bed.read().await, Ok((2, From::Store)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_says_when_to_read_it_again_stands_in_after_that_like_any_other() {
+    for (own, fresh) in [(10 * SECOND, 10 * SECOND), (2 * TTL, TTL)] {
+        let bed = Bed::new(&[GivesFresh(own), Fails(Unavailable)]);
+        bed.read().await.unwrap();
+        advance(fresh - Duration::from_millis(1)).await;
+        assert_eq!(bed.read().await, Ok((1, From::Cache)));
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(bed.read().await, Ok((1, From::Stale)));
+        advance(MAX_STALE - SECOND).await;
+        assert_eq!(bed.read().await, Ok((1, From::Stale)));
+        advance(SECOND).await;
+        assert_eq!(bed.read().await, Err(Unavailable));
+    }
+    let bed = Bed::new(&[GivesFresh(10 * SECOND), Gives]);
+    bed.read().await.unwrap();
+    advance(10 * SECOND).await;
+    assert_eq!(bed.read().await, Ok((2, From::Store)), "where the store can be asked, it is");
 }
 
 #[tokio::test(start_paused = true)]

@@ -86,16 +86,17 @@ pub(super) fn document(mut answer: Answer, path: &SecretPath, version_2: bool) -
     let advisory = answer.seconds("lease_duration");
     let asked = answer.asked;
     let mut data = answer.take_data();
-    let (fields, version, not_after) = if version_2 {
+    let (fields, version, not_after, fresh_until) = if version_2 {
         let metadata = data.get("metadata");
         let version = metadata.and_then(|metadata| metadata.get("version")).and_then(Value::as_u64);
         let deletion = metadata.and_then(|metadata| metadata.get("deletion_time")).and_then(Value::as_str).and_then(instant);
-        (data.get_mut("data").map(Value::take).unwrap_or_default(), version, deletion)
+        (data.get_mut("data").map(Value::take).unwrap_or_default(), version, deletion, None)
     } else {
-        (data.take(), None, if advisory.is_zero() { None } else { asked.checked_add(advisory) })
+        // The secret's own `ttl`, or its mount's: nothing happens to it then (§7.2).
+        (data.take(), None, None, if advisory.is_zero() { None } else { asked.checked_add(advisory) })
     };
     let mut document = Document::of(fields, &request_id);
-    (document.version, document.not_after) = (version, not_after);
+    (document.version, document.not_after, document.fresh_until) = (version, not_after, fresh_until);
     if !document.fields.is_object() {
         return Err(StoreError::new(StoreErrorKind::Malformed, format!("{path}: the answer holds no secret")));
     }
@@ -183,6 +184,18 @@ mod tests {
         assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(60));
         assert_eq!((document.version, document.request_id.as_str()), (Some(4), "r"));
         assert_eq!(document.fields, json!({"k": "v"}));
+    }
+
+    #[test]
+    fn the_ttl_of_a_secret_of_version_1_says_when_to_read_it_again_and_is_no_end() {
+        for (seconds, expected) in [(120, Some(Duration::from_secs(120))), (0, None)] {
+            let body = json!({"request_id": "r", "lease_duration": seconds, "data": {"k": "v", "ttl": "2m"}});
+            let asked = Instant::now();
+            let document = document(Answer { body, asked }, &path("m/p"), false).unwrap();
+            assert_eq!(document.fresh_until.map(|until| until.saturating_duration_since(asked)), expected);
+            assert_eq!((document.version, document.not_after), (None, None));
+            assert_eq!(document.fields, json!({"k": "v", "ttl": "2m"}));
+        }
     }
 
     #[test]

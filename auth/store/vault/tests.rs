@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::tests::{Server, answer};
+use super::client::tests::{Server, answer, hold_the_clock};
 use super::login::Login;
 use super::token::Access;
 use super::*;
@@ -10,11 +10,16 @@ use crate::{Gate, sample};
 
 async fn vault(auth: Value, answers: &[String]) -> (Server, Vault) {
     let server = Server::answering(answers).await;
+    let vault = vault_at(&server, auth);
+    (server, vault)
+}
+
+fn vault_at(server: &Server, auth: Value) -> Vault {
     let client = Arc::new(server.client());
     let settings: Settings = serde_json::from_value(json!({ "address": "http://127.0.0.1:1", "auth": auth })).unwrap();
     let login = Login::from_settings(&settings, None, crate::store::Stay::Serves, &sample::nowhere()).unwrap();
     let tokens = Access::new(Arc::clone(&client), login);
-    (server, Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new() })
+    Vault { client, tokens, mounts: Mounts::default(), identities: Vec::new() }
 }
 
 async fn by_approle(answers: &[String]) -> (Server, Vault) {
@@ -229,6 +234,18 @@ async fn a_reference_without_data_is_read_with_it_and_said_once() {
     }
 }
 
+/// Where a worker has the secret ids of its runner made.
+const MAKES: &str = "auth/approle/role/reader/secret-id";
+
+/// A worker and its runner, and the answers to a login of both.
+fn worker_and_runner() -> (Value, [String; 6]) {
+    let auth = json!({"method": "approle", "worker": {"role_id": "w", "secret_id": "s"}, "runners": {"reader": {"role_id": "r"}}});
+    let info = json!({"token": "s.w", "creation_path": MAKES, "creation_time": "2026-11-21T22:32:02Z", "ttl": 60});
+    let [wrapped, looked_up] = [json!({ "wrap_info": info }), json!({ "data": info })].map(ok);
+    let opened = ok(json!({"data": {"secret_id": "fresh"}}));
+    (auth, [login("s.worker"), wrapped, looked_up, opened, answer("204 No Content", "", ""), login("s.1")])
+}
+
 /// Failures after which a call may have run, and one after which it certainly did not.
 fn unclear_and_clear() -> ([String; 3], String) {
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"da".to_owned();
@@ -273,18 +290,44 @@ async fn a_certificate_is_asked_for_again_after_whatever_went_wrong() {
 
 #[tokio::test]
 async fn a_worker_asks_once_more_for_a_secret_id_that_may_have_been_made_and_not_a_third_time() {
-    let auth = json!({"method": "approle", "worker": {"role_id": "w", "secret_id": "s"}, "runners": {"reader": {"role_id": "r"}}});
-    let makes = "auth/approle/role/reader/secret-id";
-    let info = json!({"token": "s.w", "creation_path": makes, "creation_time": "2026-11-21T22:32:02Z", "ttl": 60});
-    let opened = [ok(json!({ "wrap_info": info })), ok(json!({ "data": info })), ok(json!({"data": {"secret_id": "fresh"}}))];
-    let given_back = || answer("204 No Content", "", "");
+    let (auth, [worker, rest @ ..]) = worker_and_runner();
     for bad in unclear_and_clear().0 {
-        let more = [&opened[..], &[given_back(), login("s.1")]].concat();
-        let (server, runner) = vault(auth.clone(), &[vec![login("s.worker"), bad.clone()], more].concat()).await;
+        let (server, runner) = vault(auth.clone(), &[vec![worker.clone(), bad.clone()], rest.to_vec()].concat()).await;
         assert_eq!(runner.tokens.get().await.unwrap().text, "s.1", "{bad}");
-        assert_eq!(asked(&server).iter().filter(|path| *path == makes).count(), 2, "{bad}");
-        let (server, runner) = vault(auth.clone(), &[vec![login("s.worker")], vec![bad.clone(); 2], vec![given_back()]].concat()).await;
+        assert_eq!(asked(&server).iter().filter(|path| *path == MAKES).count(), 2, "{bad}");
+        let given_back = answer("204 No Content", "", "");
+        let (server, runner) = vault(auth.clone(), &[worker.clone(), bad.clone(), bad.clone(), given_back]).await;
         assert!(runner.tokens.get().await.err().unwrap().detail.starts_with("wrap_denied: "), "{bad}");
-        assert_eq!(asked(&server)[1..], [makes, makes, "auth/token/revoke-self"], "{bad}");
+        assert_eq!(asked(&server)[1..], [MAKES, MAKES, "auth/token/revoke-self"], "{bad}");
+    }
+}
+
+/// The server works for 90 s at most (its `max_request_duration`).
+#[tokio::test]
+async fn what_makes_or_uses_up_something_is_not_given_up_while_the_server_may_be_at_it() {
+    hold_the_clock();
+    let (worker, answers) = worker_and_runner();
+    for slow in ["auth/approle/login", MAKES, "sys/wrapping/unwrap"] {
+        let server = Server::working_at(slow, Duration::from_secs(90), &answers).await;
+        let runner = vault_at(&server, worker.clone());
+        let token = runner.tokens.get().await.unwrap_or_else(|error| panic!("{slow}: {error}"));
+        assert_eq!((token.text.to_str().unwrap(), server.requests().len()), ("s.1", answers.len()), "{slow}");
+    }
+    let approle = json!({"method": "approle", "role_id": "r", "secret_id": "s"});
+    let data = json!({"username": "v", "password": "x", "key": "x"});
+    let lease = ok(json!({"lease_id": "x/creds/role/1", "lease_duration": 3600, "data": data}));
+    for (path, engine, connection) in [
+        ("db/creds/role", "database", "{ protocol: postgres, address: 'pg:5432', store: corp, credential: db/creds/role }"),
+        ("ssh/creds/role", "ssh", "{ protocol: ssh, address: '127.0.0.1:22', store: corp, credential: ssh/creds/role }"),
+    ] {
+        let mount = ok(json!({"data": {"path": path.replace("creds/role", ""), "type": engine}}));
+        for (seconds, is_there) in [(90, true), (100, false)] {
+            let server = Server::working_at(path, Duration::from_secs(seconds), &[login("s.1"), mount.clone(), lease.clone()]).await;
+            let wanted = Wanted { path: at(path), username: None, shown: Vec::new() };
+            let issued = vault_at(&server, approle.clone()).issue(&grant_of(connection), &wanted).await;
+            assert_eq!(asked(&server)[2..], [path], "{path}, {seconds} s");
+            // And no wait is without an end.
+            assert_eq!(issued.err().map(|error| error.ambiguous), (!is_there).then_some(true), "{path}, {seconds} s");
+        }
     }
 }

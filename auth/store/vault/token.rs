@@ -38,6 +38,9 @@ pub(super) struct Token {
     found_dead: AtomicBool,
     /// The last renewal gave less than was asked, or was refused: no other one moves its end.
     last_end: AtomicBool,
+    /// The store said at a renewal that its end is the last one. It is not renewed again: that would only look as if it had been given less and
+    /// less time, and is answered with a 500 in its last second.
+    capped: AtomicBool,
     end: watch::Sender<Option<Instant>>,
 }
 
@@ -106,15 +109,27 @@ impl Token {
         }
     }
 
+    /// The store says when it ends. In whole seconds: about the same end is no other one, of which the leases would have to hear.
+    fn looked_up(&self, end: Option<Instant>) {
+        let apart = |known: Instant, end: Instant| known.max(end).saturating_duration_since(known.min(end));
+        self.end.send_if_modified(|known| {
+            let same = known.zip(end).is_some_and(|(known, end)| apart(known, end) <= Duration::from_secs(1));
+            if !same {
+                *known = end;
+            }
+            !same
+        });
+    }
+
     /// The store stopped to know it.
     fn bury(&self) {
         self.found_dead.store(true, Ordering::Relaxed);
         self.end.send_replace(Some(Instant::now()));
     }
 
-    /// Leases live from it: while they do, it is never revoked, and renewed as long as that moves its end (vault.md §9).
-    fn is_kept_for_leases(&self) -> bool {
-        self.end.receiver_count() > 0 && self.is_alive() && !self.has_last_end()
+    /// Leases live from it: while they do, it is renewed as far as it goes, and never revoked (vault.md §9).
+    fn is_held(&self) -> bool {
+        self.end.receiver_count() > 0 && self.is_alive() && !self.capped.load(Ordering::Relaxed)
     }
 
     fn is_alive(&self) -> bool {
@@ -247,7 +262,7 @@ impl Tokens {
             error
         })?;
         if let Some(current) = self.current.load_full().filter(|current| current.is_alive() && current.text == granted.text) {
-            current.end.send_replace(granted.end);
+            current.looked_up(granted.end);
             client.observer.token_life(&client.name, current.left());
             return Ok(current);
         }
@@ -260,9 +275,9 @@ impl Tokens {
         for warning in &warnings {
             tracing::warn!(store = client.name, warning, "the store's token");
         }
-        let (found_dead, last_end, note, end) = (AtomicBool::new(false), AtomicBool::new(false), Mutex::default(), watch::Sender::new(end));
-        let issued = tokio::time::Instant::now();
-        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, issued, found_dead, last_end, end });
+        let (found_dead, last_end, capped, note) = Default::default();
+        let (issued, end) = (tokio::time::Instant::now(), watch::Sender::new(end));
+        let token = Arc::new(Token { text, renewable, warnings, note, generation, increment, issued, found_dead, last_end, capped, end });
         tracing::info!(
             store = client.name,
             accessor,
@@ -315,20 +330,17 @@ impl Tokens {
 
     /// Renews, or logs in anew where that is no longer worth it. `true`: this token goes on.
     async fn prolong(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
-        // What lives from it takes each renewal for a sign that its end still moves.
-        let outlook = if token.has_last_end() { Outlook::Ends } else { self.renew(token, token.increment).await? };
-        match outlook {
+        match self.renew(token, token.increment).await? {
             Outlook::GoesOn => Ok(true),
-            Outlook::Former => Ok(token.is_kept_for_leases()),
+            Outlook::Former => Ok(token.is_held()),
             Outlook::Ends => self.replace(token).await,
         }
     }
 
-    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again, or since leases live from it. Once
-    /// nobody moves its end any more, they learn that from its being dropped.
+    /// Logs in anew. `true`: the same token goes on, since somebody else made it and it gives itself again, or since leases live from it.
     async fn replace(self: &Arc<Self>, token: &Arc<Token>) -> Result<bool, StoreError> {
         let mut history = self.history.lock().await;
-        let goes_on = || token.is_kept_for_leases();
+        let goes_on = || token.renewable && token.is_held();
         if self.newer_than(token).is_some() || self.stands_back() {
             return Ok(goes_on());
         }

@@ -18,7 +18,7 @@ use crate::ssh::visitor::Begun;
 use crate::told;
 
 /// Bytes that are read of an inner link at once; no message of data is longer.
-const CHUNK: usize = 32 * 1024;
+pub(super) const CHUNK: usize = 32 * 1024;
 
 /// After an inner link has ended, a client that takes nothing of what it said for this long gets nothing more of it: time for a network that
 /// comes back, and no more, since until then the jump counts as used.

@@ -1,5 +1,7 @@
 //! A relay between a client and a server that are transports of ours, and misbehave.
 
+mod cut;
+
 use std::sync::Arc;
 
 use futures_util::stream;

@@ -100,6 +100,8 @@ pub enum Fatal {
     Integrity,
     /// Nothing in common.
     NoCommon(Box<NoCommon>),
+    /// The peer does not know strict key exchange, and we talk to no such.
+    NotStrict,
     /// The server did not prove itself.
     HostKey(&'static str),
     /// The peer made us keep or do more than we will.
@@ -118,7 +120,7 @@ impl Fatal {
     pub fn reason(&self) -> u32 {
         match self {
             Self::Protocol(_) | Self::Integrity | Self::TooMuch(_) => reason::PROTOCOL_ERROR,
-            Self::NoCommon(_) | Self::TimedOut | Self::Internal(_) => reason::KEY_EXCHANGE_FAILED,
+            Self::NoCommon(_) | Self::NotStrict | Self::TimedOut | Self::Internal(_) => reason::KEY_EXCHANGE_FAILED,
             Self::HostKey(_) => reason::HOST_KEY_NOT_VERIFIABLE,
             Self::Ended => reason::BY_APPLICATION,
         }
@@ -130,6 +132,7 @@ impl Fatal {
         match self {
             Self::Protocol(_) | Self::Integrity | Self::TooMuch(_) => "protocol error",
             Self::NoCommon(lack) => &lack.for_peer,
+            Self::NotStrict => "strict key exchange is needed here",
             Self::HostKey(_) => "the host key could not be verified",
             Self::TimedOut => "the key exchange took too long",
             Self::Ended => "the connection has ended",
@@ -143,6 +146,7 @@ impl fmt::Display for Fatal {
         match self {
             Self::Protocol(what) | Self::TooMuch(what) | Self::HostKey(what) | Self::Internal(what) => f.write_str(what),
             Self::NoCommon(lack) => lack.fmt(f),
+            Self::NotStrict => f.write_str("the peer does not know strict key exchange, which `strict_kex` requires"),
             Self::Integrity => f.write_str("a packet was changed on its way or sealed with another key"),
             Self::TimedOut => f.write_str("a key exchange took too long"),
             Self::Ended => f.write_str("the connection has already ended"),

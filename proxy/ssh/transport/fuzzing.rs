@@ -2,14 +2,18 @@
 //!
 //! The bytes are cut into packets, so that the fuzzer need not find out how to pad and to seal: a first byte for how the peer begins, then
 //! pieces of a length of two bytes each.
+//!
+//! And what is read of a KEXINIT and of a certificate, for a second parser to be held against it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::certificate::Certificate;
+use crate::cipher::Cipher;
 use crate::conn::{ClientConfig, Conn, Event, Role, ServerConfig};
-use crate::error::Fatal;
+use crate::error::{Choice, Fatal};
 use crate::kex::Method;
-use crate::negotiate::Side;
+use crate::negotiate::{self, Agreed, COOKIE, Kexinit, Offer, Side, Which};
 use crate::random::Random;
 use crate::sign::{Signer, generate_ed25519};
 
@@ -69,6 +73,47 @@ pub fn against(side: Side, bytes: &[u8]) {
         }
     }
     assert!(tested.backlog() < 1 << 20, "what one input can make us keep");
+}
+
+/// What a peer's first KEXINIT comes to.
+#[derive(Debug)]
+pub struct Heard {
+    /// The peer knows strict key exchange.
+    pub strict: bool,
+    /// It is a client and understands EXT_INFO.
+    pub takes_ext_info: bool,
+    /// What both do from now on, or what they have not in common.
+    pub agreed: Result<Agreed, Choice>,
+    /// Our own.
+    pub ours: Vec<u8>,
+}
+
+/// The same for one on `side` that offers this.
+///
+/// # Errors
+/// It is none, or too long.
+pub fn kexinit(
+    side: Side,
+    methods: Vec<Method>,
+    host_keys: Vec<&'static str>,
+    ciphers: Vec<Cipher>,
+    payload: &[u8],
+) -> Result<Heard, Fatal> {
+    let offer = Offer { methods, host_keys, ciphers };
+    let theirs = Kexinit::parse(payload)?;
+    let agreed = match negotiate::agree(side, &offer, &theirs) {
+        Ok(agreed) => Ok(agreed),
+        Err(Fatal::NoCommon(lack)) => Err(lack.choice()),
+        Err(fatal) => return Err(fatal),
+    };
+    let ours = offer.kexinit(side, Which::First, [0; COOKIE]);
+    Ok(Heard { strict: theirs.is_strict(side.other()), takes_ext_info: theirs.takes_ext_info(), agreed, ours })
+}
+
+/// What its authority calls a certificate, byte for byte.
+#[must_use]
+pub fn key_id(certificate: &Certificate) -> &[u8] {
+    certificate.raw_key_id()
 }
 
 /// Packets with these payloads.

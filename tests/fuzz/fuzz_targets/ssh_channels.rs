@@ -1,13 +1,21 @@
 //! Channels that end with us: whatever a client says and whatever our side does meanwhile, beside a second set of books. Each step is a byte for what
 //! it is: a message with its length in two bytes before it; data, so that a window is soon at its end; or something that the owner of a channel does.
+//! What is asked for is read by a second parser too.
 #![no_main]
+
+#[path = "../second/message.rs"]
+mod second;
+#[path = "../second/wire.rs"]
+mod wire;
 
 use std::collections::BTreeMap;
 
-use keyward_ssh_transport::Fatal;
 use keyward_ssh_transport::connection::message::Message;
-use keyward_ssh_transport::connection::served::{Action, CHANNELS_MAX, ChannelId, Channels, PACKET, WINDOW};
+use keyward_ssh_transport::connection::served::{Action, CHANNELS_MAX, ChannelId, Channels, PACKET, WINDOW, Wanted};
+use keyward_ssh_transport::{Fatal, Side};
 use libfuzzer_sys::fuzz_target;
+
+use crate::wire::Value;
 
 /// What must be true of a channel.
 #[derive(Default)]
@@ -59,18 +67,37 @@ fn steps(world: &mut World, mut bytes: &[u8]) -> Option<()> {
     }
 }
 
+/// What is to be done is what the client asked for.
+fn asks(bytes: &[u8], action: &Action<'_>) {
+    let number = |number: u32| Value::Number(number.into());
+    let wanted = match action {
+        Action::Open { target, .. } => {
+            let (host, originator) = (Value::Bytes(target.host.as_bytes()), Value::Bytes(target.originator.as_bytes()));
+            ("direct-tcpip", vec![host, number(target.port.into()), originator, number(target.originator_port)])
+        }
+        Action::Wants { what: Wanted::Shell, .. } => ("shell", vec![]),
+        Action::Wants { what: Wanted::Exec(command), .. } => ("exec", vec![Value::Bytes(command)]),
+        Action::Wants { what: Wanted::Subsystem(name), .. } => ("subsystem", vec![Value::Bytes(name)]),
+        _ => return,
+    };
+    let (_, _, inside) = second::asked(Side::Client, bytes).unwrap().unwrap();
+    assert_eq!(inside, Some(wanted));
+}
+
 fn number(id: ChannelId) -> u32 {
     id.to_string().parse().unwrap()
 }
 
 impl World {
     fn hear(&mut self, bytes: &[u8]) -> Option<()> {
+        second::hold(bytes);
         let read = Message::read(bytes);
         let action = match self.channels.receive(bytes) {
             Ok(action) => action,
             Err(Fatal::Protocol(_)) => return None,
             Err(fatal) => panic!("{fatal:?}"),
         };
+        asks(bytes, &action);
         match read.unwrap() {
             Some(Message::Data { recipient, data }) => {
                 self.came(recipient, data, action == Action::Nothing || matches!(action, Action::Answer(_)))

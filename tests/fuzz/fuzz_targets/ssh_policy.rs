@@ -1,12 +1,20 @@
 //! A policy between a client and a server that say anything: the first byte is what is allowed; then come messages, each behind a byte whose
-//! lowest bit says whose it is (1: the server's) and whose others whether we say something after it, and its length in two bytes.
+//! lowest bit says whose it is (1: the server's) and whose others whether we say something after it, and its length in two bytes. What the
+//! policy reads in them and puts on record is held against a second parser, which stands for the one who hears them.
 #![no_main]
+
+#[path = "../second/meaning.rs"]
+mod meaning;
+#[path = "../second/message.rs"]
+mod second;
+#[path = "../second/wire.rs"]
+mod wire;
 
 use std::collections::{HashMap, HashSet};
 
 use keyward_ssh_transport::Side;
 use keyward_ssh_transport::connection::message::{self, Message};
-use keyward_ssh_transport::policy::{Channels, Decision, Permission, Policy};
+use keyward_ssh_transport::policy::{Channels, Decision, Event, Permission, Policy, What};
 use keyward_ssh_transport::pump::Verdict;
 use libfuzzer_sys::fuzz_target;
 
@@ -23,8 +31,10 @@ fuzz_target!(|bytes: &[u8]| {
     // So long that a few of them use a reserve up.
     let line = "x".repeat(400);
     for (by, says, message) in messages(rest) {
+        second::hold(message);
         let looked = policy.look(by, message);
         if let Some(event) = &looked.event {
+            assert_eq!((event.by, Ok(Some(&event.what))), (by, meaning::meant(by, message).as_ref().map(Option::as_ref)));
             let may = event.what.permission().is_some_and(|permission| channels.allow(permission));
             assert!(may || event.decision == Decision::Refused);
             let shown = format!("{event:?}");
@@ -44,6 +54,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
         };
         seen.passed(by, message, passed);
+        seen.understood(by, passed, looked.event.as_ref());
         if says {
             policy.say(&line).iter().for_each(|message| seen.said(message));
         }
@@ -123,6 +134,21 @@ impl Seen {
                 self.adjusted(recipient, given, bytes);
             }
             _ => {}
+        }
+    }
+
+    /// What the other side will do is what was decided, and on record if the client wanted it.
+    fn understood(&self, by: Side, passed: &[u8], event: Option<&Event>) {
+        // Of contents a policy reads the channel and no more: one that is cut off or too long is the other side's to refuse.
+        if matches!(passed[0], message::DATA | message::EXTENDED_DATA) {
+            return;
+        }
+        let what = meaning::meant(by, passed).expect("both ends can read it");
+        // A terminal is on record only where a certificate forbids it.
+        if let Some(what) = what.filter(|what| *what != What::Terminal) {
+            assert!(what.permission().is_some_and(|permission| self.channels.allow(permission)), "{what:?}");
+            let on_record = event.is_some_and(|event| event.decision == Decision::Allowed && event.what == what);
+            assert!(on_record || by == Side::Server, "{what:?}");
         }
     }
 

@@ -21,8 +21,33 @@ pub(in crate::store::vault) struct Server {
     requests: Arc<Mutex<Vec<String>>>,
 }
 
+/// Lets time pass only where a test says so: a paused clock goes on by itself while nothing but sockets is waited for. Not for ever: what
+/// waits for time that nobody lets pass is to fail, and not to hang.
+pub(in crate::store::vault) fn hold_the_clock() {
+    tokio::time::pause();
+    let began = Instant::now();
+    tokio::spawn(async move {
+        while began.elapsed() < Duration::from_secs(30) {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::resume();
+    });
+}
+
+/// So much time passes, and what waited for it goes on.
+async fn pass(time: Duration) {
+    tokio::time::advance(time).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Server {
     async fn start(answers: impl FnOnce(&str) -> Vec<String>) -> Self {
+        Self::start_slow(answers, None).await
+    }
+
+    async fn start_slow(answers: impl FnOnce(&str) -> Vec<String>, slow: Option<(&'static str, Duration)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -36,7 +61,13 @@ impl Server {
                     let length = client.read(&mut buffer).await.unwrap();
                     request.extend_from_slice(&buffer[..length]);
                 }
-                seen.lock().unwrap().push(String::from_utf8(request).unwrap());
+                let request = String::from_utf8(request).unwrap();
+                let asked = request.split(' ').nth(1).and_then(|path| path.strip_prefix("/v1/"));
+                let takes = slow.filter(|(path, _)| asked == Some(path));
+                seen.lock().unwrap().push(request);
+                if let Some((_, time)) = takes {
+                    pass(time).await;
+                }
                 let _ = client.write_all(answer.as_bytes()).await;
                 let _ = client.shutdown().await;
             }
@@ -47,6 +78,12 @@ impl Server {
     pub(in crate::store::vault) async fn answering(answers: &[String]) -> Self {
         let answers = answers.to_vec();
         Self::start(|_| answers).await
+    }
+
+    /// The same, which works for so long at what is asked of it at this path, by the clock that the test holds.
+    pub(in crate::store::vault) async fn working_at(path: &'static str, time: Duration, answers: &[String]) -> Self {
+        let answers = answers.to_vec();
+        Self::start_slow(|_| answers, Some((path, time))).await
     }
 
     /// Where nobody is.

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use serde_json::json;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::mount::{Mount, is_segment};
+use super::near_end::is_near;
 use super::post::{Post, is_no};
 use super::settings::AppRoleKeys;
 use super::wrapping::{SecretId, Trouble, Wrapping};
@@ -94,6 +95,14 @@ impl AppRole {
         }
     }
 
+    /// That the secret id ends soon, where we know when: the store says it only of one that came wrapped.
+    pub(super) async fn warning(&self) -> Option<String> {
+        match &self.secret_id {
+            Source::Wrapped(wrapped) => wrapped.warning().await,
+            Source::None | Source::Plain(_) => None,
+        }
+    }
+
     pub(super) async fn prepare(&self, client: &Client) -> Result<Post, StoreError> {
         let role_id = self.role_id.read().await?;
         let secret_id = match &self.secret_id {
@@ -158,7 +167,7 @@ impl Wrapped {
 
     fn of(&self, held: &mut Option<Held>) -> Result<Zeroizing<String>, StoreError> {
         let held = held.as_mut().ok_or_else(|| self.failed("nothing was opened"))?;
-        if let Ok(SecretId { end: Some(end), .. }) = &held.content
+        if let Ok(SecretId { end: Some((_, end)), .. }) = &held.content
             && *end <= Instant::now()
         {
             held.content = Err(self.failed("the secret id that was in it has ended; a new one is needed"));
@@ -188,7 +197,24 @@ impl Wrapped {
         *content = Err(self.failed(why));
     }
 
+    /// Not of one that is used up or was refused: that is what its login said.
+    async fn warning(&self) -> Option<String> {
+        let held = self.held.lock().await;
+        let Some(Held { content: Ok(SecretId { end: Some((whole, end)), .. }), .. }) = &*held else { return None };
+        let left = end.saturating_duration_since(Instant::now());
+        let minutes = left.as_secs().checked_div(60)?;
+        let when = match (minutes, minutes.checked_div(60)?) {
+            _ if left.is_zero() => "has ended".to_owned(),
+            (minutes, 0) => format!("ends in {minutes} min"),
+            (_, hours) => format!("ends in {hours} h"),
+        };
+        is_near(*whole, left).then(|| format!("the secret id that came wrapped {when}, and with it logins: a new one is needed"))
+    }
+
     fn failed(&self, why: &str) -> StoreError {
         StoreError::new(StoreErrorKind::LoginFailed, format!("auth.wrapped_secret_id: {why}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

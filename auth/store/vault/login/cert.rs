@@ -11,6 +11,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde_json::json;
 
 use super::mount::Mount;
+use super::near_end::is_near;
 use super::post::Post;
 use super::settings::CertKeys;
 use super::{Granted, Rejected};
@@ -19,8 +20,6 @@ use crate::store::vault::settings::Settings;
 use crate::store::{StoreError, StoreErrorKind};
 use crate::tls::{certificates, private_key};
 
-/// Before its end, a certificate is warned about: at a fifth of its life, at most this long.
-const LONGEST_WARNING: Duration = Duration::from_secs(14 * 86_400);
 const HINTS: &[(u16, &str)] = &[(403, "a wrong mount")];
 
 /// The login by the certificate that the connection shows.
@@ -153,10 +152,10 @@ struct Life {
 
 impl Life {
     fn warning(&self, now: SystemTime) -> Option<String> {
-        let fifth = self.end.duration_since(self.begin).ok()?.checked_div(5)?;
+        let whole = self.end.duration_since(self.begin).ok()?;
         let left = self.end.duration_since(now).unwrap_or_default();
         let hours = left.as_secs().checked_div(3600)?;
-        (left < fifth.min(LONGEST_WARNING)).then(|| format!("client_cert ends in {hours} h, and with it logins and renewals"))
+        is_near(whole, left).then(|| format!("client_cert ends in {hours} h, and with it logins and renewals"))
     }
 }
 

@@ -9,6 +9,7 @@ mod cert;
 mod held_back;
 mod jwt;
 mod mount;
+mod near_end;
 mod password;
 mod post;
 mod roles;
@@ -148,7 +149,9 @@ impl Login {
     pub(super) async fn warning(&self) -> Option<String> {
         match self {
             Self::Cert(login) => login.warning().await,
-            Self::Token(_) | Self::AppRole(_) | Self::Worker(_) | Self::Jwt(_) | Self::Password(_) | Self::Aws(_) => None,
+            Self::AppRole(login) => login.warning().await,
+            // What a worker has made is good for the login that it is made for.
+            Self::Token(_) | Self::Worker(_) | Self::Jwt(_) | Self::Password(_) | Self::Aws(_) => None,
         }
     }
 

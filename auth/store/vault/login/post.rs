@@ -67,6 +67,8 @@ impl Post {
             method: Method::POST,
             body: Some(&self.body),
             limit: Some(LOGIN),
+            // A standby that lags behind takes a secret id that was just made for a wrong one.
+            fresh: true,
             space: Space::Login,
             ..Call::get("login", &self.path)
         };

@@ -4,11 +4,12 @@
 //! looked up first, without opening it; it must come from where our role's secret ids are made, which a token that somebody put in its
 //! place does not; and it is sent nowhere but to `sys/wrapping`, since any other use burns it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::post::LOGIN;
@@ -31,8 +32,8 @@ pub(super) struct SecretId {
     pub(super) text: Zeroizing<String>,
     /// How many logins it is good for. `None`: any number.
     pub(super) uses: Option<u64>,
-    /// When it ends. `None`: never.
-    pub(super) end: Option<Instant>,
+    /// For how long it is good, and until when. `None`: for ever.
+    pub(super) end: Option<(Duration, Instant)>,
 }
 
 /// Why a wrapping token gave no secret id.
@@ -154,7 +155,8 @@ impl SecretId {
         let accessor = data.get("secret_id_accessor").and_then(Value::as_str).map(shown).unwrap_or_default();
         let (uses, seconds) = (number("secret_id_num_uses"), number("secret_id_ttl"));
         tracing::info!(store = client.name, accessor, uses, seconds, "opened a wrapped secret id");
-        let end = seconds.and_then(|seconds| answer.asked.checked_add(Duration::from_secs(seconds)));
+        let whole = seconds.map(Duration::from_secs);
+        let end = whole.and_then(|whole| Some((whole, Instant::from_std(answer.asked).checked_add(whole)?)));
         Some(Self { text: Zeroizing::new(text.to_owned()), uses, end })
     }
 }

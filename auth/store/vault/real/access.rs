@@ -49,23 +49,31 @@ impl Role {
     }
 }
 
-/// Revokes the tokens that this path gave; how many.
-pub(super) async fn kill_tokens(path: &str) -> usize {
+/// The accessors of the tokens that this path gave.
+pub(super) async fn accessors(path: &str) -> Vec<Value> {
     let accessors = admin(Method::from_bytes(b"LIST").unwrap(), "auth/token/accessors", json!({})).await;
     // Each client reads the authorities of the system anew.
     let (client, url) = (reqwest::Client::new(), format!("{}/v1/auth/token/lookup-accessor", bao()));
-    let mut killed = 0;
+    let mut found = Vec::new();
     for accessor in accessors["data"]["keys"].as_array().unwrap() {
         let body = json!({ "accessor": accessor });
         // Tokens of other tests come and go.
-        let found = client.post(&url).header("x-vault-token", ROOT).json(&body).send().await.unwrap();
-        let found: Value = found.json().await.unwrap();
-        if found["data"]["path"] == path {
-            post("auth/token/revoke-accessor", body).await;
-            killed += 1;
+        let token = client.post(&url).header("x-vault-token", ROOT).json(&body).send().await.unwrap();
+        let token: Value = token.json().await.unwrap();
+        if token["data"]["path"] == path {
+            found.push(accessor.clone());
         }
     }
-    killed
+    found
+}
+
+/// Revokes the tokens that this path gave; how many.
+pub(super) async fn kill_tokens(path: &str) -> usize {
+    let found = accessors(path).await;
+    for accessor in &found {
+        post("auth/token/revoke-accessor", json!({ "accessor": accessor })).await;
+    }
+    found.len()
 }
 
 #[tokio::test]

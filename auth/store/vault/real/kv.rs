@@ -1,5 +1,6 @@
 //! KV of both versions: every form of reference, every way for a secret not to be there, the cache.
 
+use super::own::Own;
 use super::*;
 use crate::store::StoreErrorKind;
 
@@ -122,6 +123,21 @@ async fn a_version_that_is_to_be_deleted_is_good_until_then_and_not_a_moment_lon
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(error.kind == StoreErrorKind::NotFound && error.detail.contains("was deleted at 20"), "{error}");
+}
+
+#[tokio::test]
+async fn the_ttl_of_a_secret_of_version_1_has_it_read_again_and_is_no_end_while_the_store_is_away() {
+    let (store, keys) = Own::alone(&binary(), "").await;
+    let mount = unique("kv");
+    store.post(&keys, &format!("sys/mounts/{mount}"), json!({"type": "kv", "options": {"version": "1"}})).await;
+    store.post(&keys, &format!("{mount}/p"), json!({"username": "app", "password": "x", "ttl": "3s"})).await;
+    let at = format!("address: '{}', auth: {{ method: token, token: {} }}, cache_ttl: 10m", store.address(), keys.root);
+    let bed = Bed::of(&at, &[("db", &format!("username: '{mount}/p?username', password: '{mount}/p?password'"))]);
+    let used = async || bed.lease("db").await.unwrap_or_else(|error| panic!("{error}"));
+    store.eventually("to be asked again", async || used().await.provenance().cached && bed.seen.count("kv_read ok") > 1).await;
+    store.kill();
+    store.eventually("to be stood in for", async || used().await.provenance().stale).await;
+    assert_eq!(password(&*bed.credential("db").await), "x");
 }
 
 #[tokio::test]

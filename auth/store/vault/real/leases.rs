@@ -1,5 +1,6 @@
 //! Dynamic and static roles of a real PostgreSQL behind the real store.
 
+use super::access::{Role, accessors};
 use super::*;
 use crate::LeaseEnd;
 
@@ -141,6 +142,23 @@ async fn a_role_that_is_not_there_is_told_and_leaves_nothing_open() {
     assert_eq!(bed.seen.count("possible_orphan"), 0);
 }
 
+#[tokio::test]
+async fn a_role_that_its_database_does_not_allow_is_a_denial_and_leaves_nothing_open() {
+    let mount = database(60, 60).await;
+    post(&format!("{mount}/config/pg"), json!({"plugin_name": "postgresql-database-plugin", "allowed_roles": "s"})).await;
+    let bed = Bed::as_root(&[("db", &format!("credential: {mount}/creds/r"))]);
+    // More often than it takes for a store to count as away.
+    for asked in 1..=6 {
+        let error = bed.error("db").await;
+        assert_eq!(error.kind, crate::StoreErrorKind::Denied, "{error}");
+        assert!(error.detail.contains("is not an allowed role"), "{error}");
+        assert_eq!(bed.seen.count("issue server_error"), asked, "asked once each time");
+    }
+    assert_eq!(bed.gate.drain(Duration::from_secs(5)).await, 0);
+    assert_eq!((bed.seen.count("possible_orphan"), bed.seen.count("away")), (0, 0));
+    assert_eq!(accounts(&mount), "0");
+}
+
 /// A token of an admin's making, with a policy that lets it have leases of this mount; its text.
 async fn given_token(mount: &str, more: Value) -> String {
     let policy = unique("leases-only");
@@ -182,5 +200,70 @@ async fn where_the_policy_lets_nobody_give_back_no_try_asks_about_the_token() {
     bed.seen.wait_for("revoke forbidden", 2).await;
     bed.seen.wait_for("revoke_failed", 2).await;
     assert_eq!(lookups(&bed), before);
+    gone(&mount).await;
+}
+
+/// A login that may have leases of this mount and give them back, and whose tokens live for so many seconds, whatever renews them.
+async fn short_tokens(mount: &str, seconds: u64) -> Role {
+    let policy = unique("leases");
+    let rules =
+        format!("path \"{mount}/creds/*\" {{ capabilities = [\"read\"] }}\npath \"sys/leases/revoke\" {{ capabilities = [\"update\"] }}");
+    post(&format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
+    Role::with(json!({"token_policies": policy, "token_ttl": seconds, "token_max_ttl": seconds})).await
+}
+
+/// A token is another one's successor once the observer hears of it after its login.
+async fn second_token(bed: &Bed) {
+    let mut seen = bed.seen.0.subscribe();
+    let there = seen.wait_for(|seen| {
+        let logins = seen.iter().enumerate().filter(|(_, seen)| *seen == "login ok");
+        logins.map(|(at, _)| at).nth(1).is_some_and(|at| seen[at..].iter().any(|seen| seen == "token_life"))
+    });
+    tokio::time::timeout(Duration::from_secs(60), there).await.expect("a second token").unwrap();
+}
+
+/// When a token ends, as the store says it.
+async fn end_of(accessor: &Value) -> Instant {
+    let token = post("auth/token/lookup-accessor", json!({ "accessor": accessor })).await;
+    let end: jiff::Timestamp = token["data"]["expire_time"].as_str().unwrap().parse().unwrap();
+    Instant::now() + Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_ends_with_the_token_that_issued_it_and_one_of_the_next_token_lives_on() {
+    let mount = database(3600, 7200).await;
+    let role = short_tokens(&mount, 15).await;
+    let bed = Bed::open(&role.auth(&role.secret_id), &[("db", &format!("credential: {mount}/creds/r"))]);
+    let place = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", postgres());
+    let (watcher, connection) = tokio_postgres::connect(&place, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let watcher = &watcher;
+    let is_there = async |user: &str| !watcher.query("select 1 from pg_roles where rolname = $1", &[&user]).await.unwrap().is_empty();
+    let first = bed.lease("db").await.unwrap();
+    let accessor = accessors(&format!("auth/{}/login", role.mount)).await.remove(0);
+    second_token(&bed).await;
+    let second = bed.lease("db").await.unwrap();
+    let users = [&first, &second].map(|lease| lease.credential().unwrap().username().to_owned());
+
+    let mut outlook = first.outlook();
+    while outlook.end().is_none() {
+        tokio::time::timeout(Duration::from_secs(60), outlook.changed()).await.expect("its end comes in sight before it comes");
+    }
+    let (told, end) = (outlook.end().unwrap().into_std(), end_of(&accessor).await);
+    assert!(told + Duration::from_millis(200) <= end, "{:?} too late", told + Duration::from_millis(200) - end);
+    let ended = tokio::time::timeout(Duration::from_secs(60), first.ended()).await.unwrap();
+    assert_eq!(ended, LeaseEnd::Expired);
+    assert!(is_there(&users[0]).await || Instant::now() >= end, "the account is still there when we are told");
+    assert_eq!((bed.seen.count("token_renew ok"), bed.seen.count("token_renew server_error")), (1, 0), "its end was known by then");
+    // Nobody has given it back: the store took it with its token.
+    let soon = Instant::now() + Duration::from_secs(30);
+    while is_there(&users[0]).await {
+        assert!(Instant::now() < soon, "it outlives its token");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_there(&users[1]).await, "that of another token is none of its");
+    drop((first, second));
+    assert_eq!(bed.gate.drain(Duration::from_secs(60)).await, 0);
+    assert_eq!((bed.seen.count("issued"), bed.seen.count("revoked"), bed.seen.count("lost")), (2, 2, 0));
     gone(&mount).await;
 }

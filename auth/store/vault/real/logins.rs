@@ -7,6 +7,7 @@ mod runners;
 mod wrapped;
 
 use super::access::Role;
+use super::own::{Own, secret};
 use super::*;
 use crate::store::StoreErrorKind;
 
@@ -67,6 +68,9 @@ async fn the_ids_of_another_role_another_mount_and_another_address_are_refused_w
     assert!(said.contains("invalid role or secret ID"), "{said}");
     let said = refused(&open("nowhere", &role.role_id)).await;
     assert!(said.contains("auth/nowhere") && said.contains("wrong mount"), "{said}");
+    let other = Role::with(json!({})).await;
+    let said = refused(&open(&other.mount, &role.role_id)).await;
+    assert!(said.contains(&format!("auth/{}: status 400: invalid role or secret ID (it is not sent again", other.mount)), "{said}");
     let far = Role::with(json!({"secret_id_bound_cidrs": ["192.0.2.0/24"]})).await;
     let said = refused(&far.bed()).await;
     assert!(said.contains("unauthorized by CIDR restrictions"), "{said}");
@@ -93,6 +97,36 @@ async fn a_secret_id_for_one_login_is_no_use_for_a_second() {
     let error = bed.error("forbidden").await;
     assert_eq!(error.kind, StoreErrorKind::LoginFailed);
     assert!(error.detail.contains("invalid role or secret ID"), "{error}");
+}
+
+#[tokio::test]
+async fn a_secret_id_whose_time_is_over_is_refused_as_a_wrong_one() {
+    let role = Role::with(json!({})).await;
+    let path = format!("auth/{}/role/keyward/secret-id", role.mount);
+    let made = post(&path, json!({"ttl": "1s"})).await;
+    let secret_id = made["data"]["secret_id"].as_str().unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while !post(&format!("{path}/lookup"), json!({ "secret_id": secret_id })).await.is_null() {
+        assert!(Instant::now() < end, "it does not end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let said = refused(&Bed::open(&role.auth(secret_id), &[("db", &role.keys("p"))])).await;
+    assert!(said.contains("invalid role or secret ID") && said.contains("not sent again for an hour"), "{said}");
+}
+
+#[tokio::test]
+async fn a_login_at_a_server_that_is_sealed_is_no_refusal_and_gets_in_once_it_is_open() {
+    let (store, keys) = Own::alone(&binary(), "").await;
+    let mount = store.kv(&keys).await;
+    let auth = store.approle(&keys, &format!("path \"{mount}/data/p\" {{ capabilities = [\"read\"] }}")).await;
+    store.ask(Method::PUT, "sys/seal", Some(&keys), json!({})).await;
+    let bed = Bed::of(&format!("address: '{}', auth: {auth}", store.address()), &[("db", &secret(&mount))]);
+    let error = bed.error("db").await;
+    assert!(error.kind == StoreErrorKind::Unavailable && error.detail.contains("sealed"), "{error}");
+    assert!(bed.seen.count("login server_error") > 0, "{:?}", bed.seen.0.borrow());
+    store.unseal(&keys).await;
+    store.eventually("to let us in", async || bed.lease("db").await.is_ok()).await;
+    assert_eq!(bed.seen.count("login ok"), 1);
 }
 
 #[tokio::test]

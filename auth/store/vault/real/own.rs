@@ -144,9 +144,17 @@ impl Own {
 
     /// Does something as its admin, as soon as it is ready for that.
     pub(super) async fn post(&self, keys: &Keys, path: &str, body: Value) -> Value {
+        self.done(Method::POST, keys, path, body).await
+    }
+
+    async fn get(&self, keys: &Keys, path: &str) -> Value {
+        self.done(Method::GET, keys, path, Value::Null).await
+    }
+
+    async fn done(&self, method: Method, keys: &Keys, path: &str, body: Value) -> Value {
         let mut last = Value::Null;
         self.eventually(&format!("to do {path}"), async || {
-            let (status, answer) = self.ask(Method::POST, path, Some(keys), body.clone()).await;
+            let (status, answer) = self.ask(method.clone(), path, Some(keys), body.clone()).await;
             last = answer;
             (200..300).contains(&status)
         })
@@ -170,6 +178,18 @@ impl Own {
         mount
     }
 
+    /// An AppRole mount with one role that has these rights; the keys of `auth:` for it.
+    pub(super) async fn approle(&self, keys: &Keys, rules: &str) -> String {
+        let (mount, policy) = (unique("approle"), unique("policy"));
+        self.post(keys, &format!("sys/policies/acl/{policy}"), json!({ "policy": rules })).await;
+        self.post(keys, &format!("sys/auth/{mount}"), json!({"type": "approle"})).await;
+        self.post(keys, &format!("auth/{mount}/role/keyward"), json!({ "token_policies": policy })).await;
+        let role_id = self.get(keys, &format!("auth/{mount}/role/keyward/role-id")).await;
+        let secret_id = self.post(keys, &format!("auth/{mount}/role/keyward/secret-id"), json!({})).await;
+        let (role_id, secret_id) = (&role_id["data"]["role_id"], &secret_id["data"]["secret_id"]);
+        format!("{{ method: approle, mount: {mount}, role_id: {role_id}, secret_id: {secret_id} }}")
+    }
+
     /// A database mount with the dynamic role `r`, whose accounts are made after `first`; its name.
     pub(super) async fn database(&self, keys: &Keys, port: u16, first: &str, ttl: u64) -> String {
         let mount = unique("db");
@@ -182,9 +202,30 @@ impl Own {
             "{first} CREATE ROLE \"{{{{name}}}}\" LOGIN PASSWORD '{{{{password}}}}' VALID UNTIL '{{{{expiration}}}}'; \
              COMMENT ON ROLE \"{{{{name}}}}\" IS '{mount}'"
         );
-        let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": ttl, "max_ttl": 3600});
+        let role = json!({"db_name": "pg", "creation_statements": create, "default_ttl": ttl, "max_ttl": 7200});
         self.post(keys, &format!("{mount}/roles/r"), role).await;
         mount
+    }
+
+    /// A lease, as soon as the server is ready for that.
+    pub(super) async fn lease(&self, bed: &Bed, of: &str) -> Lease {
+        let mut lease = None;
+        self.eventually("to issue a lease", async || {
+            lease = bed.lease(of).await.ok();
+            lease.is_some()
+        })
+        .await;
+        lease.unwrap()
+    }
+
+    /// How many leases of this mount's role there are. `None`: nobody leads who could say.
+    pub(super) async fn leases(&self, keys: &Keys, mount: &str) -> Option<usize> {
+        let list = Method::from_bytes(b"LIST").unwrap();
+        match self.ask(list, &format!("sys/leases/lookup/{mount}/creds/r"), Some(keys), Value::Null).await {
+            (200, answer) => Some(answer["data"]["keys"].as_array().unwrap().len()),
+            (404, _) => Some(0),
+            _ => None,
+        }
     }
 
     /// A gate whose store this is.

@@ -59,7 +59,7 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>, mut file
                 continue;
             }
             Woke::Changed => tokens.replace(&token).await,
-            Woke::Time if former && !token.is_kept_for_leases() => return,
+            Woke::Time if former && !(token.renewable && token.is_held()) => return,
             Woke::Time => tokens.prolong(&token).await,
         };
         match result {
@@ -85,7 +85,7 @@ pub(super) async fn keep_alive(tokens: Weak<Tokens>, token: Arc<Token>, mut file
 impl Tokens {
     /// Asks for so much more time.
     pub(super) async fn renew(&self, token: &Token, wanted: Duration) -> Result<Outlook, StoreError> {
-        if !token.renewable {
+        if !token.renewable || token.capped.load(Ordering::Relaxed) {
             return Ok(Outlook::Ends);
         }
         let body = json!({ "increment": wanted.as_secs() });
@@ -104,6 +104,7 @@ impl Tokens {
         let (second, capped) = (Duration::from_secs(1), is_capped(&answer));
         let goes_on = granted.saturating_add(second) >= wanted || (granted.abs_diff(token.increment) <= second && !capped);
         token.last_end.store(capped || !goes_on, Ordering::Relaxed);
+        token.capped.store(capped, Ordering::Relaxed);
         if self.is_former(token) {
             return Ok(Outlook::Former);
         }

@@ -1,5 +1,8 @@
 //! What becomes of a token when the server does not do what it should.
 
+mod capped;
+mod chained;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -121,27 +124,6 @@ async fn a_token_that_leases_live_from_is_renewed_although_another_one_has_repla
     drop(lease);
     assert!(!tokens.prolong(&token).await.unwrap(), "nobody needs it any more");
     assert!(server.requests().iter().all(|request| !request.contains("revoke")));
-}
-
-#[tokio::test]
-async fn a_token_whose_last_end_is_known_is_not_renewed_again() {
-    let answers = [login("s.1", 3600), login("s.1", 600), refusal("400 Bad Request", "invalid role or secret ID")];
-    let (server, tokens) = tokens_by(json!({"method": "approle", "role_id": "r", "secret_id": "s"}), &answers).await;
-    let token = tokens.get().await.unwrap();
-    let lease = token.end();
-    for _ in 0..2 {
-        assert!(tokens.prolong(&token).await.is_err(), "nothing replaces it");
-    }
-    assert_eq!(server.requests().iter().filter(|request| request.contains("renew-self")).count(), 1);
-
-    let (server, tokens) = self::tokens(&[login("s.1", 3600), login("s.1", 600), login("s.2", 3600)]).await;
-    let token = tokens.get().await.unwrap();
-    let held = token.end();
-    for _ in 0..2 {
-        assert!(!tokens.prolong(&token).await.unwrap(), "its leases learn that nobody moves its end");
-    }
-    assert_eq!((tokens.get().await.unwrap().text.clone(), server.requests().len()), (HeaderValue::from_static("s.2"), 3));
-    drop((lease, held));
 }
 
 /// OpenBao has no LDAP: only what is sent can be seen.

@@ -1,13 +1,11 @@
-use std::sync::Arc;
 use std::task::Waker;
 
 use keyward_ssh_transport::connection::served::{Action, WINDOW};
-use keyward_ssh_transport::key::PublicKey;
-use keyward_ssh_transport::sign::{Signer, generate_ed25519};
 use keyward_ssh_transport::wire::Put;
-use keyward_ssh_transport::{ClientConfig, Event, Limits, Role, ServerConfig, SystemRandom};
+use keyward_ssh_transport::{Event, Limits};
 
 use super::*;
+use crate::ssh::pair::pair;
 
 /// What one message of data has beside its data, sealed, and more.
 const SEALED: usize = 200;
@@ -30,12 +28,8 @@ struct End {
 
 impl Scene {
     fn new() -> Self {
-        Self::with(Limits::default())
-    }
-
-    fn with(limits: Limits) -> Self {
         let begun = Instant::now();
-        let (client, outer) = connected(limits, begun);
+        let (client, outer) = pair(Limits::default(), Limits::default(), begun);
         Self { client, outer, inside: Inside::new(), begun, heard: Vec::new() }
     }
 
@@ -73,36 +67,6 @@ impl Scene {
                     _ => {}
                 }
             }
-        }
-    }
-}
-
-/// A client and a server behind the login.
-fn connected(limits: Limits, now: Instant) -> (Conn, Conn) {
-    let host_key = generate_ed25519().unwrap();
-    let known = host_key.public().clone();
-    let conn = |role| Conn::new(role, Box::new(SystemRandom), now);
-    let mut server = conn(Role::Server(Arc::new(ServerConfig { limits, ..ServerConfig::new(vec![Arc::new(host_key)]) })));
-    let mut client = conn(Role::Client(Arc::new(ClientConfig { limits, ..ClientConfig::new(vec!["ssh-ed25519"]) })));
-    for _ in 0..4 {
-        carry(&mut server, &mut client, &known);
-        carry(&mut client, &mut server, &known);
-    }
-    server.authenticated();
-    client.authenticated();
-    (client, server)
-}
-
-fn carry(from: &mut Conn, to: &mut Conn, known: &PublicKey) {
-    let output = from.output().to_vec();
-    from.wrote(output.len());
-    let mut taken = 0;
-    loop {
-        taken += to.receive(&output[taken..]);
-        match to.next().unwrap() {
-            Some(Event::HostKey { .. }) => to.accept_host_key(known).unwrap(),
-            None if taken == output.len() => return,
-            _ => {}
         }
     }
 }
@@ -231,114 +195,4 @@ fn what_a_link_that_is_over_does_not_take_is_no_hindrance() {
     while scene.turn(told::PATIENCE) {}
     scene.takes(usize::MAX);
     assert!(scene.inside.is_empty() && scene.heard[0].1);
-}
-
-/// A link inside, with its client and its server.
-struct Nested {
-    client: Conn,
-    server: Conn,
-    end: End,
-    /// Bytes that the client may send yet.
-    window: usize,
-    sent: u32,
-    got: u32,
-}
-
-impl Nested {
-    const ALL: u32 = 200;
-
-    /// The server says what it has to say, all in its order.
-    fn serves(&mut self) {
-        let mut cx = Context::from_waker(Waker::noop());
-        while self.sent < Self::ALL && self.server.backlog() < CHUNK {
-            let mut message = vec![94];
-            message.put_u32(0).put_string([&self.sent.to_be_bytes()[..], &[7; 20_000]].concat());
-            self.server.send(&message).unwrap();
-            self.sent += 1;
-        }
-        let mut piece = [0; 4096];
-        let mut buffer = ReadBuf::new(&mut piece);
-        while Pin::new(&mut self.end.pipe).poll_read(&mut cx, &mut buffer).is_ready() {
-            assert_eq!(self.server.receive(buffer.filled()), buffer.filled().len());
-            assert!(matches!(self.server.next(), Ok(None)));
-            buffer.clear();
-        }
-        while !self.server.output().is_empty() {
-            let Poll::Ready(written) = Pin::new(&mut self.end.pipe).poll_write(&mut cx, self.server.output()) else { return };
-            self.server.wrote(written.unwrap());
-        }
-    }
-
-    fn hears(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            let taken = self.client.receive(data);
-            data = &data[taken..];
-            while let Some(event) = self.client.next().unwrap() {
-                let Event::Message(message) = event else { panic!("{event:?}") };
-                assert_eq!(message[9..13], self.got.to_be_bytes(), "out of order, lost or twice");
-                self.got += 1;
-            }
-        }
-    }
-
-    /// What the client has to say, as data of its channel.
-    fn says(&mut self, channel: u32) -> Option<Vec<u8>> {
-        let length = self.client.output().len().min(CHUNK).min(self.window);
-        let mut message = vec![94];
-        message.put_u32(channel).put_string(&self.client.output()[..length]);
-        self.client.wrote(length);
-        self.window -= length;
-        (length > 0).then_some(message)
-    }
-}
-
-/// Everything that is there goes up and down once; the client takes so much of the outer link.
-fn plays(scene: &mut Scene, links: &mut [Nested], takes: usize) {
-    links.iter_mut().for_each(Nested::serves);
-    scene.turn(Duration::ZERO);
-    let Scene { client, outer, inside, .. } = scene;
-    let taken = client.receive(&outer.output()[..takes.min(outer.output().len())]);
-    outer.wrote(taken);
-    while let Some(event) = client.next().unwrap() {
-        let Event::Message(message) = event else { panic!("{event:?}") };
-        let link = &mut links[usize::from(message[4])];
-        match message[0] {
-            93 => link.window += usize::try_from(u32::from_be_bytes(message[5..9].try_into().unwrap())).unwrap(),
-            _ => link.hears(&message[9..]),
-        }
-    }
-    for (channel, link) in (0..).zip(links) {
-        while let Some(message) = link.says(channel) {
-            client.send(&message).unwrap();
-        }
-    }
-    let taken = outer.receive(client.output());
-    client.wrote(taken);
-    while pump::gate(outer.in_exchange(), outer.backlog()) == Gate::Open {
-        let Some(event) = outer.next().unwrap() else { return };
-        let Event::Message(message) = event else { panic!("{event:?}") };
-        inside.channels.receive(message).unwrap();
-    }
-}
-
-#[test]
-fn all_arrives_through_two_links_while_every_transport_exchanges_keys_and_the_client_stops_for_a_while() {
-    let limits = Limits { rekey_bytes: 150_000, ..Limits::default() };
-    let mut scene = Scene::with(limits);
-    let mut links = [0; 2].map(|_| {
-        let end = scene.link(u32::MAX);
-        let (client, server) = connected(limits, scene.begun);
-        Nested { client, server, end, window: usize::try_from(WINDOW).unwrap(), sent: 0, got: 0 }
-    });
-    let mut most = 0;
-    for turn in 0..20_000 {
-        let stopped = turn % 400 > 300;
-        plays(&mut scene, &mut links, if stopped { 0 } else { 1 + turn * 7919 % 40_000 });
-        most = most.max(scene.outer.backlog());
-        if links.iter().all(|link| link.got == Nested::ALL) {
-            break;
-        }
-    }
-    assert_eq!(links.map(|link| (link.got, link.client.exchanges() > 5)), [(Nested::ALL, true); 2]);
-    assert!(scene.outer.exchanges() > 5 && most < pump::HIGH + 2 * CHUNK, "{} {most}", scene.outer.exchanges());
 }

@@ -126,7 +126,7 @@ impl Conn {
                 return Err(Fatal::Protocol("something came before the first KEXINIT of a strict key exchange"));
             }
         } else if self.limits.strict == Demand::Required {
-            return Err(Fatal::Protocol("the peer does not know strict key exchange"));
+            return Err(Fatal::NotStrict);
         }
         self.takes_ext_info = theirs.takes_ext_info();
         Ok(())

@@ -1,5 +1,7 @@
 //! The values that are not from an RFC were computed by another implementation (Python's hashlib and cryptography) from the RFCs' formulas.
 
+mod vectors;
+
 use super::*;
 
 /// Bytes from hexadecimal digits.

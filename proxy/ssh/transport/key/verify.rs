@@ -164,4 +164,5 @@ pub(crate) fn padded(number: &[u8], width: usize) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 mod tests;

@@ -171,3 +171,38 @@ async fn an_answer_that_comes_by_the_byte_is_not_waited_for_to_its_end() {
     let failure = answer.expect("an end").err().unwrap();
     assert!(matches!(&failure, Failure::Unanswered(why) if why == "no answer in time"), "{}", failure.brief());
 }
+
+#[tokio::test]
+async fn a_store_in_trouble_gets_a_tenth_more_of_calls_and_not_four_times_as_many() {
+    const CALLS: usize = 100;
+    // Each of them may be sent four times, and none says that the store is away. This refusal has the shortest pauses.
+    let behind = answer("412 Precondition Failed", "", r#"{"errors":["required index state not present"]}"#);
+    let server = Server::answering(&[behind]).await;
+    let (client, began) = (server.client(), Instant::now());
+    let answers = futures_util::future::join_all((0..CALLS).map(|_| read(&client, false))).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Err(Failure::Refused(refused)) if refused.status == 412)));
+    let further = server.requests().len() - CALLS;
+    // Some are there from the start, and one comes back every second.
+    let most = 10 + CALLS / 10 + usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!((1..=most).contains(&further), "{further} of at most {most}");
+}
+
+#[tokio::test]
+async fn a_server_that_takes_connections_and_never_speaks_tls_is_left_for_the_next_one_within_the_time_of_a_read() {
+    hold_the_clock();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = Server { address: format!("https://{}", listener.local_addr().unwrap()), requests: Arc::default() };
+    let good = Server::answering(&[fine()]).await;
+    // With the store's own times. What may have run is not sent again: that nothing of it was sent must be known.
+    let client = Server::client_within(&[&silent, &good], &json!(null));
+    let call = tokio::spawn(async move { read(&client, false).await });
+    let (mut connection, _) = listener.accept().await.unwrap();
+    let mut hello = [0];
+    connection.read_exact(&mut hello).await.unwrap();
+    pass(Duration::from_secs(5)).await;
+    // A pause of no length takes until the next millisecond.
+    pass(Duration::from_millis(1)).await;
+    let answer = tokio::time::timeout(Duration::from_secs(1), call).await.expect("it has moved on").unwrap();
+    assert!(answer.is_ok(), "{:?}", answer.err().map(|failure| failure.brief()));
+    assert_eq!(good.requests().len(), 1);
+}

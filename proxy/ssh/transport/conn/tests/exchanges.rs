@@ -103,7 +103,7 @@ fn strictness_is_not_asked_for_again() {
 fn a_peer_without_strict_key_exchange_can_be_turned_away() {
     let limits = Limits { strict: Demand::Required, ..Limits::default() };
     let mut server = server(ServerConfig { limits, ..server_config() });
-    let fatal = Err(Fatal::Protocol("the peer does not know strict key exchange"));
+    let fatal = Err(Fatal::NotStrict);
     assert_eq!(feed(&mut server, &drain(&mut lenient(client_again()))), fatal);
     let mut client = client(ClientConfig { limits, ..client_config() });
     assert_eq!(feed(&mut client, &drain(&mut lenient(server_again()))), fatal);
@@ -136,6 +136,38 @@ fn a_wrong_guess_is_thrown_away_once() {
         assert_eq!(server.agreed().unwrap().guess, Guess::Wrong);
         let [_, heard] = settle(&mut client, &mut server).unwrap();
         assert_eq!(heard, vec![Seen::Ready]);
+    }
+}
+
+/// Rule 2, of a server that guesses. What it sends too early is a reply to nobody; what follows is read as if nothing had come before it.
+#[test]
+fn a_client_throws_one_packet_of_a_wrong_guess_away_and_none_of_a_right_one() {
+    let (right, wrong) = (Method::Curve25519, Method::MlKem768X25519);
+    for (first, guess, sent, met) in [
+        (right, Guess::None, 0, true),
+        (right, Guess::None, 1, false),
+        (wrong, Guess::Wrong, 0, false),
+        (wrong, Guess::Wrong, 1, true),
+        (wrong, Guess::Wrong, 2, false),
+    ] {
+        let (mut client, mut server) = (client_again(), server(ServerConfig { methods: vec![first, right], ..server_config() }));
+        let output = drain(&mut server);
+        let (ident, _) = split_ident(&output);
+        let mut kexinit = server.offer.kexinit(Side::Server, Which::First, [1; COOKIE]);
+        let follows = kexinit.len() - 5;
+        kexinit[follows] = 1;
+        server.exchange = Exchange::Offered(kexinit.clone());
+        let mut reply = vec![message::KEX_REPLY];
+        reply.put_string(b"a host key").put_string([9; 32]).put_string(b"a signature");
+        let bytes = [ident.to_vec(), clear(&kexinit), clear(&reply).repeat(sent)].concat();
+        let fed = feed(&mut client, &bytes);
+        assert_eq!(client.agreed().map(|agreed| (agreed.method, agreed.guess)), Some((right, guess)));
+        let ready = fed.and_then(|heard| {
+            assert_eq!(heard, []);
+            settle(&mut client, &mut server)
+        });
+        let both = [vec![Seen::HostKey, Seen::Ready], vec![Seen::Ready]];
+        assert_eq!(ready == Ok(both), met, "{first:?} and {sent} packets: {ready:?}");
     }
 }
 

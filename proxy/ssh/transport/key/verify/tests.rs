@@ -1,3 +1,5 @@
+mod vectors;
+
 use super::*;
 use crate::key::{BadKey, KeyType, SIGNATURE_ALGORITHMS};
 use crate::keygen::{Keygen, TYPES, sshsig};
