@@ -97,6 +97,33 @@ fn a_terminated_keyward_gives_its_leases_back_before_it_ends() {
 }
 
 #[test]
+fn a_terminated_keyward_whose_store_is_down_ends_in_its_time_and_leaves_its_lease_to_the_next_one() {
+    let bao = Bao::own();
+    let database = bao.enable_database(postgres15(), "1h", "2h");
+    let alice = canary();
+    let config = config(&bao, &database, postgres15(), &alice).line("limits: { drain_timeout: 1s }");
+    let keyward = Keyward::start(&config);
+    keyward.expect_log("could not be given back").expect_log("the store is away");
+    let client = Psql::open(&keyward.dsn("alice", &alice, "orders_rw"));
+    let role = client.ask("SELECT current_user");
+    bao.kill9();
+    keyward.sigterm();
+    // A second for the session, ten for the store.
+    assert!(keyward.until_ended_within(Duration::from_secs(60)).success());
+    let journal = std::fs::read_to_string(keyward.state().join("leases.journal")).unwrap();
+    assert_eq!((journal.matches("\"closing\"").count(), journal.matches("\"done\"").count()), (1, 0), "{journal}");
+    let left = keyward.until_logged("it is left", |line| line.to_string().contains("are left to the next start"));
+    assert!(left[0].to_string().contains("\"leases\":1"), "{left:?}");
+    assert!(postgres15().has_role(&role), "nobody was there to take it back");
+    bao.start_again();
+    let next = keyward.start_again();
+    until_gone(&role);
+    eventually("the store has it back", || (database.leases() == 0).then_some(()));
+    eventually("it is counted", || next.http("/metrics").body.contains("event=\"revoked\"} 1\n").then_some(()));
+    drop(client);
+}
+
+#[test]
 fn a_lease_is_renewed_while_its_session_lives() {
     let database = bao().enable_database(postgres15(), "20s", "1h");
     let (_keyward, dsn) = start(&database);

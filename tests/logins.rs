@@ -55,6 +55,22 @@ fn is_nowhere(keyward: &Keyward, secret: &str) {
 }
 
 #[test]
+fn a_secret_id_in_a_variable_lets_sessions_in_and_one_that_is_not_set_is_named() {
+    let (secret, alice) = (Secret::new(), canary());
+    let auth = format!("{{ method: approle, role_id: {}, secret_id: {{ env: ITS_SECRET_ID }} }}", secret.role.role_id);
+    let config = config(&auth, &[("orders", secret.connection())], &alice);
+    let keyward = Keyward::start_in(&[("ITS_SECRET_ID", &secret.role.secret_id)], &config);
+    assert_eq!(psql(&keyward.dsn("alice", &alice, "orders"), "SELECT current_user").ok(), secret.app.name);
+    assert!(keyward.cli(&["check"]).ok().contains("orders"));
+    let without = Keyward::command_in(&[], &config, &["check"]);
+    let said = format!("{}{}", without.stdout, without.stderr);
+    assert!(
+        without.code != Some(0) && said.contains("auth.secret_id: the environment variable \"ITS_SECRET_ID\" is not set"),
+        "{without:?}"
+    );
+}
+
+#[test]
 fn a_wrapped_secret_id_in_a_file_is_opened_at_the_start_and_lets_sessions_in() {
     let (secret, alice) = (Secret::new(), canary());
     let file = scratch("wrapped").join("wrapped.json");

@@ -2,7 +2,8 @@
 //! of other products, fields that are in a store, a secret for each user, secrets of two stores in one credential.
 
 use crate::bed::{
-    Bao, Config, Keyward, Login, Method, Mysql, MysqlClient, MysqlRaw, bao, canary, eventually, mariadb, mysql9, postgres15, psql,
+    Bao, Config, Keyward, Login, Method, Mysql, MysqlClient, MysqlRaw, SshPlan, SshScene, SshWay, bao, canary, eventually, mariadb, mysql9,
+    postgres15, psql, scratch, sshd,
 };
 
 /// A login of the database, its secret at these paths, and an AppRole that may read them.
@@ -120,6 +121,40 @@ fn where_an_asset_is_may_be_in_the_store_and_may_move() {
     keyward.expect_log("cannot be used there");
     let refused = psql(&dsn, "SELECT 1").refused().to_owned();
     assert!(!refused.contains("no host") && !refused.contains("address"), "{refused}");
+}
+
+#[test]
+fn the_name_that_a_server_must_prove_may_be_in_the_store() {
+    let secrets = Secrets::at(bao(), &["db"], &[("name", "other.example")]);
+    let config = with_store(&secrets, &["db"], "cache_ttl: 0");
+    let tls = format!("{{ mode: verify-full, ca: '{}', server_name: {{ secret: 'MOUNT/data/db?name' }} }}", postgres15().ca().display());
+    let keys = format!("address: '{}', database: postgres, tls: {tls}, store: corp, credential: MOUNT/data/db", postgres15().address());
+    let (keyward, alice) = started(config, &secrets, &[("orders", &keys)]);
+    let dsn = keyward.dsn("alice", &alice, "orders");
+    keyward.expect_log("upstream_unverified");
+    let refused = psql(&dsn, "SELECT 1").refused().to_owned();
+    assert!(refused.contains("keyward: ") && !refused.contains("other.example"), "{refused}");
+    assert_eq!(keyward.until_audit("denied", 1)[0]["refusal"], "upstream_unverified");
+
+    let right = [("username", secrets.app.name.as_str()), ("password", &secrets.app.password), ("name", "localhost")];
+    bao().put(&secrets.mount, "db", &right);
+    let inside = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    eventually("the other name is meant", || (psql(&dsn, inside).stdout.trim() == "t").then_some(()));
+    assert_eq!(keyward.until_audit("opened", 1)[0]["verified_by"], "certificate");
+}
+
+#[test]
+fn an_ssh_server_whose_address_is_in_the_store_is_known_there_by_its_key_and_reached_by_either_way() {
+    let (kv, known) = (bao().mount_kv2(), scratch("known").join("known_hosts"));
+    kv.put("web", &[("host", &sshd().address())]);
+    std::fs::write(&known, format!("[127.0.0.1]:{} {}\n", sshd().port(), sshd().host_key())).unwrap();
+    let path = kv.path("web");
+    let connection = format!("address: {{ secret: '{path}?host' }}, known_hosts: '{}'", known.display());
+    let scene = SshScene::with(sshd(), SshPlan { connection, paths: vec![path], ..SshPlan::default() });
+    for way in SshWay::THROUGH {
+        assert_eq!(scene.tools.run(way, &[], "id -un").ok(), sshd().login("deploy").name, "{way:?}");
+    }
+    scene.nothing_is_left();
 }
 
 /// The keys of a connection to a MySQL or MariaDB whose address is in the store, the path that they read, and the login that they lead to.

@@ -146,6 +146,11 @@ impl Bao {
     /// An AppRole that may read these paths (update those of an SSH engine, `ssh_…`), and give back leases made under those of them that are
     /// `…/creds/…`. Its tokens are periodic, one hour.
     pub fn approle(&self, paths: &[&str]) -> AppRole {
+        self.approle_with(paths, json!({ "token_period": "1h" }))
+    }
+
+    /// The same with tokens of another kind (`{ "token_max_ttl": "1m" }`).
+    pub fn approle_with(&self, paths: &[&str], mut tokens: Value) -> AppRole {
         let name = format!("keyward_{}", random_hex(4));
         // What an SSH engine makes is asked for with something in hand.
         let may = |path: &str| if path.starts_with("ssh_") { "update" } else { "read" };
@@ -156,7 +161,8 @@ impl Bao {
             policy += &format!("path \"sys/leases/revoke\" {{\n  capabilities = [\"update\"]\n  allowed_parameters = {allowed}\n}}\n");
         }
         self.call("PUT", &format!("sys/policies/acl/{name}"), json!({ "policy": policy }));
-        self.call("POST", &format!("auth/approle/role/{name}"), json!({ "token_policies": [name], "token_period": "1h" }));
+        tokens["token_policies"] = json!([name]);
+        self.call("POST", &format!("auth/approle/role/{name}"), tokens);
         let role_id = self.call("GET", &format!("auth/approle/role/{name}/role-id"), Value::Null).json();
         let secret_id = self.call("POST", &format!("auth/approle/role/{name}/secret-id"), Value::Null).json();
         let secret_id = text(&secret_id["data"]["secret_id"]);

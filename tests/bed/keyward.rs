@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::canary::must_be_absent;
+use super::canary::{must_be_absent, only_leases_may_be_in};
 use super::config::Config;
 use super::http::{self, Answer};
 use super::mysql_client::{MysqlDsn, MysqlTls};
@@ -21,7 +21,7 @@ use super::process::{Output, SOON, Server, eventually, run, scratch, within};
 use super::psql::Dsn;
 
 /// One running Keyward. When it is dropped it is asked to end (SIGTERM) and must do so with success; then its log must hold no
-/// unexpected WARN or ERROR, and no secret may be in its log, its audit record, its metrics or its state folder.
+/// unexpected WARN or ERROR, and no secret may be in its log, its audit record, its metrics, its arguments or its state folder.
 pub struct Keyward {
     folder: PathBuf,
     variables: Variables,
@@ -62,7 +62,7 @@ impl Keyward {
     #[track_caller]
     pub fn command_in(variables: &[(&str, &str)], config: &Config, arguments: &[&str]) -> Output {
         let (folder, variables) = prepare(variables, config);
-        run(command(&folder, &variables, arguments), "", Duration::from_secs(60))
+        said(command(&folder, &variables, arguments))
     }
 
     /// What `keyward check` says of a config that is not taken.
@@ -71,7 +71,7 @@ impl Keyward {
         let folder = scratch("keyward");
         fs::create_dir(folder.join("given")).unwrap();
         write_config(&folder, config);
-        let said = run(command(&folder, &Variables::new(), &["check", "--offline"]), "", Duration::from_secs(30));
+        let said = said(command(&folder, &Variables::new(), &["check", "--offline"]));
         assert!(said.code != Some(0), "it is taken: {said:?}");
         format!("{}{}", said.stdout, said.stderr)
     }
@@ -146,7 +146,7 @@ impl Keyward {
     /// Runs another command of the binary on the same config (`sessions`, `kill ID`, `reload`, `check --offline`).
     #[track_caller]
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        run(command(&self.folder, &self.variables, arguments), "", Duration::from_secs(60))
+        said(command(&self.folder, &self.variables, arguments))
     }
 
     /// Writes another config to the same file; a reload takes it.
@@ -248,7 +248,13 @@ impl Keyward {
     /// Waits until it has ended.
     #[track_caller]
     pub fn until_ended(&self) -> ExitStatus {
-        eventually("Keyward has ended", || self.server.exited())
+        self.until_ended_within(SOON)
+    }
+
+    /// The same where it has something to wait for.
+    #[track_caller]
+    pub fn until_ended_within(&self, limit: Duration) -> ExitStatus {
+        within(limit, "Keyward has ended", || self.server.exited())
     }
 
     /// Ends it as a power cut would.
@@ -288,6 +294,7 @@ impl Drop for Keyward {
                     // Whom the test told to end may do so between the look and the question.
                     Err(error) => assert!(self.ending.load(Ordering::Relaxed), "the HTTP listener answers: {error}"),
                 }
+                must_be_absent("the process list", &fs::read_to_string(format!("/proc/{}/cmdline", self.pid())).unwrap());
                 self.sigterm();
             }
             let status = self.until_ended();
@@ -330,6 +337,16 @@ fn command(folder: &Path, variables: &Variables, arguments: &[&str]) -> Command 
     command
 }
 
+/// What it says, in which there is no secret, nor was one among its arguments.
+#[track_caller]
+fn said(command: Command) -> Output {
+    command.get_args().for_each(|argument| must_be_absent("the arguments of a command", &argument.to_string_lossy()));
+    let said = run(command, "", Duration::from_secs(60));
+    must_be_absent("what a command of Keyward's said", &said.stdout);
+    must_be_absent("what a command of Keyward's complained of", &said.stderr);
+    said
+}
+
 fn write_config(folder: &Path, config: &Config) {
     let given = folder.join("given");
     let private = |path: &Path, text: &str| {
@@ -348,7 +365,8 @@ fn no_secret_in_files(folder: &Path) {
         if path.is_dir() {
             no_secret_in_files(&path);
         } else if path.is_file() {
-            must_be_absent(&path.display().to_string(), &String::from_utf8_lossy(&fs::read(&path).unwrap()));
+            let search = if path.ends_with("leases.journal") { only_leases_may_be_in } else { must_be_absent };
+            search(&path.display().to_string(), &String::from_utf8_lossy(&fs::read(&path).unwrap()));
         }
     }
 }

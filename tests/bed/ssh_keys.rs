@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::canary::remember_key;
 use super::process::{run, scratch};
 
 /// A key pair in files, as `ssh -i` wants it.
@@ -32,9 +33,11 @@ impl SshKey {
         &self.file
     }
 
-    /// The private key as text, as a store holds it.
+    /// The private key as text, as a store holds it. From now on it must be seen nowhere.
     pub fn private(&self) -> String {
-        fs::read_to_string(&self.file).unwrap()
+        let text = fs::read_to_string(&self.file).unwrap();
+        remember_key(&text);
+        text
     }
 
     /// `ssh-ed25519 AAAA…`, without a comment.

@@ -34,6 +34,8 @@ pub(super) struct TokenEnd {
     fixed: bool,
     /// The store stopped to know it before its time.
     dead: bool,
+    /// The most that it had left.
+    life: Duration,
     /// When the sessions have to hear of it. `None`: never.
     pub(super) told: Option<Instant>,
     /// When a renewal ought to have come.
@@ -76,19 +78,21 @@ impl TokenEnd {
     }
 
     pub(super) fn of(moves: watch::Receiver<Option<std::time::Instant>>) -> Self {
-        let mut end = Self { moves, fixed: false, dead: false, told: None, overdue_at: None, overdue: false };
+        let mut end = Self { moves, fixed: false, dead: false, life: Duration::ZERO, told: None, overdue_at: None, overdue: false };
         end.read();
         end
     }
 
-    /// A little before the end, by what the token has left now: a token of a few seconds is renewed every few seconds. One that has come
-    /// through three quarters of that as it was will not be renewed: that is due after two thirds.
+    /// A little before the end, by the most that the token had left: a token of a few seconds is renewed every few seconds, and a last renewal
+    /// does not shorten what a session needs to end. One that has come through three quarters of what is left as it was will not be renewed:
+    /// that is due after two thirds.
     fn read(&mut self) {
         let now = Instant::now();
         let end = self.moves.borrow_and_update().map(Instant::from_std);
         let left = end.map(|end| end.saturating_duration_since(now)).unwrap_or_default();
         self.dead = end.is_some() && left.is_zero();
-        self.told = end.map(|end| before(end, left));
+        self.life = self.life.max(left);
+        self.told = end.map(|end| before(end, self.life));
         self.overdue_at = end.and_then(|end| end.checked_sub(left.checked_div(4).unwrap_or_default()));
         self.overdue = false;
     }

@@ -102,6 +102,18 @@ async fn the_end_of_a_token_that_nobody_can_renew_any_more_is_in_sight_at_once()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_last_renewal_of_a_token_leaves_a_session_as_long_to_end_as_ever() {
+    let (store, moves) = watch::channel(from_now(60));
+    let mut end = TokenEnd::of(moves);
+    pass(40).await;
+    store.send_replace(from_now(20));
+    end.changed().await;
+    drop(store);
+    end.changed().await;
+    assert_eq!(end.in_sight().map(|end| end.duration_since(Instant::now()).as_secs()), Some(14));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_one_time_password_is_nobodys() {
     let bed = Bed::in_memory(Fake { used: Use::Login, renewable: false, ..Fake::new(60) });
     let mut lease = bed.issue().await.unwrap();
