@@ -81,7 +81,7 @@ pub use mysql_scene::MysqlScene;
 pub use mysql_stage::MysqlStage;
 pub use mysql_wire::{CACHING_SHA2, FLAGS, Greeting, Hello, MysqlTold, flag, mysql_packet, seal, ssl_request};
 pub use postgres::{Login, Method, Postgres, postgres15, postgres18};
-pub use process::{Output, SOON, Server, eventually, free_port, installed, own_address, run, scratch, uninterrupted, within};
+pub use process::{Output, SOON, Server, eventually, free_port, installed, own_address, run, scratch, skipped, uninterrupted, within};
 pub use psql::{Dsn, Psql, psql, psql18};
 pub use pymysql::{pymysql, pymysql_later, pymysql_stream};
 pub use raw::{GSS_REQUEST, Raw, SSL_REQUEST, Told, cancel_request, masked, packet, startup};

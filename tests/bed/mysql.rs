@@ -4,7 +4,6 @@
 //! a test says loudly that it is skipped, and ends: `let Some(server) = mysql9() else { return };`.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, Mutex};
@@ -16,7 +15,7 @@ use super::canary::{canary, random_hex};
 use super::certificates;
 use super::mysql_client::{MysqlClient, MysqlDsn, MysqlTls};
 use super::postgres::Login;
-use super::process::{Output, Server, eventually, free_port, installed, run, scratch, within};
+use super::process::{Output, Server, eventually, free_port, installed, run, scratch, skipped, within};
 
 /// Debian's own, 10.11 on Debian 12; shared by all tests.
 pub fn mariadb() -> &'static Mysql {
@@ -336,8 +335,6 @@ fn system_tables(programs: &Path) -> String {
 pub fn there(name: &str) -> Option<PathBuf> {
     let programs = installed(name);
     let Ok(why) = fs::read_to_string(programs.join("unavailable")) else { return Some(programs) };
-    let thread = std::thread::current();
-    // Not `eprintln!`, which is shown only for a test that fails.
-    let _ = writeln!(std::io::stderr(), "NOTICE: {} is SKIPPED for want of {name}: {}", thread.name().unwrap_or("a test"), why.trim());
+    skipped(&format!("{name}: {}", why.trim()));
     None
 }

@@ -35,6 +35,12 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T
     }
 }
 
+/// Tells that this test, or the rest of it, is left out for want of this: `tests/run.sh` counts it.
+pub fn skipped(want: &str) {
+    // Not `eprintln!`, which is shown only for a test that fails.
+    let _ = writeln!(io::stderr(), "NOTICE: {} is SKIPPED for want of {want}", thread::current().name().unwrap_or("a test"));
+}
+
 /// Does it again where its wait was cut short: Linux does not resume a socket's wait with a time limit after a signal, or after the machine
 /// stood still (signal(7)).
 pub fn uninterrupted<T>(mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {

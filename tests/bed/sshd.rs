@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::canary::{canary, random_hex};
 use super::postgres::Login;
-use super::process::{Server, eventually, free_port, installed, run, scratch};
+use super::process::{Server, eventually, free_port, installed, run, scratch, skipped};
 use super::ssh_keys::SshKey;
 
 /// Who can log in.
@@ -270,15 +270,6 @@ fn config(folder: &Path, port: u16, host_key: &SshKey, release: Release, keys: &
          AllowAgentForwarding yes\nAllowTcpForwarding yes\nAllowStreamLocalForwarding yes\nGatewayPorts clientspecified\n\
          X11Forwarding yes\nX11UseLocalhost yes\nXAuthLocation /usr/bin/xauth\n"
     )
-}
-
-/// Not `eprintln!`, which is shown only for a test that fails.
-fn skipped(want: &str) {
-    let thread = std::thread::current();
-    let _ = std::io::Write::write_fmt(
-        &mut std::io::stderr(),
-        format_args!("NOTICE: {} is SKIPPED for want of {want}\n", thread.name().unwrap_or("a test")),
-    );
 }
 
 fn open_folder(folder: &Path) {
