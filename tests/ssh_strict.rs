@@ -25,7 +25,7 @@ fn a_client_that_does_not_know_it_is_told_and_no_other_is_kept_out() {
         run(python, "", SOON).ok().to_owned()
     };
     let begun = begins("strict");
-    assert!(begun.ends_with("begun, strict"), "{begun}");
+    assert!(begun.contains("begun, strict"), "{begun}");
     let told = begins("without");
     assert!(told.contains("strict key exchange is needed here"), "{told}");
     let counted = "keyward_refusals_total{protocol=\"ssh\",refusal=\"unsupported\",party=\"client\",stage=\"open\"} 1\n";

@@ -36,6 +36,7 @@ pub(super) struct GateKeys {
     pub(super) trusted_user_ca_keys: Option<Vec<String>>,
     pub(super) revoked_keys: Option<FilePath>,
     pub(super) rekey_limit: Option<String>,
+    pub(super) strict_kex: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -45,6 +46,7 @@ pub(super) struct ServerKeys {
     pub(super) known_hosts: Option<FilePath>,
     pub(super) host_ca: Option<Vec<String>>,
     pub(super) rekey_limit: Option<String>,
+    pub(super) strict_kex: Option<String>,
 }
 
 /// A rule's own keys.
