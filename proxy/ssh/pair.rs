@@ -1,11 +1,21 @@
-//! Two transports for tests that know each other: a client's and a server's, behind the login.
+//! Two transports for tests that know each other: a client's and a server's, behind the login. And the relay between two such pairs.
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::stream;
+use keyward_auth::SessionId;
 use keyward_ssh_transport::key::PublicKey;
+use keyward_ssh_transport::policy::{Channels, Policy};
 use keyward_ssh_transport::sign::{Signer, generate_ed25519};
 use keyward_ssh_transport::{ClientConfig, Conn, Event, Limits, Method, Role, ServerConfig, SystemRandom};
+
+use super::pace::Pace;
+use super::relay::{Left, Leg, Relay, Words};
+use super::wire::Wire;
+use crate::registry::Traffic;
+use crate::relay::Outcome;
+use crate::stream::Stream;
 
 /// Both, each with its limits.
 pub(super) fn pair(of_client: Limits, of_server: Limits, now: Instant) -> (Conn, Conn) {
@@ -24,6 +34,22 @@ pub(super) fn pair(of_client: Limits, of_server: Limits, now: Instant) -> (Conn,
     server.authenticated();
     client.authenticated();
     (client, server)
+}
+
+/// Relays between a user and an upstream what a rule allows, until it is over. Nobody ends or warns it.
+pub(super) async fn relayed(user: (&mut Wire, &mut Stream), upstream: (&mut Wire, &mut Stream), allowed: Channels) -> Outcome {
+    let traffic = Traffic::new(<_>::default());
+    let relay = Relay {
+        client: Leg { wire: user.0, stream: user.1, pace: Pace::default() },
+        upstream: Leg { wire: upstream.0, stream: upstream.1, pace: Pace::default() },
+        policy: Policy::new(Box::new(move || allowed)),
+        traffic: &traffic,
+        record: &mut |_| true,
+        id: SessionId::random(),
+        words: Words::default(),
+        left: Left::default(),
+    };
+    relay.run(std::future::pending(), stream::pending()).await
 }
 
 fn carry(from: &mut Conn, to: &mut Conn, known: &PublicKey) {

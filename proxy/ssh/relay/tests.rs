@@ -4,8 +4,6 @@ mod cut;
 
 use std::sync::Arc;
 
-use futures_util::stream;
-use keyward_auth::SessionId;
 use keyward_ssh_transport::connection::message::Message;
 use keyward_ssh_transport::policy::{Channels, Permission};
 use keyward_ssh_transport::sign::generate_ed25519;
@@ -13,6 +11,7 @@ use keyward_ssh_transport::{ClientConfig, ServerConfig};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::ssh::pair;
 use crate::ssh::wire::{Heard, Silent};
 
 /// Longer than anything here takes.
@@ -66,18 +65,8 @@ async fn relayed(allowed: &[Permission], room: usize) -> (Far, Far, JoinHandle<O
     let ((client, mut user), (mut upstream, server)) = (linked(PIPE).await, linked(room).await);
     let allowed = Channels::of(allowed.iter().copied());
     let ended = tokio::spawn(async move {
-        let traffic = Traffic::new(<_>::default());
-        let relay = Relay {
-            client: Leg { wire: &mut user.wire, stream: &mut user.stream, pace: Pace::default() },
-            upstream: Leg { wire: &mut upstream.wire, stream: &mut upstream.stream, pace: Pace::default() },
-            policy: Policy::new(Box::new(move || allowed)),
-            traffic: &traffic,
-            record: &mut |_| true,
-            id: SessionId::random(),
-            words: Words::default(),
-            left: Left::default(),
-        };
-        relay.run(std::future::pending(), stream::pending()).await
+        let (user, upstream) = ((&mut user.wire, &mut user.stream), (&mut upstream.wire, &mut upstream.stream));
+        pair::relayed(user, upstream, allowed).await
     });
     (client, server, ended)
 }

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::ssh::dice::{Dice, seeds};
 use crate::ssh::numbered::Talk;
-use crate::ssh::pair::pair;
+use crate::ssh::pair::{self, pair};
 
 /// Messages of each end, and bytes of the shortest one.
 const MESSAGES: u32 = 60;
@@ -141,20 +141,7 @@ async fn plays(seed: u64, fates: [Fate; 2]) -> (Got, Got, Outcome) {
     client.conn.send(&first).unwrap();
     let client = tokio::spawn(talks(client, client_end, talk, fork()));
     let server = tokio::spawn(talks(server, server_end, Talk::server(MESSAGES), fork()));
-    let relay = async {
-        let traffic = Traffic::new(<_>::default());
-        let relay = Relay {
-            client: Leg { wire: &mut user, stream: &mut user_stream, pace: Pace::default() },
-            upstream: Leg { wire: &mut upstream, stream: &mut upstream_stream, pace: Pace::default() },
-            policy: Policy::new(Box::new(|| Channels::of([]))),
-            traffic: &traffic,
-            record: &mut |_| true,
-            id: SessionId::random(),
-            words: Words::default(),
-            left: Left::default(),
-        };
-        relay.run(std::future::pending(), stream::pending()).await
-    };
+    let relay = pair::relayed((&mut user, &mut user_stream), (&mut upstream, &mut upstream_stream), Channels::of([]));
     let outcome = tokio::time::timeout(LONG, relay).await.unwrap_or_else(|_| panic!("the relay goes on: {seed} {fates:?}"));
     // A socket that is closed with something unread takes with it what its peer has not read yet: that is not what is tried here.
     for mut stream in [user_stream, upstream_stream] {

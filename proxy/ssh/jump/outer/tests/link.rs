@@ -3,20 +3,15 @@
 use std::pin::Pin;
 use std::task::Waker;
 
-use futures_util::stream;
-use keyward_auth::SessionId;
-use keyward_ssh_transport::policy::Policy;
+use keyward_ssh_transport::policy;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::oneshot;
 
 use super::world::Lobby;
 use super::*;
-use crate::registry::Traffic;
 use crate::relay::Outcome;
 use crate::ssh::numbered::Talk;
-use crate::ssh::pace::Pace;
-use crate::ssh::pair::pair;
-use crate::ssh::relay::{Left, Leg, Relay, Words};
+use crate::ssh::pair::{pair, relayed};
 
 /// Bytes that a client or a server lets wait before it says no more.
 pub(super) const OWN_BACKLOG: usize = 100_000;
@@ -65,18 +60,7 @@ impl Link {
             let _ends = ends;
             let (mut user, mut upstream) = (Wire { conn: user, eof: false }, Wire { conn: upstream, eof: false });
             let (mut inside, mut outside) = (Stream::Inner(inside), Stream::Inner(outside));
-            let traffic = Traffic::new(<_>::default());
-            let relay = Relay {
-                client: Leg { wire: &mut user, stream: &mut inside, pace: Pace::default() },
-                upstream: Leg { wire: &mut upstream, stream: &mut outside, pace: Pace::default() },
-                policy: Policy::new(Box::new(|| keyward_ssh_transport::policy::Channels::of([]))),
-                traffic: &traffic,
-                record: &mut |_| true,
-                id: SessionId::random(),
-                words: Words::default(),
-                left: Left::default(),
-            };
-            relay.run(std::future::pending(), stream::pending()).await
+            relayed((&mut user, &mut inside), (&mut upstream, &mut outside), policy::Channels::of([])).await
         });
         Self {
             client,
